@@ -1,0 +1,1 @@
+"""Compile a workflow once, run it per frame."""

@@ -1,0 +1,290 @@
+"""What an engine is to its callers, whether it runs in this process or in a child: one protocol, one test suite.
+
+All of it may be called from any thread. Answers that take time are `concurrent.futures.Future`s; asyncio callers wrap
+them (`asyncio.wrap_future`). Outputs and events arrive as callbacks on threads of the engine; an output callback that
+blocks holds its lane back, which is how a file sink slows the engine down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
+from comfystream.workflow.check import Problem
+from comfystream.workflow.model import Workflow
+
+__all__ = [
+    "Activated",
+    "Engine",
+    "EngineRestarted",
+    "Event",
+    "FailPolicy",
+    "NodeFailed",
+    "NodeTiming",
+    "PackBroken",
+    "Progress",
+    "Revision",
+    "RolledBack",
+    "Runner",
+    "RunnerOptions",
+    "RunnerStats",
+    "Stopped",
+]
+
+
+class FailPolicy(StrEnum):
+    """What a viewer gets for a frame whose node raised."""
+
+    HOLD = "hold"  # the last good picture
+    SLATE = "slate"  # a picture that says what is wrong
+    PASSTHROUGH = "passthrough"  # the input, untouched
+    STOP = "stop"  # the run ends with the error
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerOptions:
+    """How one run treats its frames.
+
+    Attributes:
+        live: True: a picture that arrives while the graph is busy replaces the waiting one (newest wins), lanes tick on
+            their own threads. False (files): `submit` waits, nothing is dropped, and lanes tick in the order of
+            submission on one thread, so that a result does not depend on timing.
+        on_error: what to put out for a frame whose node raised.
+        clock_fps: ticks per second of a workflow without an input; 0 = as fast as it can (files).
+        clock_ticks: stop the clock after so many ticks; None = never.
+        profile: measure time per node.
+    """
+
+    live: bool = True
+    on_error: FailPolicy = FailPolicy.HOLD
+    clock_fps: float = 30.0
+    clock_ticks: int | None = None
+    profile: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A prepared workflow: checked, compiled, its static nodes run, warmed.
+
+    Attributes:
+        number: counts from 1 in each run.
+        lanes: which lanes it ticks.
+        takes: modalities it reads ("video", "audio").
+        gives: modalities it puts out ("video", "audio", "text").
+        prepare_ms: how long preparing took.
+        nodes_run: ids of static nodes that were run for it; those kept from earlier revisions are not in it.
+    """
+
+    number: int
+    lanes: tuple[Lane, ...]
+    takes: frozenset[str]
+    gives: frozenset[str]
+    prepare_ms: float
+    nodes_run: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTiming:
+    """Time spent in one node. `where` is "static" (run once), "video", "audio" or "clock"."""
+
+    node_id: str
+    class_type: str
+    title: str
+    where: str
+    calls: int
+    total_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerStats:
+    """Counters of one run since it was opened.
+
+    Attributes:
+        submitted, computed: frames per lane.
+        dropped: by reason ("newest_wins", "paused", "no_revision", "engine_restart", ...).
+        failed: ticks in which a node raised.
+        tick_ms: per lane, the last up to 1024 tick durations in milliseconds (conversion in and out included).
+        convert_ms: total milliseconds spent on pixel conversion, in and out.
+        nodes: time per node of the active revision, in execution order.
+    """
+
+    submitted: Mapping[Lane, int]
+    computed: Mapping[Lane, int]
+    dropped: Mapping[str, int]
+    failed: int
+    tick_ms: Mapping[Lane, tuple[float, ...]]
+    convert_ms: float
+    nodes: tuple[NodeTiming, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Preparing revision `revision` is in `phase` ("check", "compile", "load", "warm"); `done` of `total` nodes.
+
+    `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`.
+    """
+
+    revision: int
+    phase: str
+    done: int = 0
+    total: int = 0
+    node_id: str | None = None
+    value: float = 0.0
+    maximum: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Activated:
+    """Revision `revision` makes the outputs from input frame `first_frame` of `lane` on."""
+
+    revision: int
+    lane: Lane
+    first_frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """Revision `revision` failed on its first frame; `restored` runs again."""
+
+    revision: int
+    restored: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFailed:
+    """A node raised. Repeats of the same failure are reported once a second with their `count`."""
+
+    node_id: str
+    class_type: str
+    message: str
+    hint: str
+    exception_type: str
+    trace: str
+    frame: int
+    lane: Lane
+    revision: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRestarted:
+    """The engine process died (`reason`) and runs again with revision `revision` (0 = none was active)."""
+
+    reason: str
+    revision: int
+    frames_lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackBroken:
+    """A node pack could not be imported; the others are there."""
+
+    pack: str
+    message: str
+    trace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The run has ended; `error` says why if it was not asked for."""
+
+    error: str = ""
+
+
+Event = Progress | Activated | RolledBack | NodeFailed | EngineRestarted | PackBroken | Stopped
+
+
+class Runner(Protocol):
+    """One run in an engine: its revision, its lanes, its counters."""
+
+    def prepare(self, workflow: Workflow, sample: VideoFrame | tuple[int, int] = (512, 512)) -> Future[Revision]:
+        """Check, compile, run what is static, warm; beside the active revision, which keeps its pace.
+
+        Args:
+            workflow: what to run.
+            sample: a real frame, or the width and height of the frames to come. Once frames have come, the newest one
+                is used instead.
+
+        The future raises WorkflowError, NodeError or EngineError; the active revision is then as it was.
+        """
+        ...
+
+    def activate(self, revision: Revision) -> Future[int]:
+        """Switch to `revision` at the next frame border; the future gives the id of its first frame."""
+        ...
+
+    def submit(self, frame: VideoFrame | AudioFrame) -> bool:
+        """Hand over an input. Live: never waits, False when an older frame was dropped for it. Files: waits for room.
+
+        Raises:
+            Closed: the run has ended.
+        """
+        ...
+
+    def finish(self, timeout_s: float | None = None) -> bool:
+        """No more input: flush what is in flight and wait until all of it has come out. False after `timeout_s`."""
+        ...
+
+    def stats(self) -> RunnerStats:
+        """Counters so far."""
+        ...
+
+    def close(self) -> None:
+        """End the run, dropping what is in flight. Idempotent, bounded in time."""
+        ...
+
+
+OnOutput = Callable[[Frame], None]
+OnEvent = Callable[[Event], None]
+
+
+class Engine(Protocol):
+    """Hosts node classes and any number of runs."""
+
+    def object_info(self) -> Mapping[str, Any]:
+        """The node classes in ComfyUI's `/object_info` shape."""
+        ...
+
+    def broken_packs(self) -> tuple[PackBroken, ...]:
+        """Packs that could not be loaded."""
+        ...
+
+    def check(self, workflow: Workflow) -> list[Problem]:
+        """Static problems of a workflow; nothing is run."""
+        ...
+
+    def open(self, options: RunnerOptions, on_output: OnOutput, on_event: OnEvent) -> Runner:
+        """A new run without a revision."""
+        ...
+
+    def close(self) -> None:
+        """End all runs and free what they hold. Idempotent, bounded in time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What an engine loads.
+
+    Attributes:
+        pack_folders: folders of custom node packs (each entry of such a folder is a pack).
+        packs: single packs (a folder or a .py file each).
+        comfyui: a ComfyUI checkout to load node classes from, or None.
+        threads: torch's intra-op threads; 0 = torch's own choice.
+        input_directory, output_directory, temp_directory: what nodes get from `folder_paths`; None = defaults.
+    """
+
+    pack_folders: tuple[str, ...] = ()
+    packs: tuple[str, ...] = ()
+    comfyui: str | None = None
+    threads: int = 0
+    input_directory: str | None = None
+    output_directory: str | None = None
+    temp_directory: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Sources and sinks, decoding and encoding, colour and sound conversion."""

@@ -1,0 +1,1 @@
+"""Workflow files and what is known about them without running them."""

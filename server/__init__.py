@@ -1,0 +1,1 @@
+"""Command line, HTTP and everything else that talks to the outside."""
