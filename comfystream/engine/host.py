@@ -1,0 +1,73 @@
+"""What all runs of one engine share: node classes, kept results, and the thread set-up that nodes expect."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from comfystream.catalog.registry import NodeCatalog
+from comfystream.catalog.loader import load_catalog
+from comfystream.clock import Clock, SystemClock
+from comfystream.engine.progress import PrepareProgress
+from comfystream.engine.protocol import EngineOptions, PackBroken
+from comfystream.engine.store import StaticStore
+from comfystream.engine.values import blocker_type
+
+__all__ = ["Host"]
+
+
+class Host:
+    """Loads the node classes and sets torch up for running them.
+
+    Args:
+        options: what to load.
+        clock: injected for tests.
+    """
+
+    def __init__(self, options: EngineOptions, clock: Clock | None = None) -> None:
+        import torch
+
+        self.clock: Clock = clock or SystemClock()
+        self.catalog: NodeCatalog = load_catalog(
+            pack_folders=[Path(p) for p in options.pack_folders], packs=[Path(p) for p in options.packs]
+        )
+        self.blocker = blocker_type()
+        self.store = StaticStore()
+        self._progress = threading.local()
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self._listen_to_progress_bars()
+
+    def broken_packs(self) -> tuple[PackBroken, ...]:
+        """Packs that could not be loaded."""
+        return tuple(PackBroken(broken.pack, broken.message, broken.trace) for broken in self.catalog.broken())
+
+    def enter_thread(self) -> None:
+        """Set the calling thread up for running nodes: inference mode is per thread, and entering it once is enough."""
+        import torch
+
+        torch.inference_mode().__enter__()
+
+    # --- progress bars of nodes
+
+    @contextlib.contextmanager
+    def progress_goes_to(self, progress: PrepareProgress) -> Iterator[None]:
+        """While this runs, progress bars moved on this thread are reported to `progress`."""
+        self._progress.target = progress
+        try:
+            yield
+        finally:
+            self._progress.target = None
+
+    def _listen_to_progress_bars(self) -> None:
+        utils: Any = importlib.import_module("comfy.utils")
+        utils.set_progress_bar_global_hook(self._on_progress_bar)
+
+    def _on_progress_bar(self, value: float, total: float, preview: Any = None, prompt_id: Any = None, node_id: Any = None) -> None:
+        target: PrepareProgress | None = getattr(self._progress, "target", None)
+        if target is not None:
+            target.steps(value, total, node_id)
