@@ -84,7 +84,7 @@ class Emitter:
         if not hasattr(value, "shape"):
             raise EngineError(f"gave {type(value).__name__} where an IMAGE was expected", node_id=output.node_id)
         like = frame.image if isinstance(frame, VideoFrame) else None
-        return self._writer.to_image(value, like)
+        return self._writer.write(value, like)
 
     def _put_image(self, image: av.VideoFrame, frame: VideoFrame | AudioFrame) -> None:
         frame.stamps.computed = time.monotonic_ns()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import av
 import numpy as np
 
 from comfystream.engine.activation import Activation, Prepared
@@ -18,7 +19,7 @@ from comfystream.engine.step import Schedule
 from comfystream.frames import Lane
 from comfystream.workflow.model import Link
 
-__all__ = ["needs_rehearsal", "rehearse"]
+__all__ = ["needs_rehearsal", "plain_picture", "rehearse", "silence"]
 
 MakeActivation = Callable[[Prepared, Binder], Activation]
 
@@ -48,6 +49,11 @@ def rehearse(activation: Activation, picture: Any, mask: Any, sound: Mapping[str
         tick.run(value, mask if lane is Lane.VIDEO else None)
         tick.close()
     return activation.crossing_values()
+
+
+def plain_picture(width: int, height: int) -> av.VideoFrame:
+    """A mid-grey picture, for when no frame has come yet."""
+    return av.VideoFrame.from_ndarray(np.full((height, width, 3), 128, np.uint8), "rgb24")
 
 
 def silence(buffer_ms: float, sample_rate: int) -> np.ndarray:

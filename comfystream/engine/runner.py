@@ -33,11 +33,11 @@ from comfystream.engine.protocol import (
     RunnerStats,
     Stopped,
 )
-from comfystream.engine.rehearsal import needs_rehearsal, rehearse, silence
+from comfystream.engine.rehearsal import needs_rehearsal, plain_picture, rehearse, silence
 from comfystream.engine.running import Running
-from comfystream.errors import ComfyStreamError, EngineError, NodeError
+from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
-from comfystream.media.convert import TensorReader, blank_image
+from comfystream.media.convert import TensorReader
 from comfystream.workflow.model import Workflow
 
 __all__ = ["LocalRunner"]
@@ -129,8 +129,8 @@ class LocalRunner:
         forked = self._instances.fork() if self._options.live else Instances()
         activation = self._activation(prepared, make_binder(plan, forked), without_sinks=True)
         newest = self._newest
-        image = newest.image if newest is not None else sample.image if isinstance(sample, VideoFrame) else blank_image(*sample)
-        picture = TensorReader().to_tensor(image) if Lane.VIDEO in plan.lanes else None
+        image = newest.image if newest is not None else sample.image if isinstance(sample, VideoFrame) else plain_picture(*sample)
+        picture = TensorReader().read(image) if Lane.VIDEO in plan.lanes else None
         sound = None
         if Lane.AUDIO in plan.lanes:
             quiet = silence(plan.audio_buffer_ms, self._sample_rate)
@@ -217,7 +217,7 @@ class LocalRunner:
         value = mask = None
         if tick.plan.reads_frame:
             began = time.perf_counter_ns()
-            value = io.reader.to_tensor(frame.image) if isinstance(frame, VideoFrame) else audio_value(frame)
+            value = io.reader.read(frame.image) if isinstance(frame, VideoFrame) else audio_value(frame)
             self._meter.convert_ns += time.perf_counter_ns() - began
         if tick.plan.reads_mask:
             mask = empty_mask()
@@ -227,7 +227,7 @@ class LocalRunner:
             return False
         try:
             io.emitter.put(running, tick.plan.outputs, values, frame, io.duration(frame))
-        except EngineError as error:
+        except (EngineError, MediaError) as error:
             output = next(o for o in tick.plan.outputs if error.node_id in (None, o.node_id))
             class_type = running.activation.plan.workflow.nodes[output.node_id].class_type
             raise NodeError(error.message, node_id=output.node_id, class_type=class_type, hint=error.hint) from error
