@@ -6,11 +6,9 @@ import contextlib
 import importlib
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from comfystream.catalog.registry import NodeCatalog
-from comfystream.catalog.loader import load_catalog
+from comfystream.catalog.registry import CatalogOptions, NodeCatalog, load_catalog
 from comfystream.clock import Clock, SystemClock
 from comfystream.engine.progress import PrepareProgress
 from comfystream.engine.protocol import EngineOptions, PackBroken
@@ -33,7 +31,13 @@ class Host:
 
         self.clock: Clock = clock or SystemClock()
         self.catalog: NodeCatalog = load_catalog(
-            pack_folders=[Path(p) for p in options.pack_folders], packs=[Path(p) for p in options.packs]
+            CatalogOptions(
+                pack_folders=options.pack_folders,
+                packs=options.packs,
+                allow=options.allow_packs,
+                block=options.block_packs,
+                folders=options.folders,
+            )
         )
         self.blocker = blocker_type()
         self.store = StaticStore()
@@ -44,7 +48,7 @@ class Host:
 
     def broken_packs(self) -> tuple[PackBroken, ...]:
         """Packs that could not be loaded."""
-        return tuple(PackBroken(broken.pack, broken.message, broken.trace) for broken in self.catalog.broken())
+        return tuple(PackBroken(broken.pack, broken.message, broken.hint, broken.trace, broken.key) for broken in self.catalog.broken())
 
     def enter_thread(self) -> None:
         """Set the calling thread up for running nodes: inference mode is per thread, and entering it once is enough."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,24 +85,30 @@ class Plan:
     audio_buffer_ms: float
 
 
-def compile_plan(workflow: Workflow, catalog: Catalog, bindings: Bindings) -> Plan:
+def compile_plan(workflow: Workflow, catalog: Catalog, bindings: Bindings, dropped: Collection[str] = ()) -> Plan:
     """Compile a checked workflow.
+
+    Args:
+        workflow: the graph, with its constants converted.
+        catalog: the node classes.
+        bindings: its live inputs and outputs.
+        dropped: ids of output nodes to leave out, because something above them is wrong.
 
     Raises:
         WorkflowError: a cycle, a missing node class, or a link to a node that is not there.
     """
-    return _Compiler(workflow, catalog, bindings).compile()
+    return _Compiler(workflow, catalog, bindings, dropped).compile()
 
 
 class _Compiler:
-    def __init__(self, workflow: Workflow, catalog: Catalog, bindings: Bindings) -> None:
+    def __init__(self, workflow: Workflow, catalog: Catalog, bindings: Bindings, dropped: Collection[str]) -> None:
         self._nodes = workflow.nodes
         self._workflow = workflow
         self._catalog = catalog
         self._bindings = bindings
         self._live_inputs = {live.node_id: Lane(live.modality) for live in bindings.inputs}
         self._bound_outputs = {live.node_id: live.modality for live in bindings.outputs if live.is_shown}
-        self._ignored = {live.node_id for live in bindings.outputs if not live.is_shown}
+        self._ignored = {*dropped, *(live.node_id for live in bindings.outputs if not live.is_shown)}
         self._specs: dict[str, NodeSpec] = {}
 
     def compile(self) -> Plan:
@@ -278,7 +284,7 @@ class _Compiler:
         """Ids that run without being asked for: reachable from a root without following a lazy input."""
         found: set[str] = set()
         todo = [output.value.node for output in outputs if isinstance(output.value, Link)]
-        todo += [id for id, step in steps.items() if step.spec.is_output]
+        todo += [id for id, step in steps.items() if step.spec.is_output and id not in self._ignored]
         while todo:
             id = todo.pop()
             if id in found or id not in steps:

@@ -35,12 +35,12 @@ def compile_checked(workflow: Workflow, catalog: Catalog) -> Plan:
     """
     bindings = bind(workflow)
     checked = check(workflow, catalog, bindings)
-    problems = [problem for problem in checked.problems if problem.is_error]
+    problems = checked.errors
     if problems:
         first = problems[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise WorkflowError(f"{first}{more}", code=first.type, node_id=first.node_id)
-    return compile_plan(checked.workflow, catalog, bindings)
+    return compile_plan(checked.workflow, catalog, bindings, checked.dropped)
 
 
 def make_binder(plan: Plan, instances: Instances) -> Binder:
