@@ -61,7 +61,8 @@ def default_of(input_type: Any, options: Mapping[str, Any]) -> Any:
     if is_combo(input_type):
         allowed = options.get("options", []) if isinstance(input_type, str) else input_type
         return allowed[0] if allowed else ...
-    return {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(_kind(input_type, options), ...)
+    plain = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False, "IMAGECOMPARE": "", "LOAD_3D": ""}
+    return plain.get(_kind(input_type, options), ...)
 
 
 def fits(value: Any, input_type: Any, options: Mapping[str, Any]) -> bool:
@@ -211,4 +212,6 @@ class _Walk:
 
 
 def _has_widget(input_type: Any, options: Mapping[str, Any]) -> bool:
-    return isinstance(input_type, list) or _kind(input_type, options) in _WIDGET_TYPES
+    """Whether the editor shows a widget; only inputs with one say whether they also have a socket."""
+    is_custom = "widgetType" in options or "socketless" in options
+    return isinstance(input_type, list) or is_custom or _kind(input_type, options) in _WIDGET_TYPES
