@@ -68,7 +68,8 @@ def run_prestartup(source: PackSource) -> BrokenPack | None:
     script = source.path / "prestartup_script.py"
     if not script.is_file():
         return None
-    outcome = attempt(source.name, lambda: _execute(f"{module_name(source.path)}_prestartup", script, None))
+    name = f"{module_name(source.path)}_prestartup"
+    outcome = attempt(source.name, lambda: _execute(name, script, None))
     return outcome if isinstance(outcome, BrokenPack) else None
 
 

@@ -25,14 +25,11 @@ _WHEN_SET = {
 def object_info(catalog: NodeCatalog) -> dict[str, Any]:
     """Key to description, for all classes. A class that cannot be described is left out, with a warning in the log."""
     found: dict[str, Any] = {}
-    for key in catalog.keys():
-        spec = catalog.get(key)
-        if spec is None:
-            continue
+    for spec in catalog.specs():
         try:
-            found[key] = node_info(spec)
+            found[spec.key] = node_info(spec)
         except (TypeError, ValueError) as error:
-            _log.warning("node %s is left out of object_info: %s", key, error)
+            _log.warning("node %s is left out of object_info: %s", spec.key, error)
     return found
 
 

@@ -6,6 +6,7 @@ import difflib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from comfystream.catalog import standin
@@ -70,6 +71,10 @@ class NodeCatalog:
         """All keys, sorted."""
         return sorted(self._specs)
 
+    def specs(self) -> list[NodeSpec]:
+        """All classes, sorted by key."""
+        return [self._specs[key] for key in self.keys()]
+
     def packs(self) -> tuple[LoadedPack, ...]:
         """Packs that were loaded, in that order."""
         return tuple(self._packs)
@@ -115,7 +120,7 @@ class NodeCatalog:
         where = {"python_module": pack.source.python_module, "pack": pack.name}
         candidates = [*pack.v1.items(), *(("", cls) for cls in pack.v3)]
         for key, cls in candidates:
-            outcome = attempt(pack.name, lambda key=key, cls=cls: _read(key, cls, pack, where), key or _name(cls))
+            outcome = attempt(pack.name, partial(_read, key, cls, pack, where), key or _name(cls))
             if isinstance(outcome, BrokenPack):
                 self._report(outcome)
             else:
@@ -172,8 +177,8 @@ def load_catalog(options: CatalogOptions | None = None) -> NodeCatalog:
 def _take(catalog: NodeCatalog, source: PackSource, *, protect: bool) -> None:
     catalog.add(load_pack(source), protect=protect)
     if standin.is_installed():
-        specs = [spec for key in catalog.keys() if (spec := catalog.get(key)) is not None]
-        standin.publish({s.key: s.cls for s in specs}, {s.key: s.display_name for s in specs})
+        specs = catalog.specs()
+        standin.publish({spec.key: spec.cls for spec in specs}, {spec.key: spec.display_name for spec in specs})
 
 
 def _on_disk(catalog: NodeCatalog, options: CatalogOptions) -> list[PackSource]:

@@ -22,6 +22,10 @@ class _SchemaView:
         return self._read(owner._finished_schema())
 
 
+def _function(method: Any) -> Any:
+    return getattr(method, "__func__", method)
+
+
 class _FunctionName:
     def __get__(self, instance: object, owner: Any) -> str:
         return "EXECUTE_NORMALIZED_ASYNC" if inspect.iscoroutinefunction(owner.execute) else "EXECUTE_NORMALIZED"
@@ -86,7 +90,7 @@ class ComfyNode:
     def VALIDATE_CLASS(cls) -> None:  # noqa: N802
         """Raise unless the two methods that every node needs are there."""
         for name in ("define_schema", "execute"):
-            if getattr(cls, name).__func__ is vars(ComfyNode)[name].__func__:
+            if _function(getattr(cls, name)) is _function(vars(ComfyNode)[name]):
                 raise TypeError(f"node class {cls.__name__} has no {name}")
 
     @classmethod
@@ -103,12 +107,12 @@ class ComfyNode:
         schema = cls.FINALIZE_SCHEMA()
         schema.validate()
         cls.SCHEMA = schema
-        cls._described_by = cls.define_schema.__func__
+        cls._described_by = _function(cls.define_schema)
         return schema
 
     @classmethod
     def _finished_schema(cls) -> Schema:
-        if cls.SCHEMA is None or cls._described_by is not cls.define_schema.__func__:
+        if cls.SCHEMA is None or cls._described_by is not _function(cls.define_schema):
             return cls.GET_SCHEMA()
         return cls.SCHEMA
 

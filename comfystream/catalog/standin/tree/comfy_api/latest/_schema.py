@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from ._dynamic import DynamicInput, MatchType, declare
 from ._kinds import Input, Output
 
 
-class Hidden(str, Enum):
+class Hidden(StrEnum):
     """Values that a node can ask for and that no socket brings."""
 
     unique_id = "UNIQUE_ID"

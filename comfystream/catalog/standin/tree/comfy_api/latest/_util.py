@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 __all__ = ["VideoCodec", "VideoComponents", "VideoContainer"]
 
 
-class VideoContainer(str, Enum):
+class VideoContainer(StrEnum):
     """File formats."""
 
     AUTO = "auto"
@@ -25,7 +25,7 @@ class VideoContainer(str, Enum):
         return "mp4" if cls(value) in (cls.MP4, cls.AUTO) else ""
 
 
-class VideoCodec(str, Enum):
+class VideoCodec(StrEnum):
     """Codecs."""
 
     AUTO = "auto"

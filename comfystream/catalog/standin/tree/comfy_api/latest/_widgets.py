@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, ClassVar
 
 from ._kinds import HEAD, REQUIRED, TAIL, ComfyTypeI, ComfyTypeIO, Output, WidgetInput, comfytype, wire
 
 
-class FolderType(str, Enum):
+class FolderType(StrEnum):
     """Which of the three folders a file lies in."""
 
     input = "input"
@@ -17,7 +17,7 @@ class FolderType(str, Enum):
     temp = "temp"
 
 
-class UploadType(str, Enum):
+class UploadType(StrEnum):
     """What can be uploaded into a combo."""
 
     image = "image_upload"
@@ -26,7 +26,7 @@ class UploadType(str, Enum):
     model = "file_upload"
 
 
-class NumberDisplay(str, Enum):
+class NumberDisplay(StrEnum):
     """How a number is shown."""
 
     number = "number"
@@ -34,7 +34,7 @@ class NumberDisplay(str, Enum):
     gradient_slider = "gradientslider"
 
 
-class ControlAfterGenerate(str, Enum):
+class ControlAfterGenerate(StrEnum):
     """What an editor does with a value after each run."""
 
     fixed = "fixed"
