@@ -27,7 +27,7 @@ __all__ = ["bench_engine"]
 LENGTHS = (5, 10, 30)
 KINDS = {"V1": "BenchPass", "V3": "BenchPassV3"}
 GOAL = Goal("ratio", 1.5)
-LOOP = "a Python loop over (function, constants, links)"
+LOOP = "bare loop"
 
 
 def bench_engine(*, comfyui: Path | None = None, rounds: int = 200, batch: int = 20) -> Iterator[Row]:
@@ -94,7 +94,7 @@ class _Chain:
         ]
         loop, graph, unprofiled, tick = self.on_lane_thread(lambda: interleaved_cpu_us(contestants, rounds, batch))
         yield Row("engine", case, "graph", "us", graph, loop, LOOP, GOAL)
-        yield Row("engine", case, "graph, nodes not timed", "us", unprofiled, loop, LOOP)
+        yield Row("engine", case, "graph, untimed", "us", unprofiled, loop, LOOP)
         yield Row("engine", case, "tick", "us", tick, loop, LOOP, GOAL)
 
     def beside(self, other: Callable[[], float], rounds: int) -> tuple[float, list[float]]:
@@ -219,5 +219,5 @@ def _beside_comfyui(
     for mode in other.modes:
         program = other.load(class_type, length, mode)
         ours, theirs = chain.beside(program, rounds)
-        name = f"ComfyUI {other.version} PromptExecutor, {mode} cache"
+        name = f"ComfyUI {other.version}, {mode} cache"
         yield Row("engine", case, "tick", "us", ours, sorted(theirs)[len(theirs) // 2], name)

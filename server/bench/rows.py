@@ -95,8 +95,9 @@ def print_rows(console: Console, title: str, rows: Sequence[Row]) -> None:
     table = Table(title=title, title_justify="left")
     for heading in ("case", "metric"):
         table.add_column(heading, overflow="fold")
-    for heading in ("ours", "baseline", "unit", "ratio", "goal", ""):
-        table.add_column(heading, justify="right" if heading in ("ours", "baseline", "ratio") else "left", no_wrap=True)
+    for heading in ("ours", "baseline", "unit", "ratio"):
+        table.add_column(heading, justify="left" if heading == "unit" else "right", no_wrap=True)
+    table.add_column("goal", overflow="fold")
     table.add_column("baseline is", overflow="fold")
     for row in rows:
         table.add_row(*_cells(row))
@@ -105,17 +106,9 @@ def print_rows(console: Console, title: str, rows: Sequence[Row]) -> None:
 
 def _cells(row: Row) -> list[str]:
     verdict = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[row.is_met]
-    return [
-        row.case,
-        row.metric,
-        _figure(row.ours),
-        _figure(row.baseline),
-        row.unit,
-        f"{row.ratio:.2f}" if row.ratio is not None else "",
-        str(row.goal or ""),
-        verdict,
-        row.baseline_name,
-    ]
+    ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
+    goal = f"{row.goal or ''} {verdict}".strip()
+    return [row.case, row.metric, _figure(row.ours), _figure(row.baseline), row.unit, ratio, goal, row.baseline_name]
 
 
 def _figure(value: float | None) -> str:
