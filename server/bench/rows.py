@@ -106,7 +106,7 @@ def print_rows(console: Console, title: str, rows: Sequence[Row]) -> None:
 
 def _cells(row: Row) -> list[str]:
     verdict = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[row.is_met]
-    ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
+    ratio = f"{row.ratio:.2f}" if row.ratio is not None and row.ratio >= 0.1 else _figure(row.ratio)
     goal = f"{row.goal or ''} {verdict}".strip()
     return [row.case, row.metric, _figure(row.ours), _figure(row.baseline), row.unit, ratio, goal, row.baseline_name]
 
