@@ -1,7 +1,7 @@
 """Loads a ComfyUI checkout and times its own executor on request. Run as a script, in a process of its own.
 
-Speaks JSON lines: on standard input `{"prompt": ..., "mode": ...}` loads a graph whose node "0" has a `number`, `{}` runs it
-once; on standard output an answer each. Nothing of ComfyStream is imported here.
+Speaks JSON lines: on standard input `{"prompt": ..., "mode": ...}` loads a graph whose node "0" has a `number`, `{}`
+runs it once; on standard output an answer each. Nothing of ComfyStream is imported here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Server:
 
 
 def _load_torchvision() -> None:
-    """Some torchvision builds cannot register their operators beside another torch; their schemas are enough to import it."""
+    """Import torchvision, also a build for another torch: it cannot register its operators, their schemas are enough."""
     if importlib.util.find_spec("torchvision") is None:
         return
     try:

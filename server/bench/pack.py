@@ -65,7 +65,8 @@ class BenchWait(BenchPass):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
-        return {"required": {"image": ("IMAGE",), "milliseconds": ("FLOAT", {"default": 100.0, "min": 0.0, "max": 1e5})}}
+        milliseconds = ("FLOAT", {"default": 100.0, "min": 0.0, "max": 1e5})
+        return {"required": {"image": ("IMAGE",), "milliseconds": milliseconds}}
 
     def run(self, image: Any, milliseconds: float) -> tuple[Any]:  # type: ignore[override]
         time.sleep(milliseconds / 1000)
