@@ -22,7 +22,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the figures the
 Quick = Annotated[bool, typer.Option("--quick", help="A short run: shows that it works, not how fast.")]
 Checkout = Annotated[
     Path | None,
-    typer.Option("--comfyui", help="A ComfyUI checkout to compare with; loaded with this interpreter.", file_okay=False),
+    typer.Option("--comfyui", help="A ComfyUI checkout to compare with, run by this interpreter.", file_okay=False),
 ]
 
 

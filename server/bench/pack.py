@@ -46,7 +46,7 @@ class BenchSource(BenchPass):
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
         return {"required": {"number": ("INT", {"default": 0, "min": 0, "max": 1 << 31})}}
 
-    def run(self, number: int) -> tuple[Any]:  # type: ignore[override]
+    def run(self, number: int) -> tuple[Any]:
         return (number,)
 
 

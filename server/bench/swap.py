@@ -64,7 +64,7 @@ NODE_CLASS_MAPPINGS = {"SlowLoad": SlowLoad, "SlowApply": SlowApply}
 
 
 def bench_swap(*, load_s: float = 5.0, steady_s: float = 3.0) -> Iterator[Row]:
-    """The longest gap between outputs at 30 frames per second, from the order to prepare until a second after the switch.
+    """The longest gap between outputs at 30 frames per second, from the order until a second after the switch.
 
     Args:
         load_s: how long the new workflow's static node takes.
