@@ -41,6 +41,7 @@ def spec(key: str, cls: type, *, api: str = "v1") -> NodeSpec:
 
 
 IMAGE = ("IMAGE",)
+FACTOR = ("FLOAT", {"default": 2.0, "min": 0.1, "max": 8.0})
 RADIUS = ("INT", {"default": 1, "min": 1, "max": 31})
 
 AUTOGROW = (
@@ -51,8 +52,8 @@ RESIZE = (
     "COMFY_DYNAMICCOMBO_V3",
     {
         "options": [
-            {"key": "by factor", "inputs": {"required": {"factor": ("FLOAT", {"default": 2.0, "min": 0.1, "max": 8.0})}}},
-            {"key": "to size", "inputs": {"required": {"width": ("INT", {"default": 512}), "height": ("INT", {"default": 256})}}},
+            {"key": "by factor", "inputs": {"required": {"factor": FACTOR}}},
+            {"key": "to size", "inputs": {"required": {"width": ("INT", {}), "height": ("INT", {"default": 256})}}},
         ]
     },
 )

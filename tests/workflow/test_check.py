@@ -57,7 +57,7 @@ BLUR = {"image": ["1", 0], "radius": 3}
             *("required_input_missing", "Required input is missing", "image", "connect or set image (IMAGE)"),
         ),
         (
-            node("Blur", image=["1", 0], **{"Radius": 3}),
+            node("Blur", image=["1", 0], Radius=3),
             *("required_input_missing", "Required input is missing", "radius", 'did you mean "Radius"?'),
         ),
         (
@@ -111,7 +111,7 @@ BLUR = {"image": ["1", 0], "radius": 3}
             node("Many", tags={"__value__": ["x", "q"]}),
             *("value_not_in_list", "Value not in list", "tags: 'q' not in ['x', 'y']", "tags takes x or y"),
         ),
-        (node("Blur", image=["9", 0], radius=3), INNER, INNER_WORDS, "'9'", "links to node 9, which is not in the workflow"),
+        (node("Blur", image=["9", 0], radius=3), INNER, INNER_WORDS, "'9'", "to node 9, which is not in the workflow"),
         (node("Blur", image=[1, 0], radius=3), INNER, INNER_WORDS, "1", "not in the workflow"),
         (node("Blur", image=["1", 5], radius=3), INNER, INNER_WORDS, "tuple index out of range", "1 output (slot 0)"),
         (
@@ -141,7 +141,8 @@ BLUR = {"image": ["1", 0], "radius": 3}
         # ComfyUI leaves these two to the node
         (
             node("Resize", image=["1", 0], fast=True, resize="by facto"),
-            *("value_not_in_list", "Value not in list", "resize: 'by facto' not in ['by factor', 'to size']", "by factor"),
+            *("value_not_in_list", "Value not in list"),
+            *("resize: 'by facto' not in ['by factor', 'to size']", "resize takes by factor"),
         ),
         (
             node("Resize", image=["1", 0], fast=True),
