@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from comfystream.catalog.standin import Folders
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.workflow.check import Problem
 from comfystream.workflow.model import Workflow
@@ -20,6 +21,7 @@ from comfystream.workflow.model import Workflow
 __all__ = [
     "Activated",
     "Engine",
+    "EngineOptions",
     "EngineRestarted",
     "Event",
     "FailPolicy",
@@ -183,11 +185,13 @@ class EngineRestarted:
 
 @dataclass(frozen=True, slots=True)
 class PackBroken:
-    """A node pack could not be imported; the others are there."""
+    """A node pack (or its class `key`) could not be loaded; the others are there."""
 
     pack: str
     message: str
+    hint: str
     trace: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,16 +279,15 @@ class EngineOptions:
     Attributes:
         pack_folders: folders of custom node packs (each entry of such a folder is a pack).
         packs: single packs (a folder or a .py file each).
-        comfyui: a ComfyUI checkout to load node classes from, or None.
+        allow_packs: names of the packs to load; empty means all.
+        block_packs: names of packs to leave out.
         threads: torch's intra-op threads; 0 = torch's own choice.
-        input_directory, output_directory, temp_directory: what nodes get from `folder_paths`; None = defaults.
+        folders: what nodes get from `folder_paths`.
     """
 
     pack_folders: tuple[str, ...] = ()
     packs: tuple[str, ...] = ()
-    comfyui: str | None = None
+    allow_packs: tuple[str, ...] = ()
+    block_packs: tuple[str, ...] = ()
     threads: int = 0
-    input_directory: str | None = None
-    output_directory: str | None = None
-    temp_directory: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    folders: Folders = field(default_factory=Folders)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from comfystream.workflow.problem import Problem
+
 __all__ = ["Link", "Literal", "Node", "Workflow"]
 
 
@@ -41,6 +43,12 @@ class Node:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
 
+    @property
+    def place(self) -> str:
+        """How messages name this node."""
+        title = f" ({self.title})" if self.title and self.title != self.class_type else ""
+        return f'node {self.id} "{self.class_type}"{title}'
+
     def links(self) -> Iterator[tuple[str, Link]]:
         """The linked inputs, in file order."""
         for name, value in self.inputs.items():
@@ -57,8 +65,10 @@ class Workflow:
         ui: the editor's own form of the same graph when the file had it (what ComfyUI calls
             `extra_pnginfo["workflow"]`), else None.
         source: where it came from, for messages ("edges.json"); may be empty.
+        warnings: what reading it had to guess or leave out.
     """
 
     nodes: Mapping[str, Node]
     ui: Mapping[str, Any] | None = None
     source: str = ""
+    warnings: tuple[Problem, ...] = ()

@@ -1,0 +1,47 @@
+"""Node failures as people should see them: at once, then once a second with a count."""
+
+from __future__ import annotations
+
+from comfystream.clock import Clock
+from comfystream.engine.protocol import NodeFailed
+from comfystream.errors import NodeError
+from comfystream.frames import Lane
+
+__all__ = ["FailureLog"]
+
+REPEAT_NS = 1_000_000_000
+
+
+class FailureLog:
+    """Turns node errors into events without flooding. Used by one runner."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._reported: dict[tuple[str, str, str], tuple[int, int]] = {}
+
+    def event(self, error: NodeError, *, frame: int, lane: Lane, revision: int) -> NodeFailed | None:
+        """The event to send for this failure, or None when an equal one was sent less than a second ago.
+
+        `count` is how often the same failure came since the last event, this one included.
+        """
+        key = (error.node_id or "", error.exception_type, error.message)
+        now = self._clock.now_ns()
+        sent, unsent = self._reported.get(key, (None, 0))
+        if sent is not None and now - sent < REPEAT_NS:
+            self._reported[key] = (sent, unsent + 1)
+            return None
+        if len(self._reported) > 256:  # messages that differ every time must not pile up
+            self._reported.clear()
+        self._reported[key] = (now, 0)
+        return NodeFailed(
+            node_id=error.node_id or "",
+            class_type=error.class_type,
+            message=error.message,
+            hint=error.hint,
+            exception_type=error.exception_type,
+            trace=error.trace,
+            frame=frame,
+            lane=lane,
+            revision=revision,
+            count=unsent + 1,
+        )

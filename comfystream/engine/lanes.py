@@ -1,0 +1,210 @@
+"""The threads of a run and the channels that feed them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, Protocol
+
+from comfystream.channels import BoundedQueue, Broadcast, Closed, LatestSlot, Subscription
+from comfystream.engine.emitter import Emitter
+from comfystream.engine.lane_io import AudioGather
+from comfystream.engine.meter import Meter
+from comfystream.engine.protocol import RunnerOptions
+from comfystream.engine.running import Running
+from comfystream.frames import AudioFrame, Lane, VideoFrame
+from comfystream.media.convert import TensorReader
+
+__all__ = ["Input", "LaneState", "Lanes", "Ticker"]
+
+Input = VideoFrame | AudioFrame
+FILE_QUEUE = 4
+LIVE_AUDIO_QUEUE = 100  # frames of 20 ms: two seconds, then the oldest go
+
+
+class Ticker(Protocol):
+    """What the threads call: the run that they belong to."""
+
+    @property
+    def options(self) -> RunnerOptions:
+        """How the run treats its frames."""
+        ...
+
+    @property
+    def current(self) -> Running | None:
+        """The revision that ticks now."""
+        ...
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run has ended or is ending."""
+        ...
+
+    def enter_thread(self) -> None:
+        """Called first on every thread that runs nodes."""
+
+    def new_lane_state(self) -> LaneState:
+        """What one lane thread owns."""
+        ...
+
+    def tick(self, lane: Lane, frame: Input, state: LaneState) -> None:
+        """One tick."""
+
+    def crashed(self, error: BaseException) -> None:
+        """A thread met something that is no node's fault."""
+
+
+class LaneState:
+    """What one lane thread owns: its converters and what it knows about the sound and the pace."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.reader = TensorReader()
+        self.emitter = emitter
+        self.gather: AudioGather | None = None
+        self.gather_ms = 0.0
+        self._last_pts: int | None = None
+
+    def duration(self, frame: Input) -> int:
+        """Media time that an input spans, in its time base; 0 when that cannot be known."""
+        if isinstance(frame, AudioFrame):
+            return int(Fraction(frame.samples.shape[-1], frame.sample_rate) / frame.time_base)
+        before, self._last_pts = self._last_pts, frame.pts
+        return max(frame.pts - before, 0) if before is not None else 0
+
+
+class Lanes:
+    """The threads of a run and the channels that feed them.
+
+    Live: a thread per lane; a picture waits in a slot where a newer one replaces it, sound in a queue that forgets its
+    oldest. Files: one thread for all lanes, fed in the order of submission, and the writer waits.
+    """
+
+    def __init__(self, runner: Ticker, live: bool) -> None:
+        self._runner = runner
+        self._live = live
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._started: set[str] = set()
+        self._pictures: LatestSlot[Input] = LatestSlot()
+        self._sound: Broadcast[Input] = Broadcast()
+        self._sound_inbox: Subscription[Input] = self._sound.subscribe(LIVE_AUDIO_QUEUE)
+        self._file: BoundedQueue[tuple[Lane, Input]] = BoundedQueue(FILE_QUEUE)
+        self._ending = threading.Event()
+
+    def follow(self, running: Running) -> None:
+        """Start the threads that a revision needs."""
+        if running.takes(Lane.CLOCK):
+            self._start("clock", self._run_clock)
+
+    def submit(self, lane: Lane, frame: Input, meter: Meter) -> bool:
+        """Queue an input. False when an older one was dropped for it."""
+        if not self._live:
+            self._start("file", self._run_file)
+            self._file.put((lane, frame))
+            return True
+        if lane is Lane.VIDEO:
+            self._start("video", self._run_pictures)
+            replaced = self._pictures.put(frame)
+            meter.dropped["newest_wins"] += replaced
+            return not replaced
+        self._start("audio", self._run_sound)
+        before = self._sound_inbox.dropped
+        self._sound.put(frame)
+        lost = self._sound_inbox.dropped - before
+        meter.dropped["audio_backlog"] += lost
+        return not lost
+
+    def _start(self, name: str, target: Callable[[], None]) -> None:
+        if name in self._started:
+            return
+        with self._lock:
+            if name in self._started or self._ending.is_set():
+                return
+            self._started.add(name)
+            thread = threading.Thread(target=self._guarded, args=(target,), name=f"lane-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _guarded(self, target: Callable[[], None]) -> None:
+        self._runner.enter_thread()
+        try:
+            target()
+        except Closed:
+            return
+        except Exception as error:  # noqa: BLE001 - task scope: a lane thread has no caller
+            self._runner.crashed(error)
+            raise
+
+    # --- loops
+
+    def _run_file(self) -> None:
+        states = {lane: self._runner.new_lane_state() for lane in Lane}
+        for lane, frame in self._file:
+            if lane is Lane.VIDEO:
+                self._runner.tick(lane, frame, states[lane])
+            else:
+                self._feed_sound(frame, states[lane])
+        self._flush_sound(states[Lane.AUDIO])
+
+    def _run_pictures(self) -> None:
+        state = self._runner.new_lane_state()
+        while True:
+            self._runner.tick(Lane.VIDEO, self._pictures.get(), state)
+
+    def _run_sound(self) -> None:
+        state = self._runner.new_lane_state()
+        for frame in self._sound_inbox:
+            self._feed_sound(frame, state)
+        self._flush_sound(state)
+
+    def _feed_sound(self, frame: Input, state: LaneState) -> None:
+        running = self._runner.current
+        wanted = running.activation.plan.audio_buffer_ms if running is not None else 0.0
+        if wanted and isinstance(frame, AudioFrame):
+            if state.gather is None or state.gather_ms != wanted:
+                state.gather, state.gather_ms = AudioGather(wanted), wanted
+            for buffer in state.gather.add(frame):
+                self._runner.tick(Lane.AUDIO, buffer, state)
+
+    def _flush_sound(self, state: LaneState) -> None:
+        rest = state.gather.flush() if state.gather is not None else None
+        if rest is not None and not self._runner.is_closed:
+            self._runner.tick(Lane.AUDIO, rest, state)
+
+    def _run_clock(self) -> None:
+        """Tick a workflow without an input: paced when live, as fast as it can for a file."""
+        options = self._runner.options
+        fps = Fraction(options.clock_fps).limit_denominator(1001 * 60)
+        state = self._runner.new_lane_state()
+        began = time.monotonic()
+        for count in itertools.count():
+            if self._ending.is_set() or (options.clock_ticks is not None and count >= options.clock_ticks):
+                return
+            due = began + float(count / fps)
+            if self._live and self._ending.wait(max(due - time.monotonic(), 0)):
+                return
+            blank: Any = None
+            self._runner.tick(Lane.CLOCK, VideoFrame(count, count, 1 / fps, blank), state)
+
+    # --- the end
+
+    def close_inputs(self, *, discard: bool) -> None:
+        """Nothing more comes; what is queued is still done unless it is discarded."""
+        if discard or self._live or self._runner.options.clock_ticks is None:
+            self._ending.set()
+        self._pictures.close()
+        self._sound.close()
+        self._file.close(discard=discard)
+
+    def join(self, timeout_s: float | None) -> bool:
+        """Wait for the threads to end."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._lock:
+            threads = [*self._threads]
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(None if deadline is None else max(deadline - time.monotonic(), 0))
+        return not any(thread.is_alive() for thread in threads if thread is not threading.current_thread())

@@ -1,0 +1,49 @@
+"""Progress of preparing a revision, as events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from comfystream.engine.protocol import OnEvent, Progress
+from comfystream.engine.scheduler import Observer
+from comfystream.engine.step import Step
+
+__all__ = ["PrepareProgress"]
+
+
+class PrepareProgress(Observer):
+    """Counts the nodes that were run or found kept, and passes a node's own progress bar on."""
+
+    def __init__(self, revision: int, on_event: OnEvent) -> None:
+        self._revision = revision
+        self._on_event = on_event
+        self._phase = ""
+        self._total = 0
+        self._done = 0
+        self._node_id: str | None = None
+
+    def phase(self, name: str, total: int = 0) -> None:
+        """A new phase begins."""
+        self._phase, self._total, self._done, self._node_id = name, total, 0, None
+        self._send()
+
+    def started(self, step: Step) -> None:
+        self._node_id = step.display_id
+        self._send()
+
+    def finished(self, step: Step, ui: Mapping[str, Any] | None) -> None:
+        self._done += 1
+        self._send()
+
+    def cached(self, step: Step, ui: Mapping[str, Any] | None) -> None:
+        self._done += 1
+
+    def steps(self, value: float, maximum: float, node_id: str | None = None) -> None:
+        """A node's own progress bar moved."""
+        self._on_event(
+            Progress(self._revision, self._phase, self._done, self._total, node_id or self._node_id, value, maximum)
+        )
+
+    def _send(self) -> None:
+        self._on_event(Progress(self._revision, self._phase, self._done, self._total, self._node_id))

@@ -1,0 +1,347 @@
+"""One run in this process: lanes tick on threads, revisions are prepared beside them and switched at a frame border."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from typing import Any
+
+from comfystream.channels import Closed
+from comfystream.engine.activation import Activation, Prepared
+from comfystream.engine.bound import Binder, Instances
+from comfystream.engine.emitter import Emitter
+from comfystream.engine.failures import FailureLog
+from comfystream.engine.host import Host
+from comfystream.engine.lane_io import audio_value, empty_mask
+from comfystream.engine.lanes import Input, Lanes, LaneState
+from comfystream.engine.meter import Meter
+from comfystream.engine.prepare import compile_checked, make_binder, run_static
+from comfystream.engine.progress import PrepareProgress
+from comfystream.engine.protocol import (
+    Activated,
+    Event,
+    FailPolicy,
+    OnEvent,
+    OnOutput,
+    Revision,
+    RolledBack,
+    RunnerOptions,
+    RunnerStats,
+    Stopped,
+)
+from comfystream.engine.rehearsal import needs_rehearsal, plain_picture, rehearse, silence
+from comfystream.engine.running import Running
+from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
+from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
+from comfystream.media.convert import TensorReader
+from comfystream.workflow.model import Workflow
+
+__all__ = ["LocalRunner"]
+
+CLOSE_S = 5.0
+KEPT_PREPARED = 4
+
+
+class LocalRunner:
+    """A run whose engine lives in this process. See `engine.protocol.Runner` for what its methods promise."""
+
+    def __init__(self, host: Host, options: RunnerOptions, on_output: OnOutput, on_event: OnEvent) -> None:
+        self._host = host
+        self._options = options
+        self._on_output = on_output
+        self._on_event = on_event
+        self._meter = Meter()
+        self._failures = FailureLog(host.clock)
+        self._instances = Instances()
+        self._numbers = itertools.count(1)
+        self._prepared: dict[int, Running] = {}
+        self._current: Running | None = None
+        self._switching = threading.Lock()
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare", initializer=host.enter_thread)
+        self._newest: VideoFrame | None = None
+        self._sample_rate = 48_000
+        self._closed = False
+        self._error: ComfyStreamError | None = None
+        self._lanes = Lanes(self, options.live)
+
+    # --- revisions
+
+    def prepare(self, workflow: Workflow, sample: VideoFrame | tuple[int, int] = (512, 512)) -> Future[Revision]:
+        """See `engine.protocol.Runner.prepare`."""
+        if self._closed:
+            raise Closed
+        return self._preparing.submit(self._prepare, workflow, sample)
+
+    def _prepare(self, workflow: Workflow, sample: VideoFrame | tuple[int, int]) -> Revision:
+        began = time.perf_counter_ns()
+        number = next(self._numbers)
+        progress = PrepareProgress(number, self._on_event)
+        current = self._current
+        with self._host.progress_goes_to(progress):
+            progress.phase("check")
+            plan = compile_checked(workflow, self._host.catalog)
+            if current is not None:
+                self._instances.keep_only([*current.activation.plan.steps.values(), *plan.steps.values()])
+            binder = make_binder(plan, self._instances)
+            progress.phase("load", total=len(plan.static_roots))
+            prepared = run_static(
+                plan, self._host.catalog, binder, self._host.blocker, self._host.store, self._host.clock, progress
+            )
+            progress.phase("warm", total=len(plan.lanes))
+            cross = current.activation.crossing_values() if current is not None else {}
+            cross = {**self._rehearse(prepared, current, sample), **cross}
+        activation = self._activation(prepared, binder, cross=cross)
+        bindings = plan.bindings
+        revision = Revision(
+            number=number,
+            lanes=tuple(plan.lanes),
+            takes=frozenset(live.modality for live in bindings.inputs),
+            gives=frozenset(live.modality for live in bindings.outputs),
+            prepare_ms=(time.perf_counter_ns() - began) / 1e6,
+            nodes_run=prepared.run,
+        )
+        self._keep(Running(revision, activation))
+        return revision
+
+    def _activation(self, prepared: Prepared, binder: Binder, **more: Any) -> Activation:
+        return Activation(
+            prepared,
+            self._host.catalog,
+            binder,
+            self._host.blocker,
+            self._host.store,
+            self._host.clock,
+            profile=self._options.profile,
+            **more,
+        )
+
+    def _rehearse(self, prepared: Prepared, current: Running | None, sample: VideoFrame | tuple[int, int]) -> dict[Any, Any]:
+        """Warm new nodes. Files are not rehearsed: nobody waits for their first frame, and no node sees a frame twice."""
+        plan = prepared.plan
+        crosses = any(lane.crossing for lane in plan.lanes.values())
+        wanted = needs_rehearsal(plan, current.activation.plan if current is not None else None)
+        if not (wanted and (self._options.live or crosses)):
+            return {}
+        forked = self._instances.fork() if self._options.live else Instances()
+        activation = self._activation(prepared, make_binder(plan, forked), without_sinks=True)
+        newest = self._newest
+        image = newest.image if newest is not None else sample.image if isinstance(sample, VideoFrame) else plain_picture(*sample)
+        picture = TensorReader().read(image) if Lane.VIDEO in plan.lanes else None
+        sound = None
+        if Lane.AUDIO in plan.lanes:
+            quiet = silence(plan.audio_buffer_ms, self._sample_rate)
+            sound = audio_value(AudioFrame(0, 0, Fraction(1, self._sample_rate), quiet, self._sample_rate))
+        cross = rehearse(activation, picture, empty_mask(), sound)
+        if self._options.live:
+            self._instances.adopt_new(forked)
+        return cross
+
+    def _keep(self, running: Running) -> None:
+        with self._switching:
+            self._host.store.hold(self._signatures(running))
+            self._prepared[running.revision.number] = running
+            while len(self._prepared) > KEPT_PREPARED:
+                self._release(self._prepared.pop(min(self._prepared)))
+
+    def _signatures(self, running: Running) -> list[int]:
+        return [s for s in running.activation.prepared.signatures.values() if s is not None]
+
+    def _release(self, running: Running) -> None:
+        self._host.store.release(self._signatures(running))
+
+    def activate(self, revision: Revision) -> Future[int]:
+        """See `engine.protocol.Runner.activate`."""
+        with self._switching:
+            running = self._prepared.pop(revision.number, None)
+            if running is None:
+                raise EngineError(
+                    f"revision {revision.number} is not prepared any more", hint="prepare the workflow again"
+                )
+            first = self._current is None
+            running.previous = self._current
+            if running.previous is not None and running.previous.previous is not None:
+                self._release(running.previous.previous)
+                running.previous.previous = None
+            self._current = running
+        if first:
+            gc.collect()
+            gc.freeze()  # what loading made is never garbage: full collections stay short from here on
+        self._lanes.follow(running)
+        return running.first_frame
+
+    # --- frames
+
+    def submit(self, frame: Input) -> bool:
+        """See `engine.protocol.Runner.submit`."""
+        if self._closed:
+            raise Closed
+        lane = Lane.VIDEO if isinstance(frame, VideoFrame) else Lane.AUDIO
+        self._meter.submitted[lane] += 1
+        if isinstance(frame, VideoFrame):
+            self._newest = frame
+        else:
+            self._sample_rate = frame.sample_rate
+        current = self._current
+        if current is None:
+            self._meter.dropped["no_revision"] += 1
+            return False
+        if lane.value not in current.revision.gives:
+            self._on_output(frame)  # the workflow puts out none of its own
+        if lane.value not in current.revision.takes:
+            return True
+        return self._lanes.submit(lane, frame, self._meter)
+
+    def tick(self, lane: Lane, frame: Input, io: LaneState) -> None:
+        """One tick on a lane's thread: the revision is the one that is current now."""
+        running = self._current
+        if running is None or not running.takes(lane):
+            self._meter.dropped["no_revision"] += 1
+            return
+        began = time.perf_counter_ns()
+        frame.stamps.entered = time.monotonic_ns()
+        try:
+            done = self._tick_once(running, lane, frame, io)
+        except NodeError as error:
+            self._failed(running, lane, frame, io, error)
+            return
+        if done and not running.first_frame.done():
+            self._proved(running, lane, frame)
+        self._meter.tick(lane, time.perf_counter_ns() - began)
+
+    def _tick_once(self, running: Running, lane: Lane, frame: Input, io: LaneState) -> bool:
+        tick = running.activation.lanes[lane]
+        value = mask = None
+        if tick.plan.reads_frame:
+            began = time.perf_counter_ns()
+            value = io.reader.read(frame.image) if isinstance(frame, VideoFrame) else audio_value(frame)
+            self._meter.convert_ns += time.perf_counter_ns() - began
+        if tick.plan.reads_mask:
+            mask = empty_mask()
+        values = tick.run(value, mask)
+        if values is None:
+            self._meter.dropped["waiting_for_other_lane"] += 1
+            return False
+        try:
+            io.emitter.put(running, tick.plan.outputs, values, frame, io.duration(frame))
+        except (EngineError, MediaError) as error:
+            output = next(o for o in tick.plan.outputs if error.node_id in (None, o.node_id))
+            class_type = running.activation.plan.workflow.nodes[output.node_id].class_type
+            raise NodeError(error.message, node_id=output.node_id, class_type=class_type, hint=error.hint) from error
+        return True
+
+    def _proved(self, running: Running, lane: Lane, frame: Input) -> None:
+        with self._switching:
+            previous, running.previous = running.previous, None
+        if previous is not None:
+            self._release(previous)
+        running.first_frame.set_result(frame.id)
+        self.send(Activated(running.revision.number, lane, frame.id))
+
+    def _failed(self, running: Running, lane: Lane, frame: Input, io: LaneState, error: NodeError) -> None:
+        self._meter.failed += 1
+        event = self._failures.event(error, frame=frame.id, lane=lane, revision=running.revision.number)
+        if event is not None:
+            self.send(event)
+        if self._roll_back(running, error):
+            self.tick(lane, frame, io)
+        elif self._options.on_error is FailPolicy.STOP:
+            self.stop(error)
+        else:
+            if not running.first_frame.done():
+                self._proved(running, lane, frame)
+            io.emitter.put_failed(running, error, frame)
+
+    def _roll_back(self, running: Running, error: NodeError) -> bool:
+        """Go back to the revision before, if this one has not made a frame yet."""
+        with self._switching:
+            previous = running.previous
+            if previous is None or running.first_frame.done() or self._current is not running:
+                return False
+            self._current = previous
+        self._release(running)
+        running.first_frame.set_exception(error)
+        self.send(RolledBack(running.revision.number, previous.revision.number, str(error)))
+        return True
+
+    # --- the end
+
+    def send(self, event: Event) -> None:
+        """Pass an event on."""
+        self._on_event(event)
+
+    def output(self, frame: Frame) -> None:
+        """Pass a frame on."""
+        self._on_output(frame)
+
+    def new_lane_state(self) -> LaneState:
+        """What one lane thread owns."""
+        return LaneState(Emitter(self.output, self._options.on_error, self._host.blocker, self._meter))
+
+    def enter_thread(self) -> None:
+        """Called first on every thread that runs nodes."""
+        self._host.enter_thread()
+
+    @property
+    def current(self) -> Running | None:
+        """The revision that ticks now."""
+        return self._current
+
+    @property
+    def options(self) -> RunnerOptions:
+        """How this run treats its frames."""
+        return self._options
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run has ended or is ending."""
+        return self._closed
+
+    @property
+    def error(self) -> ComfyStreamError | None:
+        """Why the run ended by itself, if it did."""
+        return self._error
+
+    def crashed(self, error: BaseException) -> None:
+        """A lane thread met something that is no node's fault: the run ends with it."""
+        self.stop(EngineError(f"{type(error).__name__}: {error}", hint="this is a defect of ComfyStream; the log has the details"))
+
+    def stop(self, error: ComfyStreamError) -> None:
+        """End the run because of an error."""
+        self._error = error
+        self._closed = True
+        self._lanes.close_inputs(discard=True)
+        self.send(Stopped(str(error)))
+
+    def finish(self, timeout_s: float | None = None) -> bool:
+        """See `engine.protocol.Runner.finish`."""
+        self._lanes.close_inputs(discard=False)
+        done = self._lanes.join(timeout_s)
+        if self._error is not None:
+            raise self._error
+        return done
+
+    def stats(self) -> RunnerStats:
+        """See `engine.protocol.Runner.stats`."""
+        current = self._current
+        return self._meter.stats(current.activation if current is not None else None)
+
+    def close(self) -> None:
+        """See `engine.protocol.Runner.close`."""
+        already, self._closed = self._closed, True
+        self._lanes.close_inputs(discard=True)
+        self._lanes.join(CLOSE_S)
+        self._preparing.shutdown(wait=False, cancel_futures=True)
+        with self._switching:
+            kept = [*self._prepared.values()]
+            self._prepared.clear()
+            current, self._current = self._current, None
+        for running in (*kept, *([current] if current is not None else [])):
+            if not running.first_frame.done():
+                running.first_frame.cancel()
+            self._release(running)
+        if not already:
+            self.send(Stopped())
