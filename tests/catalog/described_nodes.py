@@ -10,7 +10,13 @@ import sys
 import types
 from typing import Any
 
-PLAIN = ["Image", "Mask", "Latent", "Conditioning", "Sampler", "Sigmas", "Noise", "Guider", "Clip", "ControlNet", "Vae", "Model", "ClipVision", "ClipVisionOutput", "StyleModel", "Gligen", "UpscaleModel", "Audio", "Video", "SVG", "LoraModel", "LossMap", "Voxel", "Mesh", "Hooks", "HookKeyframes", "TimestepsRange", "LatentOperation", "FlowControl", "Accumulation", "Load3DCamera", "Load3D", "Load3DAnimation", "Photomaker", "Point", "FaceAnalysis", "BBOX", "SEGS", "AnyType", "Tracks", "WanCameraEmbedding", "Webcam"]
+PLAIN = [
+    "Image", "Mask", "Latent", "Conditioning", "Sampler", "Sigmas", "Noise", "Guider", "Clip", "ControlNet", "Vae",
+    "Model", "ClipVision", "ClipVisionOutput", "StyleModel", "Gligen", "UpscaleModel", "Audio", "Video", "SVG",
+    "LoraModel", "LossMap", "Voxel", "Mesh", "Hooks", "HookKeyframes", "TimestepsRange", "LatentOperation",
+    "FlowControl", "Accumulation", "Load3DCamera", "Load3D", "Load3DAnimation", "Photomaker", "Point", "FaceAnalysis",
+    "BBOX", "SEGS", "AnyType", "Tracks", "WanCameraEmbedding", "Webcam",
+]
 
 
 def inputs(io: Any) -> list[Any]:
