@@ -154,6 +154,7 @@ class _Walk:
         self.problems: dict[str, list[Problem]] = {}
         self.is_valid: dict[str, bool] = {}
         self.path: list[_Step] = []
+        self.on_path: set[str] = set()
 
     def validate(self, root: str) -> None:
         """Check `root` and everything it needs that was not checked yet."""
@@ -171,9 +172,9 @@ class _Walk:
     def _visit(self, via: str, node_id: str) -> None:
         if node_id in self.is_valid:
             return
-        on_path = [step.node_id for step in self.path]
-        if node_id in on_path:
-            self._report_cycle([*on_path[on_path.index(node_id) :], node_id])
+        if node_id in self.on_path:
+            path = [step.node_id for step in self.path]
+            self._report_cycle([*path[path.index(node_id) :], node_id])
         else:
             self._enter(node_id, via)
 
@@ -183,9 +184,11 @@ class _Walk:
         report = NodeReport(dict(node.inputs)) if node_id in self.fed else check_node(node, self.workflow, self.catalog)
         self.reports[node_id] = report
         self.path.append(_Step(node_id, via, report, report.follow[::-1]))
+        self.on_path.add(node_id)
 
     def _leave(self) -> None:
         step = self.path.pop()
+        self.on_path.discard(step.node_id)
         report = step.report
         found = [*report.problems, *(_worded(failure, step.via) for failure in report.failures)]
         self.problems.setdefault(step.node_id, []).extend([*found, *report.warnings])
