@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-__all__ = ["Catalog", "NodeSpec"]
+__all__ = ["Catalog", "NodeSpec", "find_input"]
+
+
+def find_input(inputs: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Any, Mapping[str, Any], str] | None:
+    """Type, options and section of `name` in what `INPUT_TYPES` or `expand_dynamic` gave; None when not declared."""
+    for section in ("required", "optional"):
+        declared = inputs.get(section)
+        if declared is not None and name in declared:
+            entry = declared[name]
+            options = entry[1] if len(entry) > 1 and isinstance(entry[1], Mapping) else {}
+            return entry[0], options, section
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,14 @@ class NodeSpec:
         has_fingerprint: `IS_CHANGED` / an overridden `fingerprint_inputs`.
         has_validation: `VALIDATE_INPUTS` / an overridden `validate_inputs`.
         has_lazy_status: `check_lazy_status` (for V3: overridden).
-        hidden: argument name to marker ("UNIQUE_ID", "PROMPT", "DYNPROMPT", "EXTRA_PNGINFO", ...).
+        hidden: argument name to marker ("UNIQUE_ID", "PROMPT", "DYNPROMPT", "EXTRA_PNGINFO", ...). V1 functions get
+            them as arguments, V3 nodes as attributes of `cls.hidden` (see `catalog.v3.bind_v3`).
+        validates: input names that the validation function takes, which spares them the range and combo checks;
+            "**" stands for all of them.
+        enable_expand: the node may return an expansion (always True for V1, where nothing declares it).
+        accept_all_inputs: constants that are not declared are handed over too (V3).
+        has_dynamic_inputs: what is declared depends on what is given; see `catalog.dynamic.expand_dynamic`.
+        has_intermediate_output: its `ui` is worth sending although it is no root.
         display_name, category, description: for people.
         python_module: as ComfyUI reports it ("nodes", "custom_nodes.x", "comfy_extras.y").
         pack: name of the pack it came from ("comfystream", "core", a folder name).
@@ -52,7 +70,12 @@ class NodeSpec:
     has_fingerprint: bool = False
     has_validation: bool = False
     has_lazy_status: bool = False
-    hidden: Mapping[str, str] = ()  # type: ignore[assignment]
+    hidden: Mapping[str, str] = field(default_factory=dict)
+    validates: frozenset[str] = frozenset()
+    enable_expand: bool = True
+    accept_all_inputs: bool = False
+    has_dynamic_inputs: bool = False
+    has_intermediate_output: bool = False
     display_name: str = ""
     category: str = ""
     description: str = ""
@@ -64,13 +87,7 @@ class NodeSpec:
 
         The type is a string ("IMAGE", "INT", "A,B", "*", "COMBO") or the list of a legacy combo.
         """
-        for section in ("required", "optional"):
-            declared = self.inputs.get(section)
-            if declared is not None and name in declared:
-                entry = declared[name]
-                options = entry[1] if len(entry) > 1 and isinstance(entry[1], Mapping) else {}
-                return entry[0], options, section
-        return None
+        return find_input(self.inputs, name)
 
 
 class Catalog(Protocol):

@@ -1,0 +1,3 @@
+"""The public name of `_ui`."""
+
+from ._ui import *  # noqa: F403

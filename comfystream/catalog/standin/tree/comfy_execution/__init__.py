@@ -1,0 +1,1 @@
+"""Stand-in for the parts of ComfyUI's executor that nodes touch."""
