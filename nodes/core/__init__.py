@@ -1,0 +1,27 @@
+"""ComfyUI's own pixel, mask, sound, text and logic nodes that need no model: same keys, inputs and results.
+
+One pack of V1 and V3 classes. As ComfyUI does it inside, both kinds are registered by class key.
+"""
+
+from __future__ import annotations
+
+from . import canny, image_basic, image_files, image_filter, mask, morphology, quantize
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
+
+V1_MODULES = (image_basic, image_files)
+V3_MODULES = (canny, image_filter, mask, morphology, quantize)
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {}
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}
+
+for _module in V1_MODULES:
+    for _key, (_class, _name) in _module.NODES.items():
+        NODE_CLASS_MAPPINGS[_key] = _class
+        NODE_DISPLAY_NAME_MAPPINGS[_key] = _name
+
+for _module in V3_MODULES:
+    for _class in _module.NODES:
+        _schema = _class.define_schema()
+        NODE_CLASS_MAPPINGS[_schema.node_id] = _class
+        NODE_DISPLAY_NAME_MAPPINGS[_schema.node_id] = _schema.display_name
