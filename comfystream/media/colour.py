@@ -1,0 +1,97 @@
+"""Which matrix and range a picture's luma and chroma are in, and how that is told to others.
+
+Numbers from ITU-T H.273 (matrix coefficients, the video_full_range_flag) as FFmpeg stores them on frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import av
+
+__all__ = ["Colour", "Matrix", "colour_of", "copy_tags", "default_matrix", "is_rgb", "tag"]
+
+_UNSPECIFIED = 2
+_LIMITED, _FULL = 1, 2
+
+
+class Matrix(IntEnum):
+    """Luma weights; the value is libswscale's number for it."""
+
+    BT601 = 5
+    BT709 = 1
+    BT2020 = 9
+
+    @property
+    def weights(self) -> tuple[float, float, float]:
+        """Kr, Kg, Kb."""
+        red, blue = {5: (0.299, 0.114), 1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}[self.value]
+        return red, 1.0 - red - blue, blue
+
+
+# AVCOL_SPC_* to matrix: FCC, BT.470BG and SMPTE 170M share BT.601's weights to two digits; SMPTE 240M is close to BT.709
+_FROM_TAG = {
+    1: Matrix.BT709,
+    4: Matrix.BT601,
+    5: Matrix.BT601,
+    6: Matrix.BT601,
+    7: Matrix.BT709,
+    9: Matrix.BT2020,
+    10: Matrix.BT2020,
+}
+_TO_TAG = {Matrix.BT601: 6, Matrix.BT709: 1, Matrix.BT2020: 9}
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """How luma and chroma of a picture relate to RGB.
+
+    Attributes:
+        matrix: luma weights.
+        full: luma uses 0..255 ("full", JPEG); otherwise 16..235 ("limited", video).
+    """
+
+    matrix: Matrix
+    full: bool = False
+
+
+def default_matrix(width: int, height: int) -> Matrix:
+    """What players assume for an untagged picture: BT.601 up to 1024x576, BT.709 above."""
+    return Matrix.BT601 if width <= 1024 and height <= 576 else Matrix.BT709
+
+
+def is_rgb(image: av.VideoFrame) -> bool:
+    """Whether the planes are red, green and blue."""
+    return image.format.is_rgb
+
+
+def colour_of(image: av.VideoFrame) -> Colour:
+    """Colour of a picture by its tags; untagged, by its size, limited range."""
+    matrix = _FROM_TAG.get(int(image.colorspace)) or default_matrix(image.width, image.height)
+    name = image.format.name
+    if is_rgb(image):
+        return Colour(matrix, full=True)
+    untagged_full = name.startswith(("yuvj", "gray")) and int(image.color_range) != _LIMITED
+    return Colour(matrix, full=untagged_full or int(image.color_range) == _FULL)
+
+
+def tag(image: av.VideoFrame, colour: Colour) -> None:
+    """Write `colour` on the picture so that encoders and players need not guess."""
+    kept = _FROM_TAG.get(int(image.colorspace)) is colour.matrix
+    if not kept:
+        image.colorspace = _TO_TAG[colour.matrix]
+    image.color_range = _FULL if colour.full else _LIMITED
+
+
+def copy_tags(source: av.VideoFrame, target: av.VideoFrame) -> None:
+    """Carry what no conversion here touches from one picture to another: time, primaries and transfer curve."""
+    target.pts = source.pts
+    if source.time_base is not None:
+        target.time_base = source.time_base
+    for name in ("color_primaries", "color_trc"):
+        value = getattr(source, name, None)  # PyAV before 16 has neither
+        if value is not None and int(value) != _UNSPECIFIED:
+            setattr(target, name, value)
