@@ -1,7 +1,7 @@
 """Frames across the process border: planes in shared memory, everything else pickled.
 
-A sender owns a few slots, each a segment of shared memory as large as its largest picture so far. A descriptor that goes
-over the connection says which slot holds what; the receiver rebuilds the picture and hands the slot back.
+A sender owns a few slots, each a segment of shared memory as large as its largest picture so far. A descriptor that
+goes over the connection says which slot holds what; the receiver rebuilds the picture and hands the slot back.
 """
 
 from __future__ import annotations
@@ -141,5 +141,3 @@ def _destroy(segment: SharedMemory) -> None:
         segment.close()
     with contextlib.suppress(FileNotFoundError):
         segment.unlink()
-
-
