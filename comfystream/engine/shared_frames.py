@@ -61,7 +61,7 @@ class SlotWriter:
             if not self._freed.wait_for(lambda: self._closed or self._free, timeout_s) or self._closed:
                 return None
             slot = self._free.pop()
-        segment = self._segment(slot, packed_size(frame.image))
+        segment = self._segment(slot, packed_size(frame.image.format.name, frame.image.width, frame.image.height))
         image = pack(frame.image, segment.buf)
         return PackedFrame(slot, segment.name, image, _without_image(frame))
 
