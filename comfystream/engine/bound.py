@@ -33,9 +33,9 @@ class Instances:
         return (step.id, step.spec.cls) in self._made
 
     def fork(self) -> Instances:
-        """Instances for a rehearsal beside a running plan: copies of those that are in use, so that a warm-up frame does
-        not count as a frame to them. What the copies hold (a loaded model) is shared.
-        """  # noqa: D205
+        """Instances for a rehearsal beside a running plan: copies of those that are in use, so that a warm-up frame
+        does not count as a frame to them. What the copies hold (a loaded model) is shared.
+        """
         forked = Instances()
         forked._made = {key: copy.copy(instance) for key, instance in self._made.items()}
         return forked
@@ -110,7 +110,9 @@ class Binder:
         """Hidden inputs that a V1 function gets as arguments."""
         if step.spec.api != "v1":
             return {}
-        return {name: self.hidden.of(step, marker) for name, marker in step.hidden.items() if name not in step.constants}
+        return {
+            name: self.hidden.of(step, marker) for name, marker in step.hidden.items() if name not in step.constants
+        }
 
     def lazy_status(self, step: Step) -> Callable[..., Any]:
         """`check_lazy_status`, bound as the function is."""

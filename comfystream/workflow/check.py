@@ -10,7 +10,7 @@ from comfystream.errors import WorkflowError
 from comfystream.workflow.bind import PRIMARY, STILL, Bindings, bind
 from comfystream.workflow.check_node import NodeReport, check_node
 from comfystream.workflow.model import Node, Workflow
-from comfystream.workflow.problem import Problem, did_you_mean, nearest
+from comfystream.workflow.problem import MISSING_CLASS, Problem, did_you_mean, nearest
 
 __all__ = ["NOTHING_BOUND", "CheckResult", "Problem", "check"]
 
@@ -91,7 +91,7 @@ def _missing_class(node: Node, catalog: Catalog) -> Problem:
     near = nearest(node.class_type, catalog.keys())
     hint = f'node {node.id} "{node.class_type}" is not installed; '
     return Problem(
-        "missing_node_type",
+        MISSING_CLASS,
         f"Node '{title}' not found. The custom node may not be installed.",
         details=f"Node ID '#{node.id}'",
         hint=hint + (did_you_mean(node.class_type, near) or "install the node pack that has it"),

@@ -141,7 +141,7 @@ def test_a_class_that_json_has_no_form_for_is_left_out(write_pack, load, caplog)
     with caplog.at_level(logging.WARNING):
         info = _info(write_pack, load)
     assert sorted(info) == ["Legacy", "Modern"]
-    assert "node Odd is left out of object_info: Odd.input.required.x.default" in caplog.text
+    assert "node Odd is left out of object_info: TypeError: Odd.input.required.x.default" in caplog.text
 
 
 def test_it_crosses_a_process_border_without_the_packs_classes(write_pack, load) -> None:
@@ -149,3 +149,32 @@ def test_it_crosses_a_process_border_without_the_packs_classes(write_pack, load)
     assert json.loads(json.dumps(info, allow_nan=False)) == info
     assert b"comfystream_pack" not in pickle.dumps(info)
     assert type(info["Legacy"]["output"][1]) is str
+
+
+def test_fresh_lists_of_files(write_pack, load) -> None:
+    from comfystream.catalog import object_info
+
+    write_pack(
+        "files.py",
+        """
+        FILES = ["a"]
+        class Pick:
+            @classmethod
+            def INPUT_TYPES(cls):
+                if not FILES:
+                    raise RuntimeError("the folder is gone")
+                return {"required": {"file": (list(FILES),)}}
+            FUNCTION = "run"
+            def run(self, file):
+                return ()
+        NODE_CLASS_MAPPINGS = {"Pick": Pick}
+        """,
+    )
+    catalog = load()
+    files = catalog.get("Pick").cls.INPUT_TYPES.__globals__["FILES"]
+    files.append("b")
+    assert object_info(catalog)["Pick"]["input"]["required"]["file"] == [["a"]]
+    assert object_info(catalog, fresh=True)["Pick"]["input"]["required"]["file"] == [["a", "b"]]
+    files.clear()
+    assert object_info(catalog, fresh=True) == {}
+    assert catalog.get("Pick").input("file")[0] == ["a", "b"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC
 
 import pytest
 
@@ -118,6 +119,13 @@ def test_a_bound_class_keeps_no_state() -> None:
     with pytest.raises(AttributeError, match="cannot delete 'hidden'"):
         del call.__self__.hidden
     assert not hasattr(Stateful, "count")
+
+
+def test_a_node_class_may_be_abstract_by_descent() -> None:
+    class Abstract(Adder, ABC):
+        pass
+
+    assert bind_v3(spec_from_v3(Abstract), {"UNIQUE_ID": "1"})(a=1).result[0] == 1
 
 
 def test_async_and_super_work_through_the_binding() -> None:

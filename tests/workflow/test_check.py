@@ -189,7 +189,7 @@ def test_names_the_nearest_class(catalog: Any) -> None:
     assert problem.type == "missing_node_type"
     assert problem.message == "Node 'Soft look' not found. The custom node may not be installed."
     assert problem.details == "Node ID '#2'"
-    assert problem.hint == 'node 2 "blurr" is not installed; did you mean "Blur"?'
+    assert str(problem) == problem.hint == 'node 2 "blurr" is not installed; did you mean "Blur"?'
     assert problem.extra_info == {"node_id": "2", "class_type": "blurr", "node_title": "Soft look"}
 
 

@@ -1,0 +1,79 @@
+"""What a file job asks of the two ends of its way: a source that is read and a sink that is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from comfystream.frames import AudioFrame, TextCue, VideoFrame
+
+__all__ = ["Sink", "Source", "TextSink", "Written"]
+
+
+class Source(Protocol):
+    """A file as a run of frames."""
+
+    @property
+    def duration_s(self) -> float | None:
+        """How long it says it is, in media time."""
+        ...
+
+    def frames(self) -> Iterator[VideoFrame | AudioFrame]:
+        """Pictures and sound in the order of their media time.
+
+        Raises:
+            MediaError: it breaks off or cannot be decoded.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the file. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a sink has made: pictures' size and number, media time, bytes."""
+
+    width: int
+    height: int
+    frames: int
+    duration_s: float
+    size_bytes: int
+
+
+class Sink(Protocol):
+    """A file that appears when it is complete."""
+
+    def write(self, frame: VideoFrame | AudioFrame) -> None:
+        """Encode a frame.
+
+        Raises:
+            MediaError: it cannot be encoded or written.
+        """
+        ...
+
+    def finish(self) -> Written:
+        """Write what is left and put the file in its place."""
+        ...
+
+    def discard(self) -> None:
+        """Leave nothing behind. Idempotent; nothing happens after `finish`."""
+        ...
+
+
+class TextSink(Protocol):
+    """A side file of text."""
+
+    def write(self, cue: TextCue) -> None:
+        """Add a cue."""
+        ...
+
+    def finish(self) -> None:
+        """Put the file in its place."""
+        ...
+
+    def discard(self) -> None:
+        """Leave nothing behind. Idempotent; nothing happens after `finish`."""
+        ...
