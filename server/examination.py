@@ -16,12 +16,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from comfystream_server.machine import version_of
+from .machine import version_of
 
 __all__ = ["Finding", "Verdict", "examine", "show"]
 
 OLDEST_PYTHON = (3, 11)
-PICTURE_ENCODERS = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
+PICTURE_ENCODERS = ("libx264", "libvpx-vp9", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
 SOUND_ENCODERS = ("aac", "libopus", "libmp3lame", "flac")
 NEEDED = ("libx264", "aac")
 

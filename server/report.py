@@ -13,7 +13,7 @@ from comfystream.session.options import FileJobOptions
 from comfystream.session.result import FileResult
 from comfystream.session.stages import node_share
 from comfystream.workflow.model import Workflow
-from comfystream_server.machine import machine, versions
+from .machine import machine, versions
 
 __all__ = ["report_of", "write_report"]
 

@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable
 
 from comfystream.clock import Clock, SystemClock
-from comfystream.engine.protocol import Engine, Event, Runner, RunnerOptions, RunnerStats
-from comfystream.errors import ComfyStreamError, EngineError, MediaError
+from comfystream.engine.protocol import Engine, Event, NodeFailed, Runner, RunnerOptions, RunnerStats
+from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
 from comfystream.session.crew import Crew
 from comfystream.session.ends import Ends, open_ends
 from comfystream.session.feeder import Feeder
+from comfystream.session.limit import FrameLimit
 from comfystream.session.options import FileJobOptions
 from comfystream.session.ports import Written
 from comfystream.session.progress import Rate
 from comfystream.session.result import FileResult, JobProgress
-from comfystream.session.stages import StageClock, stages
+from comfystream.session.stages import CountingClock, StageClock, stages
 from comfystream.session.writer import Writer
 from comfystream.workflow.bind import bind
 from comfystream.workflow.model import Workflow
@@ -67,6 +68,7 @@ class FileJob:
         self._stopped = threading.Event()
         self._written: Written | None = None
         self._stats = NO_STATS
+        self._failed_at: int | None = None
 
     def run(self) -> FileResult:
         """Do it. The result is there only when it is complete; Ctrl-C completes what there is so far.
@@ -79,11 +81,11 @@ class FileJob:
         """
         bindings = bind(self._workflow)
         with contextlib.ExitStack() as stack:
-            ends = open_ends(self._options, bindings)
+            ends = open_ends(self._options, bindings, CountingClock(self._clock, self._meter))
             stack.callback(ends.close)
             writer = Writer(ends.sink, ends.open_text, ends.routes, self._meter)
             stack.callback(writer.discard)
-            runner = self._engine.open(self._runner_options(ends), writer.put, self._on_event)
+            runner = self._engine.open(self._runner_options(ends), writer.put, self._hear)
             stack.callback(runner.close)
             return self._run(ends, writer, runner)
 
@@ -99,11 +101,12 @@ class FileJob:
     def _run(self, ends: Ends, writer: Writer, runner: Runner) -> FileResult:
         began = time.monotonic()
         self._on_progress(JobProgress("prepare"))
-        feeder = Feeder(ends.source, runner, self._options, self._meter, self._clock, self._stopped)
+        limit = FrameLimit(self._options.duration_s, self._options.frames)
+        feeder = Feeder(ends.source, runner, limit, self._meter, self._stopped)
         revision = runner.prepare(self._workflow, feeder.first() or ends.size).result()
-        prepared = time.monotonic()
         self._crew.start("encode", lambda: self._encode(writer, feeder))
         runner.activate(revision)
+        prepared = time.monotonic()
         self._crew.start("decode", feeder.run, then=writer.close)
         self._watch(ends, writer, runner)
         ended = time.monotonic()
@@ -111,6 +114,11 @@ class FileJob:
         return self._result(ends, feeder, writer, (prepared - began, ended - prepared), revision.prepare_ms)
 
     # --- threads
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, NodeFailed):
+            self._failed_at = event.frame
+        self._on_event(event)
 
     def _encode(self, writer: Writer, feeder: Feeder) -> None:
         try:
@@ -162,6 +170,8 @@ class FileJob:
 
     def _raise_failure(self, feeder: Feeder) -> None:
         error = self._crew.error
+        if isinstance(error, NodeError) and self._failed_at is not None:
+            error.message += f" (at frame {self._failed_at})"
         if isinstance(error, ComfyStreamError):
             raise error
         if error is not None:

@@ -49,6 +49,11 @@ class FileJobOptions:
     preset: str | None = None
 
     @property
+    def changes_pictures(self) -> bool:
+        """Whether pictures that no node touches still have to be decoded and encoded."""
+        return any(value is not None for value in (self.size, self.fps, self.duration_s, self.frames))
+
+    @property
     def clock_fps(self) -> Fraction:
         """Ticks per second of a workflow without a live input."""
         return self.fps if self.fps is not None else Fraction(30)

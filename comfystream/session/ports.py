@@ -1,35 +1,13 @@
-"""What a file job asks of the two ends of its way: a source that is read and a sink that is written."""
+"""What a file job asks of the files that it writes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from comfystream.frames import AudioFrame, TextCue, VideoFrame
 
-__all__ = ["Sink", "Source", "TextSink", "Written"]
-
-
-class Source(Protocol):
-    """A file as a run of frames."""
-
-    @property
-    def duration_s(self) -> float | None:
-        """How long it says it is, in media time."""
-        ...
-
-    def frames(self) -> Iterator[VideoFrame | AudioFrame]:
-        """Pictures and sound in the order of their media time.
-
-        Raises:
-            MediaError: it breaks off or cannot be decoded.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of the file. Idempotent."""
-        ...
+__all__ = ["Sink", "TextSink", "Written"]
 
 
 @dataclass(frozen=True, slots=True)

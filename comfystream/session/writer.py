@@ -36,6 +36,7 @@ class Writer:
         self._meter = meter
         self._queue: BoundedQueue[Frame] = BoundedQueue(QUEUED_FRAMES)
         self.frames = 0
+        self.sounds = 0
         self.media_s = 0.0
 
     def put(self, frame: Frame) -> None:
@@ -80,6 +81,7 @@ class Writer:
         assert self._sink is not None
         self._sink.write(frame)
         self.frames += isinstance(frame, VideoFrame)
+        self.sounds += isinstance(frame, AudioFrame)
 
     def _text_of(self, node_id: str) -> TextSink:
         sink = self._texts.get(node_id)
@@ -87,6 +89,11 @@ class Writer:
             assert self._open_text is not None
             sink = self._texts[node_id] = self._open_text(node_id)
         return sink
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written yet."""
+        return not self.frames and not self._texts and not self.sounds
 
     def close(self, *, discard: bool = False) -> None:
         """No more frames."""

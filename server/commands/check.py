@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from comfystream.errors import WorkflowError
-from comfystream_server.faults import BAD_INPUT, Reported, say_all, say_note
+from ..faults import BAD_INPUT, Reported, say_all, say_note
 
 if TYPE_CHECKING:
     from comfystream.catalog.registry import NodeCatalog
@@ -28,7 +28,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Say what a workflow needs and whether it can run. Nothing is run."""
-    from comfystream_server.loading import load_nodes, read_early, read_with
+    from ..loading import load_nodes, read_early, read_with
 
     early = read_early(workflow)
     catalog = load_nodes(nodes or [])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from comfystream.errors import ConfigError
-from comfystream_server.faults import say_note
+from ..faults import say_note
 
 if TYPE_CHECKING:
     from comfystream.catalog.registry import NodeCatalog
@@ -26,7 +26,7 @@ def nodes(
     as_json: Annotated[bool, typer.Option("--json", help="Print ComfyUI's object_info JSON.")] = False,
 ) -> None:
     """List the node classes that workflows can use."""
-    from comfystream_server.loading import load_nodes
+    from ..loading import load_nodes
 
     catalog = load_nodes(folders or [])
     found = matching(catalog, search)
