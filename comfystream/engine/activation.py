@@ -84,10 +84,10 @@ class Activation:
         self._profile = profile
         self._volatile = self._volatile_steps()
         self.lanes = {}
+        steps = self.plan.steps
+        static = {id: sign for id, sign in prepared.signatures.items() if steps[id].schedule is Schedule.STATIC}
         for lane, plan in self.plan.lanes.items():
-            scheduler = Scheduler(
-                self.plan.steps, catalog, binder, blocker, store=store, signatures=prepared.signatures, observer=observer
-            )
+            scheduler = Scheduler(steps, catalog, binder, blocker, store=store, signatures=static, observer=observer)
             self.lanes[lane] = LaneTick(self, _without_sinks(plan) if without_sinks else plan, scheduler)
 
     def static(self, link: Link) -> Any:

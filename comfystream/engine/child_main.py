@@ -28,6 +28,7 @@ from comfystream.frames import Frame, TextCue
 __all__ = ["main"]
 
 OUT_SLOTS = 4
+IN_ORDER = {"open", "prepare", "activate"}  # quick ones that frames sent after them rely on; the others may wait
 
 
 class _ServedRunner:
@@ -97,6 +98,8 @@ class _Server:
                 self._runners[runner].push(packed)
             case Freed(runner, slot) if runner in self._runners:
                 self._runners[runner].out_slots.free(slot)
+            case Call(method=method) if method in IN_ORDER:
+                self._answer(message)
             case Call():
                 self._pool.submit(self._answer, message)
 

@@ -71,6 +71,7 @@ class ChildRunner:
         self._slots = SlotWriter(IN_SLOTS)
         self._reader = SlotReader()
         self._flight = _Flight(options.live)
+        self._sending = threading.Lock()
         self._alive = threading.Event()
         self._alive.set()
         self._closed = False
@@ -115,8 +116,8 @@ class ChildRunner:
         def done(reply: Future[Any]) -> None:
             error = reply.exception()
             if error is not None:
-                with contextlib.suppress(ValueError):
-                    self._good.remove(good)
+                if not isinstance(error, EngineDied) and good in self._good:
+                    self._good.remove(good)  # rolled back; when the child died, `reopen` decides
                 answer.set_exception(error)
             else:
                 answer.set_result(reply.result())
@@ -132,18 +133,21 @@ class ChildRunner:
         """See `engine.protocol.Runner.submit`."""
         if self._closed:
             raise Closed
-        if not self._alive.is_set():
+        while not self._closed:
+            if not self._alive.is_set():
+                if self._options.live:
+                    self._flight.lost += 1
+                    return False
+                self._alive.wait(RESTART_S)
+            with self._sending:
+                packed = self._slots.write(frame, 0.0 if self._options.live else None)
+                if packed is not None:
+                    self._flight.left(frame)
+                    self._engine.send(Feed(self.id, packed))
+                    return True
             if self._options.live:
-                self._flight.lost += 1
                 return False
-            self._alive.wait(RESTART_S)
-        packed = self._slots.write(frame, 0.0 if self._options.live else None)
-        if packed is None:
-            if self._closed:
-                raise Closed
-            return False
-        self._flight.left(frame)
-        return self._engine.send(Feed(self.id, packed))
+        raise Closed
 
     def freed(self, slot: int) -> None:
         """The child has taken an input out of its slot."""
@@ -190,7 +194,8 @@ class ChildRunner:
             if not self._good:
                 self.give_up(EngineDied(f"the engine process died while it ran the workflow: {reason}"))
                 return
-        self._slots, self._reader = SlotWriter(IN_SLOTS), SlotReader()
+        with self._sending:
+            self._slots, self._reader = SlotWriter(IN_SLOTS), SlotReader()
         self._offset, self._prepared_here = self._offset + self._prepared_here, 0
         try:
             self._engine.call(self.id, "open", self._options).result(RESTART_S)
@@ -198,13 +203,12 @@ class ChildRunner:
         except (ComfyStreamError, TimeoutError) as error:
             self.give_up(error if isinstance(error, ComfyStreamError) else EngineDied("the engine process did not answer"))
             return
-        lost = self._flight.take_lost()
-        self._alive.set()
-        self._on_event(EngineRestarted(reason, number, lost))
+        self._on_event(EngineRestarted(reason, number, self._flight.take_lost()))
         for frame in self._flight.again():
             packed = self._slots.write(frame)
             if packed is not None:
                 self._engine.send(Feed(self.id, packed))
+        self._alive.set()
 
     def _load_good(self) -> int:
         if not self._good:

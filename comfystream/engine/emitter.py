@@ -88,7 +88,10 @@ class Emitter:
 
     def _put_image(self, image: av.VideoFrame, frame: VideoFrame | AudioFrame) -> None:
         frame.stamps.computed = time.monotonic_ns()
-        self._on_output(VideoFrame(frame.id, frame.pts, frame.time_base, image, frame.stamps))
+        if isinstance(frame, VideoFrame) and image is frame.image:
+            self._on_output(frame)
+        else:
+            self._on_output(VideoFrame(frame.id, frame.pts, frame.time_base, image, frame.stamps))
 
     def _put_sound(self, output: Output, value: Any, frame: VideoFrame | AudioFrame) -> None:
         if not isinstance(frame, AudioFrame):

@@ -41,7 +41,7 @@ class Host:
         )
         self.blocker = blocker_type()
         self.store = StaticStore()
-        self._progress = threading.local()
+        self._thread = threading.local()
         if options.threads:
             torch.set_num_threads(options.threads)
         self._listen_to_progress_bars()
@@ -54,24 +54,26 @@ class Host:
         """Set the calling thread up for running nodes: inference mode is per thread, and entering it once is enough."""
         import torch
 
-        torch.inference_mode().__enter__()
+        mode = torch.inference_mode()
+        mode.__enter__()
+        self._thread.inference_mode = mode  # it ends when it is collected
 
     # --- progress bars of nodes
 
     @contextlib.contextmanager
     def progress_goes_to(self, progress: PrepareProgress) -> Iterator[None]:
         """While this runs, progress bars moved on this thread are reported to `progress`."""
-        self._progress.target = progress
+        self._thread.progress = progress
         try:
             yield
         finally:
-            self._progress.target = None
+            self._thread.progress = None
 
     def _listen_to_progress_bars(self) -> None:
         utils: Any = importlib.import_module("comfy.utils")
         utils.set_progress_bar_global_hook(self._on_progress_bar)
 
     def _on_progress_bar(self, value: float, total: float, preview: Any = None, prompt_id: Any = None, node_id: Any = None) -> None:
-        target: PrepareProgress | None = getattr(self._progress, "target", None)
+        target: PrepareProgress | None = getattr(self._thread, "progress", None)
         if target is not None:
             target.steps(value, total, node_id)

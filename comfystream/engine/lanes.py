@@ -125,8 +125,8 @@ class Lanes:
                 return
             self._started.add(name)
             thread = threading.Thread(target=self._guarded, args=(target,), name=f"lane-{name}", daemon=True)
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def _guarded(self, target: Callable[[], None]) -> None:
         self._runner.enter_thread()
@@ -202,7 +202,9 @@ class Lanes:
     def join(self, timeout_s: float | None) -> bool:
         """Wait for the threads to end."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        for thread in self._threads:
+        with self._lock:
+            threads = [*self._threads]
+        for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(None if deadline is None else max(deadline - time.monotonic(), 0))
-        return not any(thread.is_alive() for thread in self._threads if thread is not threading.current_thread())
+        return not any(thread.is_alive() for thread in threads if thread is not threading.current_thread())

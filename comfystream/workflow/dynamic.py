@@ -42,12 +42,15 @@ class EffectiveInputs:
             themselves, which may be dict subclasses that "contain" any name.
         paths: flat name of each value that belongs to a dynamic input, to its place in the nested value (dotted).
         empty_groups: autogrow groups without a value; the node gets `{}` for them.
+        unchosen: dynamic combos whose value is absent or no option, name to spec entry. ComfyUI takes no notice of
+            what such an input holds.
     """
 
     required: Mapping[str, Any] = field(default_factory=dict)
     optional: Mapping[str, Any] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
     empty_groups: list[str] = field(default_factory=list)
+    unchosen: dict[str, Any] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[str]:
         """The declared names, required ones first."""
@@ -74,7 +77,10 @@ def effective_inputs(spec: NodeSpec, values: Mapping[str, Any]) -> EffectiveInpu
         return EffectiveInputs(spec.inputs.get("required") or {}, spec.inputs.get("optional") or {})
     growing = _Growing(values)
     growing.add(spec.inputs, ())
-    return EffectiveInputs(growing.sections["required"], growing.sections["optional"], growing.paths, growing.empty)
+    sections = growing.sections
+    return EffectiveInputs(
+        sections["required"], sections["optional"], growing.paths, growing.empty, growing.unchosen
+    )
 
 
 def _has_dynamic(sections: Sections) -> bool:
@@ -90,6 +96,7 @@ class _Growing:
         self.sections: dict[str, dict[str, Any]] = {"required": {}, "optional": {}}
         self.paths: dict[str, str] = {}
         self.empty: list[str] = []
+        self.unchosen: dict[str, Any] = {}
 
     def add(self, sections: Sections, prefix: tuple[str, ...]) -> None:
         for section in _SECTIONS:
@@ -127,12 +134,14 @@ class _Growing:
 
     def _add_combo(self, section: str, path: tuple[str, ...], entry: Any) -> None:
         name = ".".join(path)
+        option = chosen_option(entry, self.values[name]) if name in self.values else None
+        if option is None:
+            if section == "required" or name in self.values:
+                self.unchosen[name] = entry
+            return
+        self.add(option, path)
         self.sections[section][name] = entry
-        if name in self.values:
-            option = chosen_option(entry, self.values[name])
-            if option is not None:
-                self.add(option, path)
-            self.paths[name] = ".".join((*path, path[-1]))
+        self.paths[name] = ".".join((*path, path[-1]))
 
     def _add_slot(self, section: str, path: tuple[str, ...], entry: Any) -> None:
         name = ".".join(path)

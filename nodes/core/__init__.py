@@ -5,12 +5,47 @@ One pack of V1 and V3 classes. As ComfyUI does it inside, both kinds are registe
 
 from __future__ import annotations
 
-from . import canny, image_basic, image_files, image_filter, mask, morphology, quantize
+from . import (
+    audio,
+    canny,
+    compositing,
+    expression,
+    image_basic,
+    image_batch,
+    image_files,
+    image_filter,
+    image_scale,
+    image_transform,
+    logic,
+    mask,
+    morphology,
+    preview_any,
+    primitive,
+    quantize,
+    text,
+    text_regex,
+)
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
-V1_MODULES = (image_basic, image_files)
-V3_MODULES = (canny, image_filter, mask, morphology, quantize)
+V1_MODULES = (image_basic, image_files, preview_any)
+V3_MODULES = (
+    audio,
+    canny,
+    compositing,
+    expression,
+    image_batch,
+    image_filter,
+    image_scale,
+    image_transform,
+    logic,
+    mask,
+    morphology,
+    primitive,
+    quantize,
+    text,
+    text_regex,
+)
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {}
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}

@@ -8,7 +8,7 @@ import time
 
 import torch
 from comfy_api.latest import ComfyExtension, io
-from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder
+from comfy_execution.graph_utils import ExecutionBlocker
 
 CALLS: list[tuple[str, object]] = []
 
@@ -198,46 +198,13 @@ class BlockEveryOther(V1):
 class AsyncAdd(V1):
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"value": ("*",), "amount": ("FLOAT", {"default": 1.0})}}
+        return {"required": {"value": ("*",)}, "optional": {"amount": ("FLOAT", {"default": 1.0})}}
 
-    async def run(self, value, amount):
+    async def run(self, value, amount=1.0):
         CALLS.append(("AsyncAdd", "begin"))
         await asyncio.sleep(0.01)
         CALLS.append(("AsyncAdd", "end"))
         return (value + amount,)
-
-
-class Expand(V1):
-    """Expands to `times` Add nodes in a row."""
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"value": ("*",), "times": ("INT", {"default": 2})}}
-
-    def run(self, value, times):
-        graph = GraphBuilder()
-        out = value
-        for _ in range(times):
-            out = graph.node("TestAdd", value=out, amount=1.0).out(0)
-        return {"result": (out,), "expand": graph.finalize()}
-
-
-class Countdown(V1):
-    """A loop by recursive expansion."""
-
-    RETURN_TYPES = ("FLOAT",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"value": ("*",), "left": ("INT", {"default": 3})}}
-
-    def run(self, value, left):
-        if left <= 0:
-            return (value,)
-        graph = GraphBuilder()
-        added = graph.node("TestAdd", value=value, amount=1.0)
-        again = graph.node("TestCountdown", value=added.out(0), left=left - 1)
-        return {"result": (again.out(0),), "expand": graph.finalize()}
 
 
 class Ui(V1):
@@ -414,6 +381,18 @@ class Undeclared(V1):
         return (",".join(sorted(more)),)
 
 
+class SilentExpand(V1):
+    """Expands without a builder: nobody can know before it does."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": ("*",)}}
+
+    def run(self, value):
+        inputs = {"value": value, "amount": 1.0}
+        return {"result": (["x.0.0.1", 0],), "expand": {"x.0.0.1": {"class_type": "TestAdd", "inputs": inputs}}}
+
+
 class V3Pass(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -506,8 +485,9 @@ class V3Async(io.ComfyNode):
 
 _V1 = [
     Pass, Add, Source, Counter, MakeList, SumList, AddInts, LazySwitch, LazyWithoutStatus, Changing, Hidden, Block,
-    BlockEveryOther, AsyncAdd, Expand, Countdown, Ui, Sink, NotIdempotent, Fail, Slow, Die, InferenceMode, Brightness,
+    BlockEveryOther, AsyncAdd, Ui, Sink, NotIdempotent, Fail, Slow, Die, InferenceMode, Brightness,
     Loudness, Fill, Card, ToText, Gain, TooMany, TooFew, RawLink, Undeclared,
+    SilentExpand,
 ]  # fmt: skip
 _V3 = [V3Pass, V3Who, V3Block, V3Lazy, V3Grow, V3Async]
 

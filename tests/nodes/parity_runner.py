@@ -27,7 +27,8 @@ from parity_cases import Case, all_cases  # noqa: E402
 TOLERANCE = 1e-6
 # ComfyUI sums (2 * radius + 1) ** 2 float32 products per pixel, which by itself is up to 2e-6 off the exact sum;
 # the kernel of a sharpener holds weights of 10 * alpha, which is by how much float32 rounding grows
-LOOSER = {"ImageBlur": 2e-6, "ImageSharpen": 1.2e-5, "AudioEqualizer3Band": 1e-5, "AudioConcat": 1e-5, "AudioMerge": 1e-5, "JoinAudioChannels": 1e-5}
+# torchaudio makes the filter of a sample rate change in float32 (90 dB of precision), we in float64
+LOOSER = {"ImageBlur": 2e-6, "ImageSharpen": 1.2e-5, "AudioConcat": 5e-5, "AudioMerge": 5e-5, "JoinAudioChannels": 5e-5}
 # what ComfyUI refuses and we take, on purpose
 MORE_ABLE = {"Canny"}  # kornia takes no alpha channel
 EXTRA_MODULES = (

@@ -1,0 +1,1 @@
+"""Benchmarks: what ComfyStream costs beside something real, measured in the same run."""

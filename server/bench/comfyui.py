@@ -1,0 +1,96 @@
+"""A ComfyUI checkout in a process of its own, whose executor is timed beside ours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from comfystream.errors import AssetError
+
+from .graphs import PACK, comfyui_chain
+
+__all__ = ["ComfyUI"]
+
+SCRIPT = Path(__file__).with_name("comfyui_child.py")
+
+
+class ComfyUI:
+    """Loads the checkout with this interpreter.
+
+    Attributes:
+        version: ComfyUI's.
+        modes: names of its cache modes that are compared.
+
+    Raises:
+        AssetError: it is no checkout, or something that it needs is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "execution.py").is_file():
+            raise AssetError(f"{folder} is no ComfyUI checkout", hint="--comfyui takes the folder that has main.py and execution.py")
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(SCRIPT), str(folder.absolute()), str(PACK)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        ready = self._answer()
+        if "error" in ready:
+            self.close()
+            raise _cannot_load(folder, ready)
+        self.version: str = ready["version"]
+        self.modes: list[str] = ready["modes"]
+
+    def load(self, class_type: str, length: int, mode: str) -> Callable[[], float]:
+        """A chain of `length` nodes; calling it runs one prompt and gives its processor time in microseconds."""
+        self._ask({"prompt": comfyui_chain(class_type, length), "mode": mode})
+        return lambda: self._ask({})["cpu_ns"] / 1000
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise AssetError(f"the ComfyUI process ended (exit code {self._process.wait(10)})", hint=self._last_line())
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _last_line(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def close(self) -> None:
+        """End the process. Idempotent."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def __enter__(self) -> ComfyUI:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _cannot_load(folder: Path, told: dict[str, Any]) -> AssetError:
+    missing = told.get("missing")
+    hint = f"this interpreter ({sys.executable}) has no module {missing!r}: install ComfyUI's requirements into it" if missing else ""
+    return AssetError(f"cannot load ComfyUI from {folder}: {told['error']}", hint=hint)
