@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 import comfystream
+
 from .commands import check, doctor, nodes, run
 from .faults import exit_code_of
 

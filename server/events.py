@@ -28,7 +28,8 @@ class EventLines:
             case NodeFailed() if not self._stops:
                 times = f" ({event.count} times)" if event.count > 1 else ""
                 hint = f" ({event.hint})" if event.hint else ""
-                self._line(f'frame {event.frame}: node {event.node_id} "{event.class_type}": {event.message}{hint}{times}')
+                node = f'node {event.node_id} "{event.class_type}"'
+                self._line(f"frame {event.frame}: {node}: {event.message}{hint}{times}")
             case EngineRestarted():
                 self._line(f"the engine was started again: {event.reason}")
             case PackBroken():

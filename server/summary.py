@@ -10,6 +10,7 @@ from rich.table import Table
 from comfystream.engine.protocol import NodeTiming
 from comfystream.session.result import FileResult
 from comfystream.session.stages import node_share, slowest
+
 from .display import clock
 
 __all__ = ["show_summary", "size_in_words"]
@@ -107,8 +108,9 @@ def _result_lines(result: FileResult) -> list[str]:
     if result.target is not None:
         size = f"{result.width}x{result.height}, " if result.width else ""
         frames = f"{result.frames} frames in {clock(result.run_s)}, {result.fps:.1f} fps, " if result.frames else ""
+        sound = {"copied": "sound as it was, ", "encoded": "sound, "}.get(result.sound, "")
         lines.append(
-            f"[bold]{_safe(result.target)}[/bold]: {size}{clock(result.duration_s)} long, {frames}"
+            f"[bold]{_safe(result.target)}[/bold]: {size}{sound}{clock(result.duration_s)} long, {frames}"
             f"{size_in_words(result.size_bytes)}"
         )
     lines += [f"[bold]{_safe(text)}[/bold]: what the workflow said" for text in result.texts]

@@ -1,4 +1,4 @@
-"""A file through a workflow: decoding, the graph and encoding each on a thread of their own, with bounded queues between.
+"""A file through a workflow: decoding, graph and encoding each on a thread of their own, with bounded queues between.
 
     source -> Feeder -> Runner -> Writer -> sink
 
@@ -15,12 +15,12 @@ from collections.abc import Callable
 from comfystream.clock import Clock, SystemClock
 from comfystream.engine.protocol import Engine, Event, NodeFailed, Runner, RunnerOptions, RunnerStats
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
+from comfystream.media.file_sink import Written
 from comfystream.session.crew import Crew
 from comfystream.session.ends import Ends, open_ends
 from comfystream.session.feeder import Feeder
 from comfystream.session.limit import FrameLimit
 from comfystream.session.options import FileJobOptions
-from comfystream.session.ports import Written
 from comfystream.session.progress import Rate
 from comfystream.session.result import FileResult, JobProgress
 from comfystream.session.stages import CountingClock, StageClock, stages
@@ -67,6 +67,7 @@ class FileJob:
         self._crew = Crew()
         self._stopped = threading.Event()
         self._written: Written | None = None
+        self._is_done = False
         self._stats = NO_STATS
         self._failed_at: int | None = None
 
@@ -81,21 +82,18 @@ class FileJob:
         """
         bindings = bind(self._workflow)
         with contextlib.ExitStack() as stack:
-            ends = open_ends(self._options, bindings, CountingClock(self._clock, self._meter))
-            stack.callback(ends.close)
-            writer = Writer(ends.sink, ends.open_text, ends.routes, self._meter)
-            stack.callback(writer.discard)
+            ends = open_ends(self._options, bindings, CountingClock(self._clock, self._meter), stack)
+            writer = Writer(ends.sink, ends.texts, ends.routes, self._meter)
             runner = self._engine.open(self._runner_options(ends), writer.put, self._hear)
             stack.callback(runner.close)
             return self._run(ends, writer, runner)
 
     def _runner_options(self, ends: Ends) -> RunnerOptions:
-        is_clocked = ends.routes.is_clocked
         return RunnerOptions(
             live=self._options.realtime,
             on_error=self._options.on_error,
             clock_fps=float(self._options.clock_fps),
-            clock_ticks=self._options.clock_ticks() if is_clocked else None,
+            clock_ticks=self._options.clock_ticks() if ends.routes.is_clocked else None,
         )
 
     def _run(self, ends: Ends, writer: Writer, runner: Runner) -> FileResult:
@@ -128,7 +126,11 @@ class FileJob:
             raise
         is_whole = feeder.broken is None or self._options.keep_partial
         if self._crew.error is None and is_whole and not (self._stopped.is_set() and writer.is_empty):
-            self._written = writer.finish()
+            self._finish(writer, is_cut=self._stopped.is_set() or feeder.broken is not None)
+
+    def _finish(self, writer: Writer, *, is_cut: bool) -> None:
+        self._written = writer.finish(is_cut=is_cut or self._options.is_limited)
+        self._is_done = True
 
     def _watch(self, ends: Ends, writer: Writer, runner: Runner) -> None:
         rate = Rate(ends.total_s)
@@ -178,22 +180,23 @@ class FileJob:
             raise EngineError(f"{type(error).__name__}: {error}", hint="this is a defect of ComfyStream") from error
         if feeder.broken is not None and not self._options.keep_partial:
             raise _with_keep_hint(feeder.broken) from feeder.broken
-        if self._written is None and self._stopped.is_set():
+        if not self._is_done and self._stopped.is_set():
             raise KeyboardInterrupt
 
     def _result(
         self, ends: Ends, feeder: Feeder, writer: Writer, took_s: tuple[float, float], prepare_ms: float
     ) -> FileResult:
         prepare_s, run_s = took_s
-        made = self._written or Written(0, 0, 0, writer.media_s, 0)
+        made = self._written
         return FileResult(
             target=self._options.target,
-            texts=ends.texts(),
-            width=made.width,
-            height=made.height,
-            frames=made.frames,
-            duration_s=made.duration_s,
-            size_bytes=made.size_bytes,
+            texts=tuple(self._options.text_files(list(ends.texts))),
+            width=writer.size[0],
+            height=writer.size[1],
+            frames=writer.frames,
+            sound=made.audio if made is not None else "",
+            duration_s=made.duration_s if made is not None and made.frames else writer.media_s,
+            size_bytes=made.size if made is not None else 0,
             prepare_s=prepare_s,
             run_s=run_s,
             stages=stages(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from comfystream.errors import ConfigError
+
 from ..faults import say_note
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ __all__ = ["nodes"]
 
 
 def nodes(
-    search: Annotated[str, typer.Argument(metavar="[SEARCH]", help="Only classes whose name, category or text has this.")] = "",
+    search: Annotated[
+        str, typer.Argument(metavar="[SEARCH]", help="Only classes whose name, category or text has this.")
+    ] = "",
     folders: Annotated[
         list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Folder of custom node packs.")
     ] = None,
@@ -38,7 +41,8 @@ def nodes(
     for broken in catalog.broken():
         say_note(f"warning: node pack {broken.pack}: {broken.message}{f' ({broken.hint})' if broken.hint else ''}")
     if not found:
-        raise ConfigError(f'no node class has "{search}" in it', code="nothing_found", hint="comfystream nodes lists all")
+        hint = "comfystream nodes lists all"
+        raise ConfigError(f'no node class has "{search}" in it', code="nothing_found", hint=hint)
     _show(found)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from comfystream.errors import ConfigError
+
 from ..faults import BAD_INPUT, INTERRUPTED, Reported, say_all, say_error, say_note
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run(
     text: Annotated[
         Path | None,
         typer.Option(
-            "--text", metavar="FILE", help="Where text goes: .srt, .vtt or .jsonl (beside the result).", rich_help_panel=_IO
+            "--text", metavar="FILE", help="Where text goes: .srt, .vtt or .jsonl.", rich_help_panel=_IO
         ),
     ] = None,
     report: Annotated[
@@ -86,11 +87,11 @@ def run(
     ] = Fit.FIT,
     fps: Annotated[
         str,
-        typer.Option("--fps", metavar="N", help="Constant frame rate, such as 24 or 30000/1001.", rich_help_panel=_PICTURE),
+        typer.Option("--fps", metavar="N", help="Constant frame rate: 24 or 30000/1001.", rich_help_panel=_PICTURE),
     ] = "",
     crf: Annotated[
         int | None,
-        typer.Option("--crf", metavar="N", min=0, max=51, help="x264 quality; less is better.", rich_help_panel=_PICTURE),
+        typer.Option("--crf", metavar="N", min=0, max=51, help="x264 quality, 0 is best.", rich_help_panel=_PICTURE),
     ] = None,
     preset: Annotated[
         str | None,
@@ -99,7 +100,7 @@ def run(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NODE.INPUT=VALUE", help="Change a value; NODE is an id, title or class.", rich_help_panel=_RUN
+            "--set", metavar="NODE.INPUT=VALUE", help="Change a value; NODE: id, title or class.", rich_help_panel=_RUN
         ),
     ] = None,
     realtime: Annotated[
@@ -122,11 +123,12 @@ def run(
 ) -> None:
     """Run a file through a workflow.
 
-    Reads a video (or sound), runs the workflow on every frame, writes the result with the sound in sync, and prints where
-    the time went.
+    Reads a video (or sound), runs the workflow on every frame, writes the result with the sound in sync, and prints
+    where the time went.
     """
     from comfystream.engine.protocol import FailPolicy
     from comfystream.session.options import FileJobOptions
+
     from ..loading import read_early
 
     early = read_early(workflow)
@@ -199,6 +201,7 @@ def _check_paths(options: FileJobOptions, report: Path | None) -> None:
 
 def _open_engine(where: Where, nodes: list[Path], threads: int) -> Engine:
     from comfystream.engine.protocol import EngineOptions
+
     from ..loading import open_engine, pack_folders, threads_beside_codecs
 
     options = EngineOptions(pack_folders=pack_folders(nodes), threads=threads or threads_beside_codecs())
@@ -226,6 +229,7 @@ def _go(engine: Engine, workflow: Workflow, options: FileJobOptions, report: Pat
 
     from comfystream.engine.protocol import FailPolicy
     from comfystream.session.file_job import FileJob
+
     from ..display import open_display
     from ..events import EventLines
     from ..summary import show_summary
