@@ -44,8 +44,18 @@ def attempt(pack: str, work: Callable[[], T], key: str = "") -> T | BrokenPack:
 def _broken(pack: str, error: BaseException, key: str) -> BrokenPack:
     kind = type(error).__name__
     text = str(error)
-    trace = "".join(traceback.format_exception(error))
-    return BrokenPack(pack, f"{kind}: {text}" if text else kind, trace, _hint(error), key)
+    message = " ".join(f"{kind}: {text}".split()) if text else kind
+    return BrokenPack(pack, message, _trace(error), _hint(error), key)
+
+
+def _trace(error: BaseException) -> str:
+    # from the pack's first line on: how this module and importlib got there helps nobody
+    told = traceback.TracebackException.from_exception(error)
+    ours = [frame.filename == __file__ or "importlib" in frame.filename for frame in told.stack]
+    first = ours.index(False) if False in ours else len(ours)
+    if first < len(ours) or isinstance(error, SyntaxError):
+        told.stack = traceback.StackSummary.from_list(told.stack[first:])
+    return "".join(told.format())
 
 
 def _hint(error: BaseException) -> str:

@@ -6,8 +6,11 @@ import logging
 import math
 from collections.abc import Mapping
 from enum import Enum
+from functools import partial
 from typing import Any
 
+from comfystream.catalog.loader import attempt
+from comfystream.catalog.packs import BrokenPack
 from comfystream.catalog.registry import NodeCatalog
 from comfystream.catalog.spec import NodeSpec
 
@@ -22,15 +25,25 @@ _WHEN_SET = {
 }
 
 
-def object_info(catalog: NodeCatalog) -> dict[str, Any]:
-    """Key to description, for all classes. A class that cannot be described is left out, with a warning in the log."""
+def object_info(catalog: NodeCatalog, *, fresh: bool = False) -> dict[str, Any]:
+    """Key to description, for all classes. A class that cannot be described is left out, with a warning in the log.
+
+    Args:
+        catalog: the classes.
+        fresh: read every class's inputs anew, since lists of files may have changed. ComfyUI does so at each request.
+    """
     found: dict[str, Any] = {}
     for spec in catalog.specs():
-        try:
-            found[spec.key] = node_info(spec)
-        except (TypeError, ValueError) as error:
-            _log.warning("node %s is left out of object_info: %s", spec.key, error)
+        outcome = attempt(spec.pack, partial(_describe, catalog, spec, fresh), spec.key)
+        if isinstance(outcome, BrokenPack):
+            _log.warning("node %s is left out of object_info: %s", spec.key, outcome.message)
+        else:
+            found[spec.key] = outcome
     return found
+
+
+def _describe(catalog: NodeCatalog, spec: NodeSpec, fresh: bool) -> dict[str, Any]:
+    return node_info((catalog.refresh(spec.key) if fresh else None) or spec)
 
 
 def node_info(spec: NodeSpec) -> dict[str, Any]:

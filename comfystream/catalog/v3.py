@@ -99,12 +99,15 @@ def locked_class(spec: NodeSpec, hidden_values: Mapping[str, Any]) -> Any:
     asked = {mark: hidden_values.get(mark) for mark in spec.hidden.values()}
     kept = HiddenValues({mark.lower(): value for mark, value in asked.items()})
     kind = type(spec.cls)
-    locked = type(f"Locked{kind.__name__}", (kind,), {"__setattr__": _refuse, "__delattr__": _refuse_delete})
+    locked: Any = type(f"Locked{kind.__name__}", (kind,), {"__setattr__": _refuse, "__delattr__": _refuse_delete})
     body = {"hidden": kept, "__module__": spec.cls.__module__, "__qualname__": spec.cls.__qualname__}
     return locked(spec.cls.__name__, (spec.cls,), body)
 
 
 def _refuse(cls: type, name: str, value: object) -> None:
+    if name in {"__abstractmethods__", "_abc_impl"}:  # ABCMeta sets these while it makes the class
+        type.__setattr__(cls, name, value)
+        return
     raise AttributeError(f"cannot set {name!r}: V3 node class {cls.__name__} keeps no state between calls")
 
 

@@ -57,7 +57,9 @@ class ChildRunner:
     Revision numbers are counted here, so that they go on when the child is started again.
     """
 
-    def __init__(self, id: int, engine: ChildEngine, options: RunnerOptions, on_output: OnOutput, on_event: OnEvent) -> None:
+    def __init__(
+        self, id: int, engine: ChildEngine, options: RunnerOptions, on_output: OnOutput, on_event: OnEvent
+    ) -> None:
         self.id = id
         self._engine = engine
         self._options = options
@@ -71,6 +73,7 @@ class ChildRunner:
         self._slots = SlotWriter(IN_SLOTS)
         self._reader = SlotReader()
         self._flight = _Flight(options.live)
+        self._sending = threading.Lock()
         self._alive = threading.Event()
         self._alive.set()
         self._closed = False
@@ -115,8 +118,8 @@ class ChildRunner:
         def done(reply: Future[Any]) -> None:
             error = reply.exception()
             if error is not None:
-                with contextlib.suppress(ValueError):
-                    self._good.remove(good)
+                if not isinstance(error, EngineDied) and good in self._good:
+                    self._good.remove(good)  # rolled back; when the child died, `reopen` decides
                 answer.set_exception(error)
             else:
                 answer.set_result(reply.result())
@@ -132,18 +135,21 @@ class ChildRunner:
         """See `engine.protocol.Runner.submit`."""
         if self._closed:
             raise Closed
-        if not self._alive.is_set():
+        while not self._closed:
+            if not self._alive.is_set():
+                if self._options.live:
+                    self._flight.lost += 1
+                    return False
+                self._alive.wait(RESTART_S)
+            with self._sending:
+                packed = self._slots.write(frame, 0.0 if self._options.live else None)
+                if packed is not None:
+                    self._flight.left(frame)
+                    self._engine.send(Feed(self.id, packed))
+                    return True
             if self._options.live:
-                self._flight.lost += 1
                 return False
-            self._alive.wait(RESTART_S)
-        packed = self._slots.write(frame, 0.0 if self._options.live else None)
-        if packed is None:
-            if self._closed:
-                raise Closed
-            return False
-        self._flight.left(frame)
-        return self._engine.send(Feed(self.id, packed))
+        raise Closed
 
     def freed(self, slot: int) -> None:
         """The child has taken an input out of its slot."""
@@ -190,21 +196,23 @@ class ChildRunner:
             if not self._good:
                 self.give_up(EngineDied(f"the engine process died while it ran the workflow: {reason}"))
                 return
-        self._slots, self._reader = SlotWriter(IN_SLOTS), SlotReader()
+        with self._sending:
+            self._slots, self._reader = SlotWriter(IN_SLOTS), SlotReader()
         self._offset, self._prepared_here = self._offset + self._prepared_here, 0
         try:
             self._engine.call(self.id, "open", self._options).result(RESTART_S)
             number = self._load_good()
         except (ComfyStreamError, TimeoutError) as error:
-            self.give_up(error if isinstance(error, ComfyStreamError) else EngineDied("the engine process did not answer"))
+            self.give_up(
+                error if isinstance(error, ComfyStreamError) else EngineDied("the engine process did not answer")
+            )
             return
-        lost = self._flight.take_lost()
-        self._alive.set()
-        self._on_event(EngineRestarted(reason, number, lost))
+        self._on_event(EngineRestarted(reason, number, self._flight.take_lost()))
         for frame in self._flight.again():
             packed = self._slots.write(frame)
             if packed is not None:
                 self._engine.send(Feed(self.id, packed))
+        self._alive.set()
 
     def _load_good(self) -> int:
         if not self._good:
@@ -264,8 +272,8 @@ class ChildRunner:
 class _Flight:
     """Inputs that have left and whose outputs have not come.
 
-    Live, pictures are counted as lost when the child dies. For files they are kept until their output is here, to be sent
-    again. Sound is cut into other pieces on its way, so it cannot be matched: it is not sent again.
+    Live, pictures are counted as lost when the child dies. For files they are kept until their output is here, to be
+    sent again. Sound is cut into other pieces on its way, so it cannot be matched: it is not sent again.
     """
 
     def __init__(self, live: bool) -> None:

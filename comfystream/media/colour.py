@@ -32,7 +32,7 @@ class Matrix(IntEnum):
         return red, 1.0 - red - blue, blue
 
 
-# AVCOL_SPC_* to matrix: FCC, BT.470BG and SMPTE 170M share BT.601's weights to two digits; SMPTE 240M is close to BT.709
+# AVCOL_SPC_*: FCC, BT.470BG and SMPTE 170M share BT.601's weights to two digits; SMPTE 240M is close to BT.709
 _FROM_TAG = {
     1: Matrix.BT709,
     4: Matrix.BT601,
@@ -57,6 +57,11 @@ class Colour:
     matrix: Matrix
     full: bool = False
 
+    @property
+    def tags(self) -> tuple[int, int]:
+        """AVCOL_SPC_* and AVCOL_RANGE_*."""
+        return _TO_TAG[self.matrix], _FULL if self.full else _LIMITED
+
 
 def default_matrix(width: int, height: int) -> Matrix:
     """What players assume for an untagged picture: BT.601 up to 1024x576, BT.709 above."""
@@ -80,10 +85,7 @@ def colour_of(image: av.VideoFrame) -> Colour:
 
 def tag(image: av.VideoFrame, colour: Colour) -> None:
     """Write `colour` on the picture so that encoders and players need not guess."""
-    kept = _FROM_TAG.get(int(image.colorspace)) is colour.matrix
-    if not kept:
-        image.colorspace = _TO_TAG[colour.matrix]
-    image.color_range = _FULL if colour.full else _LIMITED
+    image.colorspace, image.color_range = colour.tags
 
 
 def copy_tags(source: av.VideoFrame, target: av.VideoFrame) -> None:

@@ -50,13 +50,18 @@ class ImageWriter:
         """The first picture of a batch.
 
         Args:
-            tensor: [B, H, W, C] or [H, W, C] with 1, 3 or 4 channels (alpha is dropped), any float type (0..1) or uint8,
-                any device. Values outside are clamped, NaN is black, others are rounded to the nearest of 256.
+            tensor: [B, H, W, C] or [H, W, C] with 1, 3 or 4 channels (alpha is dropped), any float type (0..1) or
+                uint8, any device. Values outside are clamped, NaN is black, others are rounded to the nearest of 256.
             like: the input picture: its colour matrix, range, primaries and time are carried over. Without it BT.601 or
                 BT.709 by size, limited range.
             format: "yuv420p" (any size; an odd one has a chroma sample for its last column or row) or "rgb24".
         """
-        pixels = _pixels(tensor)
+        return self.write_array(_pixels(tensor), like, format)
+
+    def write_array(
+        self, pixels: NDArray[Any], like: av.VideoFrame | None = None, format: str = "yuv420p"
+    ) -> av.VideoFrame:
+        """As `write`, for an array [H, W, 1 or 3] of float32 (0..1) or uint8."""
         height, width, _ = pixels.shape
         colour = _colour(like, width, height)
         if format == "rgb24":

@@ -14,7 +14,7 @@ from comfystream.media.planes import blank, byte_planes
 
 __all__ = ["Scaler", "SizeMode", "pad_even", "placement"]
 
-# PyAV 18 starts a thread per core for each conversion unless told otherwise: four times the CPU of one thread at 512x512.
+# PyAV 18 uses a thread per core for each conversion unless told otherwise: four times the CPU of one at 512x512.
 # Older releases have no such argument and use one thread.
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
@@ -33,7 +33,9 @@ def placement(source: tuple[int, int], target: tuple[int, int], mode: SizeMode) 
         return target
     ratios = [t / s for s, t in zip(source, target, strict=True)]
     ratio = min(ratios) if mode is SizeMode.FIT else max(ratios)
-    width, height = (t if ratio * s == t else max(2, 2 * round(ratio * s / 2)) for s, t in zip(source, target, strict=True))
+    width, height = (
+        t if ratio * s == t else max(2, 2 * round(ratio * s / 2)) for s, t in zip(source, target, strict=True)
+    )
     return width, height
 
 

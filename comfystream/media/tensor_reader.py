@@ -54,8 +54,8 @@ class TensorReader:
     def read(self, image: av.VideoFrame) -> torch.Tensor:
         """The picture as float32 [1, H, W, 3], RGB, 0..1, on the CPU; alpha is dropped.
 
-        8-bit values come out as exactly value / 255, deeper ones as value / 65535 of their 16-bit RGB. The tensor is the
-        caller's: it is never written to again while anything holds it.
+        8-bit values come out as exactly value / 255, deeper ones as value / 65535 of their 16-bit RGB. The tensor is
+        the caller's: it is never written to again while anything holds it.
         """
         deep = max(component.bits for component in image.format.components) > 8
         packed = self._scaler.convert(

@@ -10,7 +10,7 @@ from comfystream.errors import WorkflowError
 from comfystream.workflow.bind import PRIMARY, STILL, Bindings, bind
 from comfystream.workflow.check_node import NodeReport, check_node
 from comfystream.workflow.model import Node, Workflow
-from comfystream.workflow.problem import Problem, did_you_mean, nearest
+from comfystream.workflow.problem import MISSING_CLASS, Problem, did_you_mean, nearest
 
 __all__ = ["NOTHING_BOUND", "CheckResult", "Problem", "check"]
 
@@ -91,7 +91,7 @@ def _missing_class(node: Node, catalog: Catalog) -> Problem:
     near = nearest(node.class_type, catalog.keys())
     hint = f'node {node.id} "{node.class_type}" is not installed; '
     return Problem(
-        "missing_node_type",
+        MISSING_CLASS,
         f"Node '{title}' not found. The custom node may not be installed.",
         details=f"Node ID '#{node.id}'",
         hint=hint + (did_you_mean(node.class_type, near) or "install the node pack that has it"),
@@ -154,6 +154,7 @@ class _Walk:
         self.problems: dict[str, list[Problem]] = {}
         self.is_valid: dict[str, bool] = {}
         self.path: list[_Step] = []
+        self.on_path: set[str] = set()
 
     def validate(self, root: str) -> None:
         """Check `root` and everything it needs that was not checked yet."""
@@ -171,9 +172,9 @@ class _Walk:
     def _visit(self, via: str, node_id: str) -> None:
         if node_id in self.is_valid:
             return
-        on_path = [step.node_id for step in self.path]
-        if node_id in on_path:
-            self._report_cycle([*on_path[on_path.index(node_id) :], node_id])
+        if node_id in self.on_path:
+            path = [step.node_id for step in self.path]
+            self._report_cycle([*path[path.index(node_id) :], node_id])
         else:
             self._enter(node_id, via)
 
@@ -183,9 +184,11 @@ class _Walk:
         report = NodeReport(dict(node.inputs)) if node_id in self.fed else check_node(node, self.workflow, self.catalog)
         self.reports[node_id] = report
         self.path.append(_Step(node_id, via, report, report.follow[::-1]))
+        self.on_path.add(node_id)
 
     def _leave(self) -> None:
         step = self.path.pop()
+        self.on_path.discard(step.node_id)
         report = step.report
         found = [*report.problems, *(_worded(failure, step.via) for failure in report.failures)]
         self.problems.setdefault(step.node_id, []).extend([*found, *report.warnings])

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comfystream.catalog.spec import Catalog, NodeSpec
-from comfystream.workflow.coerce import Fault, coerced, combo_fault, range_fault
-from comfystream.workflow.custom import Validator, custom_faults, validator_of
-from comfystream.workflow.dynamic import (
-    AUTOGROW,
-    DYNAMIC_COMBO,
+from comfystream.catalog.dynamic import (
     EffectiveInputs,
     effective_inputs,
     entry_parts,
     option_keys,
 )
+from comfystream.catalog.spec import Catalog, NodeSpec
+from comfystream.workflow.coerce import Fault, coerced, combo_fault, range_fault
+from comfystream.workflow.custom import Validator, custom_faults, validator_of
 from comfystream.workflow.model import Link, Literal, Node, Workflow
 from comfystream.workflow.problem import Problem, did_you_mean
 from comfystream.workflow.types import matches
@@ -85,7 +83,7 @@ class _NodeCheck:
             self._check_constant(name, value, input_type, options)
 
     def _missing(self, name: str, input_type: Any) -> None:
-        is_nested = bool(self.effective.paths)
+        is_nested = bool(self.effective.paths or self.effective.empty_groups)
         wanted = "a value" if isinstance(input_type, list) else input_type
         near = did_you_mean(name, (given for given in self.node.inputs if self.effective.get(given) is None))
         details = name.rsplit(".", 1)[-1] if is_nested else name
@@ -176,7 +174,7 @@ class _NodeCheck:
     def _check_undeclared(self) -> None:
         """ComfyUI drops undeclared constants and follows undeclared links while it runs."""
         for name, value in self.node.inputs.items():
-            if self.effective.get(name) is not None or name in self.spec.hidden:
+            if self.effective.get(name) is not None or name in self.spec.hidden or name in self.effective.unchosen:
                 continue
             if isinstance(value, Link):
                 self._check_undeclared_link(name, value)
@@ -200,23 +198,15 @@ class _NodeCheck:
 
     def _check_dynamic_combos(self) -> None:
         """ComfyUI leaves a dynamic combo without a valid choice to the node, which then fails."""
-        for section in ("required", "optional"):
-            for name, entry in (self.spec.inputs.get(section) or {}).items():
-                if not isinstance(entry[0], str) or entry[0] not in (DYNAMIC_COMBO, AUTOGROW):
-                    continue
-                if entry[0] == DYNAMIC_COMBO and name not in self.node.inputs and section == "required":
-                    self._missing(name, "one of " + ", ".join(map(str, option_keys(entry))))
-        for name in self.effective:
-            self._check_choice(name)
-
-    def _check_choice(self, name: str) -> None:
-        declared = self.effective.get(name)
-        value = self.node.inputs.get(name)
-        if declared is None or declared[0] != DYNAMIC_COMBO or name not in self.node.inputs or isinstance(value, Link):
-            return
-        fault = combo_fault(name, value, option_keys(declared), {})
-        if fault is not None:
-            self._add_fault(name, fault)
+        for name, entry in self.effective.unchosen.items():
+            keys = option_keys(entry)
+            if name not in self.node.inputs:
+                self._missing(name, "one of " + ", ".join(map(str, keys)))
+                continue
+            value = self.node.inputs[name]
+            fault = combo_fault(name, "a link" if isinstance(value, Link) else value, keys, {})
+            if fault is not None:
+                self._add_fault(name, fault)
 
     def _check_custom(self) -> None:
         validator = self.validator

@@ -9,10 +9,10 @@ from typing import Literal as OneOf
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from comfystream.catalog.dynamic import effective_inputs
 from comfystream.catalog.spec import Catalog
 from comfystream.errors import WorkflowError
 from comfystream.workflow.api_format import to_input
-from comfystream.workflow.dynamic import effective_inputs
 from comfystream.workflow.model import Link, Literal, Node, Workflow
 from comfystream.workflow.problem import did_you_mean
 from comfystream.workflow.read import parse_workflow
@@ -176,11 +176,18 @@ def _check_input(node: Node, name: str, catalog: Catalog | None) -> None:
 
 
 def _has_input(node: Node, name: str, catalog: Catalog | None) -> bool:
+    return name in _input_names(node, catalog) or _takes_any(node, name, catalog)
+
+
+def _takes_any(node: Node, name: str, catalog: Catalog | None) -> bool:
+    """Whether the class "contains" a name that it does not list."""
     spec = catalog.get(node.class_type) if catalog is not None else None
-    return name in node.inputs or (spec is not None and effective_inputs(spec, node.inputs).get(name) is not None)
+    return spec is not None and effective_inputs(spec, node.inputs).get(name) is not None
 
 
 def _input_names(node: Node, catalog: Catalog | None) -> list[str]:
     spec = catalog.get(node.class_type) if catalog is not None else None
-    declared = effective_inputs(spec, node.inputs) if spec is not None else ()
-    return list(dict.fromkeys([*declared, *node.inputs]))
+    if spec is None:
+        return list(node.inputs)
+    effective = effective_inputs(spec, node.inputs)
+    return list(dict.fromkeys([*effective, *effective.unchosen, *node.inputs]))

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Problem", "nearest", "did_you_mean"]
+__all__ = ["MISSING_CLASS", "Problem", "did_you_mean", "nearest"]
+
+MISSING_CLASS = "missing_node_type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,9 @@ class Problem:
     extra_info: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """One line: the place, ComfyUI's words, the hint."""
+        """One line: the place, ComfyUI's words, the hint. A missing class is told in plain words alone."""
+        if self.type == MISSING_CLASS and self.hint:
+            return self.hint
         place = "" if self.node_id is None else f'node {self.node_id} "{self.class_type}": '
         details = f": {self.details}" if self.details else ""
         hint = f" ({self.hint})" if self.hint else ""

@@ -17,7 +17,7 @@ from comfystream.workflow.ui_widgets import named_values
 __all__ = ["parse_ui"]
 
 _MAX_DEPTH = 32
-_MAX_NODES = 100_000
+_MAX_GRAPHS = 10_000
 
 
 def parse_ui(document: Mapping[str, Any], catalog: Catalog, *, source: str = "") -> Workflow:
@@ -49,12 +49,15 @@ class _Conversion:
         self.source = source
         self.nodes: dict[str, Node] = {}
         self.warnings: list[Problem] = []
+        self.graphs = 0
 
     def add_graph(self, scope: Scope) -> None:
-        if scope.depth > _MAX_DEPTH or len(self.nodes) > _MAX_NODES:
-            raise WorkflowError(
-                _at(self.source, "subgraphs are nested too deeply"), code="nested_too_deep", hint="one contains itself?"
-            )
+        self.graphs += 1
+        if scope.depth > _MAX_DEPTH:
+            message = _at(self.source, "subgraphs are nested too deeply")
+            raise WorkflowError(message, code="nested_too_deep", hint="one of them contains itself")
+        if self.graphs > _MAX_GRAPHS:
+            raise WorkflowError(_at(self.source, "too many subgraphs"), code="too_many_subgraphs")
         for node in scope.graph.nodes.values():
             if node.mode not in (MUTE, BYPASS) and node.type not in VIRTUAL:
                 self._add_node(scope, node)

@@ -12,7 +12,7 @@ WritePack = Callable[..., Path]
 Load = Callable[..., NodeCatalog]
 
 
-@pytest.fixture()
+@pytest.fixture
 def custom_nodes(tmp_path: Path) -> Path:
     """An empty folder for packs."""
     folder = tmp_path / "custom nodes"
@@ -20,7 +20,7 @@ def custom_nodes(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def write_pack(custom_nodes: Path) -> WritePack:
     """Write a pack: `write_pack("my pack", {"__init__.py": "..."})` or `write_pack("one.py", "...")`."""
 
@@ -38,7 +38,7 @@ def write_pack(custom_nodes: Path) -> WritePack:
     return write
 
 
-@pytest.fixture()
+@pytest.fixture
 def load(custom_nodes: Path, tmp_path: Path) -> Load:
     """Load the folder of packs, without the bundled ones."""
 
@@ -63,7 +63,7 @@ class {name}:
 '''
 
 
-@pytest.fixture()
+@pytest.fixture
 def v1_pack() -> Callable[..., str]:
     """Source of a pack with one V1 class."""
 

@@ -144,7 +144,7 @@ def test_a_broken_pack_is_reported_and_the_rest_loads(write_pack, load, v1_pack,
     assert message in broken.message
     assert hint in broken.hint
     assert "\n" not in broken.message
-    assert "Traceback" in broken.trace
+    assert broken.message.split(":")[0] in broken.trace.splitlines()[-1]
 
 
 def test_the_traceback_names_the_line_in_the_pack(write_pack, load) -> None:
@@ -188,9 +188,9 @@ def test_a_bad_class_does_not_take_its_pack_along(write_pack, load, v1_pack, how
 
 
 def test_prestartup_scripts_run_before_any_pack(write_pack, load, v1_pack, monkeypatch) -> None:
-    monkeypatch.delenv("PREPARED_BY_B", raising=False)
     write_pack("a", {"__init__.py": "import os\nassert os.environ['PREPARED_BY_B'] == '1'\n" + v1_pack()})
-    write_pack("b", {"__init__.py": v1_pack("B"), "prestartup_script.py": "import os\nos.environ['PREPARED_BY_B'] = '1'\n"})
+    script = "import os\nos.environ['PREPARED_BY_B'] = '1'\n"
+    write_pack("b", {"__init__.py": v1_pack("B"), "prestartup_script.py": script})
     monkeypatch.setenv("PREPARED_BY_B", "0")
     catalog = load()
     assert catalog.keys() == ["B", "Plain"], catalog.broken()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -106,3 +108,42 @@ def to_text(class_type: str, live: str | None = None, /, **inputs: Any) -> dict[
         "text": node("TestToText", value=link("n")),
         "out": node("SaveTextTensor", data=link("text")),
     }
+
+
+def fill(number: float, **more: Any) -> dict[str, Any]:
+    """Live picture in, a picture of that brightness out."""
+    return {
+        "in": node("LoadTensor"),
+        "fill": node("TestFill", like=link("in"), number=number),
+        "out": node("SaveTensor", images=link("fill")),
+        **more,
+    }
+
+
+@contextlib.contextmanager
+def camera(run: Run) -> Iterator[None]:
+    """Submits frames, each as soon as the one before has come out (or is overdue), until the block ends."""
+    ended = threading.Event()
+
+    def shoot() -> None:
+        for id in itertools.count():
+            before = len(run.outputs)
+            run.runner.submit(video(id))
+            for _ in range(200):
+                if len(run.outputs) > before or ended.wait(0.005):
+                    break
+            if ended.is_set():
+                return
+
+    thread = threading.Thread(target=shoot)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(DEADLINE_S)
+
+
+def shown(run: Run) -> int | None:
+    """The brightness of the newest picture."""
+    return grey(run.pictures[-1]) if run.pictures else None

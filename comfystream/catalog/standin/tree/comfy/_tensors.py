@@ -138,8 +138,11 @@ def copy_to_param(obj: Any, attr: str, value: Any) -> None:
     get_attr(obj, attr).data.copy_(value)
 
 
-def string_to_seed(data: str) -> int:
-    """A 32-bit checksum (CRC-32, polynomial 0xEDB88320) of a text."""
-    import zlib
-
-    return zlib.crc32(data.encode())
+def string_to_seed(data: str | bytes) -> int:
+    """A 32-bit number from a text: CRC-32 (polynomial 0xEDB88320) over its code points."""
+    remainder = 0xFFFFFFFF
+    for unit in data if isinstance(data, bytes) else map(ord, data):
+        remainder ^= unit
+        for _ in range(8):
+            remainder = (remainder >> 1) ^ (0xEDB88320 if remainder & 1 else 0)
+    return remainder ^ 0xFFFFFFFF

@@ -1,5 +1,5 @@
 """A dated version of the node API; nothing that nodes use of it differs from the newest."""
 
-from .latest import IO, UI, ComfyExtension, Input, Types, io, ui
+from .latest import IO, UI, ComfyAPI, ComfyAPISync, ComfyExtension, Input, Types, io, ui
 
-__all__ = ["IO", "UI", "ComfyExtension", "Input", "Types", "io", "ui"]
+__all__ = ["IO", "UI", "ComfyAPI", "ComfyAPISync", "ComfyExtension", "Input", "Types", "io", "ui"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import _input, _io, _io_public, _ui_public, _util
+from ._api import ComfyAPI, ComfyAPISync
 
 io = IO = _io_public
 ui = UI = _ui_public
@@ -37,6 +38,10 @@ class Types:
     VideoCodec = _util.VideoCodec
     VideoContainer = _util.VideoContainer
     VideoComponents = _util.VideoComponents
+    MESH = _util.MESH
+    VOXEL = _util.VOXEL
+    SPLAT = _util.SPLAT
+    File3D = _util.File3D
 
 
-__all__ = ["IO", "UI", "ComfyExtension", "Input", "Types", "io", "ui"]
+__all__ = ["IO", "UI", "ComfyAPI", "ComfyAPISync", "ComfyExtension", "Input", "Types", "io", "ui"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["VideoCodec", "VideoComponents", "VideoContainer"]
+from ._geometry import MESH, SPLAT, SVG, VOXEL, File3D
+
+__all__ = ["MESH", "SPLAT", "SVG", "VOXEL", "File3D", "VideoCodec", "VideoComponents", "VideoContainer"]
 
 
 class VideoContainer(StrEnum):

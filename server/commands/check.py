@@ -1,0 +1,135 @@
+"""`comfystream check`: what a workflow needs, what is missing, what goes in and out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from comfystream.errors import WorkflowError
+
+from ..faults import BAD_INPUT, Reported, say_all, say_note
+
+if TYPE_CHECKING:
+    from comfystream.catalog.registry import NodeCatalog
+    from comfystream.workflow.bind import LiveInput, LiveOutput
+    from comfystream.workflow.check import CheckResult
+    from comfystream.workflow.model import Workflow
+
+__all__ = ["check"]
+
+
+def check(
+    workflow: Annotated[Path, typer.Argument(help="API or editor JSON, or a PNG or WebP that ComfyUI saved.")],
+    nodes: Annotated[
+        list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Folder of custom node packs.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Say what a workflow needs and whether it can run. Nothing is run."""
+    from ..loading import load_nodes, read_early, read_with
+
+    early = read_early(workflow)
+    catalog = load_nodes(nodes or [])
+    graph = read_with(catalog, workflow, early)
+    result = _checked(graph, catalog)
+    if as_json:
+        print(json.dumps(as_document(graph, catalog, result), indent=2))
+    else:
+        _show(graph, catalog, result)
+    if not result.is_ok:
+        raise Reported(BAD_INPUT)
+
+
+def _checked(workflow: Workflow, catalog: NodeCatalog) -> CheckResult:
+    from comfystream.workflow.check import check as check_workflow
+
+    return check_workflow(workflow, catalog)
+
+
+def needs(workflow: Workflow, catalog: NodeCatalog) -> tuple[dict[str, Counter[str]], Counter[str]]:
+    """Classes by pack, each with how often it is used, and the classes that are missing."""
+    by_pack: dict[str, Counter[str]] = {}
+    missing: Counter[str] = Counter()
+    for node in workflow.nodes.values():
+        spec = catalog.get(node.class_type)
+        if spec is None:
+            missing[node.class_type] += 1
+        else:
+            by_pack.setdefault(spec.pack, Counter())[node.class_type] += 1
+    return by_pack, missing
+
+
+def as_document(workflow: Workflow, catalog: NodeCatalog, result: CheckResult) -> dict[str, Any]:
+    """The answer of `--json`."""
+    from comfystream.workflow.bind import modalities
+
+    by_pack, missing = needs(workflow, catalog)
+    bindings = result.bindings
+    return {
+        "workflow": workflow.source,
+        "runs": result.is_ok,
+        "nodes": len(workflow.nodes),
+        "needs": {pack: dict(classes) for pack, classes in by_pack.items()},
+        "missing": dict(missing),
+        "inputs": _ends(bindings.inputs) if bindings is not None else [],
+        "outputs": _ends(bindings.outputs) if bindings is not None else [],
+        "modalities": modalities(bindings) if bindings is not None else None,
+        "problems": [
+            {
+                "type": problem.type,
+                "message": str(problem),
+                "node": problem.node_id,
+                "input": problem.input_name,
+                "is_error": problem.is_error,
+            }
+            for problem in result.problems
+        ],
+        "broken_packs": [{"pack": broken.pack, "message": broken.message} for broken in catalog.broken()],
+    }
+
+
+def _ends(found: Sequence[LiveInput | LiveOutput]) -> list[dict[str, str]]:
+    return [{"node": live.node_id, "class_type": live.class_type, "modality": live.modality} for live in found]
+
+
+def _show(workflow: Workflow, catalog: NodeCatalog, result: CheckResult) -> None:
+    by_pack, missing = needs(workflow, catalog)
+    print(f"{workflow.source}: {len(workflow.nodes)} nodes")
+    for pack, classes in by_pack.items():
+        print(f"  needs    {pack}: {_listed(classes)}")
+    if missing:
+        print(f"  missing  {_listed(missing)}")
+    if result.bindings is not None:
+        for name, ends in (("inputs", result.bindings.inputs), ("outputs", result.bindings.outputs)):
+            words = ", ".join(f'{live.modality} (node {live.node_id} "{live.class_type}")' for live in ends)
+            print(f"  {name:<8} {words or 'none: it runs by its own clock'}")
+        print(f"  modality {_modality(result)}")
+    for broken in catalog.broken():
+        say_note(f"warning: node pack {broken.pack}: {broken.message}")
+    for problem in result.problems:
+        if not problem.is_error:
+            say_note(f"warning: {workflow.source}: {problem}")
+    if result.errors:
+        say_all(f"{workflow.source}: {problem}" for problem in result.errors)
+    else:
+        print("  it can run")
+
+
+def _listed(classes: Counter[str]) -> str:
+    return ", ".join(f"{name} x{count}" if count > 1 else name for name, count in sorted(classes.items()))
+
+
+def _modality(result: CheckResult) -> str:
+    from comfystream.workflow.bind import modalities
+
+    if result.bindings is None:
+        raise WorkflowError("the live ends of the workflow cannot be told")
+    flags = modalities(result.bindings)
+    takes = [name for name, flag in flags.items() if flag["input"]]
+    gives = [name for name, flag in flags.items() if flag["output"]]
+    return f"{' and '.join(takes) or 'nothing'} to {' and '.join(gives) or 'nothing'}"

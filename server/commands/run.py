@@ -1,0 +1,257 @@
+"""`comfystream run`: a file through a workflow."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from comfystream.errors import ConfigError
+
+from ..faults import BAD_INPUT, INTERRUPTED, Reported, say_all, say_error, say_note
+
+if TYPE_CHECKING:
+    from comfystream.engine.protocol import Engine
+    from comfystream.session.options import FileJobOptions
+    from comfystream.session.result import FileResult
+    from comfystream.workflow.model import Workflow
+
+__all__ = ["run"]
+
+
+class Fit(StrEnum):
+    """How a picture gets into another shape."""
+
+    FIT = "fit"
+    FILL = "fill"
+    STRETCH = "stretch"
+
+
+class OnError(StrEnum):
+    """What is written for a frame whose node raised."""
+
+    STOP = "stop"
+    HOLD = "hold"
+    SLATE = "slate"
+    PASSTHROUGH = "passthrough"
+
+
+class Where(StrEnum):
+    """Where the engine runs."""
+
+    THREAD = "thread"
+    PROCESS = "process"
+
+
+_IO, _PICTURE, _RUN = "Input and output", "Picture", "How it runs"
+
+
+def run(
+    workflow: Annotated[Path, typer.Argument(help="API or editor JSON, or a PNG or WebP that ComfyUI saved.")],
+    input: Annotated[
+        Path | None, typer.Option("-i", "--input", metavar="FILE", help="Video or sound to read.", rich_help_panel=_IO)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write.", rich_help_panel=_IO)
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            "--text", metavar="FILE", help="Where text goes: .srt, .vtt or .jsonl.", rich_help_panel=_IO
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write all figures as JSON.", rich_help_panel=_IO)
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "-y", help="Replace files that exist.", rich_help_panel=_IO)
+    ] = False,
+    keep_partial: Annotated[
+        bool, typer.Option("--keep-partial", help="Keep what a broken input still gives.", rich_help_panel=_IO)
+    ] = False,
+    duration: Annotated[
+        float | None,
+        typer.Option("--duration", "-t", metavar="SECONDS", min=0.001, help="Stop after so long.", rich_help_panel=_IO),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", metavar="N", min=1, help="Stop after N pictures.", rich_help_panel=_IO)
+    ] = None,
+    size: Annotated[
+        str, typer.Option("--size", metavar="WxH", help="Bring pictures to this size first.", rich_help_panel=_PICTURE)
+    ] = "",
+    fit: Annotated[
+        Fit, typer.Option("--fit", help="With --size: bars, cut off, or distort.", rich_help_panel=_PICTURE)
+    ] = Fit.FIT,
+    fps: Annotated[
+        str,
+        typer.Option("--fps", metavar="N", help="Constant frame rate: 24 or 30000/1001.", rich_help_panel=_PICTURE),
+    ] = "",
+    crf: Annotated[
+        int | None,
+        typer.Option("--crf", metavar="N", min=0, max=51, help="x264 quality, 0 is best.", rich_help_panel=_PICTURE),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="x264 speed, ultrafast to veryslow.", rich_help_panel=_PICTURE),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NODE.INPUT=VALUE", help="Change a value; NODE: id, title or class.", rich_help_panel=_RUN
+        ),
+    ] = None,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Pace the input like a camera; drop when too slow.", rich_help_panel=_RUN)
+    ] = False,
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="When a node fails.", rich_help_panel=_RUN)
+    ] = OnError.STOP,
+    engine: Annotated[
+        Where, typer.Option("--engine", help="In this process, or one of its own.", rich_help_panel=_RUN)
+    ] = Where.THREAD,
+    nodes: Annotated[
+        list[Path] | None,
+        typer.Option("--nodes", metavar="FOLDER", help="Folder of custom node packs.", rich_help_panel=_RUN),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", min=0, help="Threads of torch; 0 chooses.", rich_help_panel=_RUN)
+    ] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=_RUN)] = False,
+) -> None:
+    """Run a file through a workflow.
+
+    Reads a video (or sound), runs the workflow on every frame, writes the result with the sound in sync, and prints
+    where the time went.
+    """
+    from comfystream.engine.protocol import FailPolicy
+    from comfystream.session.options import FileJobOptions
+
+    from ..loading import read_early
+
+    early = read_early(workflow)
+    options = FileJobOptions(
+        source=input,
+        target=output,
+        text=text,
+        size=parse_size(size) if size else None,
+        fit=fit.value,
+        fps=parse_fps(fps) if fps else None,
+        duration_s=duration,
+        frames=frames,
+        realtime=realtime,
+        on_error=FailPolicy(on_error.value),
+        overwrite=overwrite,
+        keep_partial=keep_partial,
+        crf=crf,
+        preset=preset,
+    )
+    _check_paths(options, report)
+    hosted = _open_engine(engine, nodes or [], threads)
+    try:
+        ready = _ready(hosted, workflow, early, set_ or [])
+        _go(hosted, ready, options, report, is_quiet=quiet)
+    finally:
+        hosted.close()
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height from "1280x720".
+
+    Raises:
+        ConfigError: it is not of that form, or odd, or out of range.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ConfigError(f'--size "{text}" is no size', hint="write it as WIDTHxHEIGHT, such as 1280x720")
+    size = int(width), int(height)
+    if any(side % 2 or not 16 <= side <= 8192 for side in size):
+        raise ConfigError(f"--size {text} cannot be encoded", hint="both sides even, 16 to 8192")
+    return size
+
+
+def parse_fps(text: str) -> Fraction:
+    """A frame rate from "25", "29.97" or "30000/1001".
+
+    Raises:
+        ConfigError: it is no number, or out of range.
+    """
+    try:
+        fps = Fraction(text).limit_denominator(100_000)
+    except (ValueError, ZeroDivisionError):
+        raise ConfigError(f'--fps "{text}" is no frame rate', hint="such as 24, 29.97 or 30000/1001") from None
+    if not Fraction(1, 100) <= fps <= 1000:
+        raise ConfigError(f"--fps {text} is out of range", hint="0.01 to 1000")
+    return fps
+
+
+def _check_paths(options: FileJobOptions, report: Path | None) -> None:
+    if options.target is None and options.text is None:
+        raise ConfigError("there is no output", code="no_output", hint="name it: -o FILE")
+    for path in filter(None, (options.target, options.text, report)):
+        if options.source is not None and path.exists() and options.source.exists() and path.samefile(options.source):
+            raise ConfigError(f"{path} is the input itself", code="same_file", hint="write to another file")
+        if path.exists() and not options.overwrite and path is not report:
+            raise ConfigError(f"{path} exists already", code="file_exists", hint="--overwrite replaces it")
+        if not path.parent.is_dir():
+            raise ConfigError(f"there is no folder {path.parent}", code="no_folder", hint=f"mkdir -p {path.parent}")
+
+
+def _open_engine(where: Where, nodes: list[Path], threads: int) -> Engine:
+    from comfystream.engine.protocol import EngineOptions
+
+    from ..loading import open_engine, pack_folders, threads_beside_codecs
+
+    options = EngineOptions(pack_folders=pack_folders(nodes), threads=threads or threads_beside_codecs())
+    return open_engine(where.value, options)
+
+
+def _ready(engine: Engine, file: Path, early: Workflow | None, targets: list[str]) -> Workflow:
+    """The workflow as it will run; what is wrong with it is said, all of it."""
+    from ..loading import catalog_of, place, read_with, with_values
+
+    catalog = catalog_of(engine)
+    workflow = with_values(read_with(catalog, file, early), catalog, targets)
+    problems = engine.check(workflow)
+    errors = [problem for problem in problems if problem.is_error]
+    if errors:
+        say_all(place(problem, workflow.source) for problem in errors)
+        raise Reported(BAD_INPUT)
+    for problem in problems:
+        say_note(f"warning: {place(problem, workflow.source)}")
+    return workflow
+
+
+def _go(engine: Engine, workflow: Workflow, options: FileJobOptions, report: Path | None, *, is_quiet: bool) -> None:
+    from rich.console import Console
+
+    from comfystream.engine.protocol import FailPolicy
+    from comfystream.session.file_job import FileJob
+
+    from ..display import open_display
+    from ..events import EventLines
+    from ..summary import show_summary
+
+    console = Console(stderr=True)
+    with open_display(console, is_quiet=is_quiet) as display:
+        lines = EventLines(console, stops=options.on_error is FailPolicy.STOP)
+        result = FileJob(engine, workflow, options, on_progress=display.show, on_event=lines.show).run()
+    if report is not None:
+        from ..report import write_report
+
+        write_report(report, workflow, options, result)
+    if not is_quiet:
+        show_summary(Console(), result)
+    _say_how_it_ended(result)
+
+
+def _say_how_it_ended(result: FileResult) -> None:
+    name = result.target or ", ".join(map(str, result.texts))
+    if result.interrupted:
+        say_note(f"stopped by Ctrl-C; {name} has the first {result.duration_s:.1f} s and is a complete, playable file")
+        raise Reported(INTERRUPTED)
+    if result.broken:
+        say_error(f"{result.broken}; {name} has what could be read ({result.duration_s:.1f} s)")
+        raise Reported(BAD_INPUT)

@@ -1,0 +1,40 @@
+"""What all tests share: the repository's folder, and loud skips for what this machine does not have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository's folder."""
+    return REPOSITORY
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what needs a GPU or a ComfyUI checkout that is not there."""
+    reasons: dict[str, str] = {}
+    if any(item.get_closest_marker("gpu") for item in items) and not _has_gpu():
+        if os.environ.get("REQUIRE_GPU") == "1":
+            raise pytest.UsageError("REQUIRE_GPU=1, but there is no CUDA device")
+        reasons["gpu"] = "needs a CUDA device"
+    checkout = os.environ.get("COMFYUI_PATH", "")
+    if not checkout:
+        reasons["comfyui"] = "needs a ComfyUI checkout: set COMFYUI_PATH to its folder"
+    elif not (Path(checkout) / "nodes.py").is_file():
+        raise pytest.UsageError(f"COMFYUI_PATH={checkout} is not a ComfyUI checkout: it has no nodes.py")
+    for item in items:
+        for marker, reason in reasons.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
