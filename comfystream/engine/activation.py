@@ -1,7 +1,7 @@
 """A plan with everything that it takes to tick: bound functions, static values, one tick per lane.
 
-`Activation.tick` is what a lane thread calls per frame. Lanes may tick at the same time on different threads: each reads
-and writes its own values, and what crosses between them stands in one list, where the last value wins.
+`Activation.tick` is what a lane thread calls per frame. Lanes may tick at the same time on different threads: each
+reads and writes its own values, and what crosses between them stands in one list, where the last value wins.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class Activation:
         self.prepared = prepared
         self.plan = prepared.plan
         self.binder = binder
-        links = sorted({link for lane in self.plan.lanes.values() for link in lane.crossing}, key=lambda k: (k.node, k.slot))
+        links = sorted(
+            {link for lane in self.plan.lanes.values() for link in lane.crossing}, key=lambda k: (k.node, k.slot)
+        )
         self._cross_index = {link: i for i, link in enumerate(links)}
         self.cross = [(cross or {}).get(link, MISSING) for link in links]
         self._blocker = blocker
@@ -113,7 +115,14 @@ class Activation:
     def compile(self, plan: LanePlan, general: frozenset[str]) -> CompiledTick:
         """The compiled tick of a lane."""
         return compile_tick(
-            plan, self.binder, self._blocker, self.static, self._cross_index, self._volatile, profile=self._profile, general=general
+            plan,
+            self.binder,
+            self._blocker,
+            self.static,
+            self._cross_index,
+            self._volatile,
+            profile=self._profile,
+            general=general,
         )
 
     def cross_index(self, link: Link) -> int | None:
@@ -138,7 +147,9 @@ class LaneTick:
         self.total_ns = [0] * (len(plan.steps) + 1)
         self.max_ns = [0] * (len(plan.steps) + 1)
         self.calls = 0
-        self._volatile = {step.id: activation.prepared.values[step.id] for step in plan.steps if self._is_kept_volatile(step)}
+        self._volatile = {
+            step.id: activation.prepared.values[step.id] for step in plan.steps if self._is_kept_volatile(step)
+        }
 
     def _is_kept_volatile(self, step: Step) -> bool:
         return step.schedule is Schedule.VOLATILE and step.id in self._activation.prepared.values
@@ -151,8 +162,8 @@ class LaneTick:
             mask: value of slot 1 of a bound LoadImage, where read.
 
         Returns:
-            Values of `plan.outputs`; PASSTHROUGH stands for the frame itself. None when the lane still waits for a value
-            of the other lane.
+            Values of `plan.outputs`; PASSTHROUGH stands for the frame itself. None when the lane still waits for a
+            value of the other lane.
 
         Raises:
             NodeError: a node raised.
@@ -163,7 +174,7 @@ class LaneTick:
             return self._run_scheduled(frame, mask)
         try:
             result = compiled.run(frame, mask, self._activation.cross, self.total_ns, self.max_ns)
-        except Exception as error:  # noqa: BLE001 - node execution
+        except Exception as error:
             index = compiled.step_index(error)
             if index is None:
                 raise
@@ -231,7 +242,9 @@ class LaneTick:
             else:
                 values[step.id] = self._volatile[step.id]
 
-    def _evaluate(self, targets: list[str], values: dict[str, tuple[Any, ...]], resume: tuple[str, Any] | None = None) -> None:
+    def _evaluate(
+        self, targets: list[str], values: dict[str, tuple[Any, ...]], resume: tuple[str, Any] | None = None
+    ) -> None:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         indexes = {step.id: i for i, step in enumerate(self.plan.steps)}
@@ -278,4 +291,3 @@ class LaneTick:
         if self._loop is not None:
             self._loop.close()
             self._loop = None
-

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comfystream.catalog import v3
-from comfystream.catalog.dynamic import expand_dynamic, nest_inputs
+from comfystream.catalog.dynamic import effective_inputs, nest_inputs
 from comfystream.engine.dynprompt import DynamicPrompt
 from comfystream.engine.step import Step
 
@@ -33,9 +33,9 @@ class Instances:
         return (step.id, step.spec.cls) in self._made
 
     def fork(self) -> Instances:
-        """Instances for a rehearsal beside a running plan: copies of those that are in use, so that a warm-up frame does
-        not count as a frame to them. What the copies hold (a loaded model) is shared.
-        """  # noqa: D205
+        """Instances for a rehearsal beside a running plan: copies of those that are in use, so that a warm-up frame
+        does not count as a frame to them. What the copies hold (a loaded model) is shared.
+        """
         forked = Instances()
         forked._made = {key: copy.copy(instance) for key, instance in self._made.items()}
         return forked
@@ -103,14 +103,16 @@ class Binder:
         bound = v3.bind_v3(step.spec, values)
         if not step.spec.has_dynamic_inputs:
             return bound
-        effective = expand_dynamic(step.spec, {**step.constants, **dict.fromkeys(name for name, _ in step.links)})
+        effective = effective_inputs(step.spec, {**step.constants, **dict.fromkeys(name for name, _ in step.links)})
         return lambda **inputs: bound(**nest_inputs(effective, inputs))
 
     def extra_arguments(self, step: Step) -> dict[str, Any]:
         """Hidden inputs that a V1 function gets as arguments."""
         if step.spec.api != "v1":
             return {}
-        return {name: self.hidden.of(step, marker) for name, marker in step.hidden.items() if name not in step.constants}
+        return {
+            name: self.hidden.of(step, marker) for name, marker in step.hidden.items() if name not in step.constants
+        }
 
     def lazy_status(self, step: Step) -> Callable[..., Any]:
         """`check_lazy_status`, bound as the function is."""
@@ -121,7 +123,7 @@ class Binder:
         bound = v3.bind_v3(step.spec, values, method="check_lazy_status")
         if not step.spec.has_dynamic_inputs:
             return bound
-        effective = expand_dynamic(step.spec, {**step.constants, **dict.fromkeys(name for name, _ in step.links)})
+        effective = effective_inputs(step.spec, {**step.constants, **dict.fromkeys(name for name, _ in step.links)})
         return lambda **inputs: bound(**nest_inputs(effective, inputs, as_pairs=True))
 
     def fingerprint(self, step: Step) -> Callable[..., Any]:

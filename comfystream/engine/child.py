@@ -1,4 +1,7 @@
-"""The engine in a process of its own. When that process dies, its runs go on in a new one with their last good workflow."""
+"""The engine in a process of its own.
+
+When that process dies, its runs go on in a new one with their last good workflow.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +146,12 @@ class ChildEngine:
             waiting, self._waiting = self._waiting, {}
             runners = [*self._runners.values()]
         for answer in waiting.values():
-            _fail(answer, EngineDied(f"the engine process died: {reason}", hint="it is started again with the last good workflow"))
+            _fail(
+                answer,
+                EngineDied(
+                    f"the engine process died: {reason}", hint="it is started again with the last good workflow"
+                ),
+            )
         for runner in runners:
             runner.engine_died()
         process.end(0.1)
@@ -190,5 +198,3 @@ class ChildEngine:
 def _fail(answer: Future[Any], error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)
-
-

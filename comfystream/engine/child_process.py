@@ -88,7 +88,9 @@ class ChildProcess:
             message = self.wire.receive()
         except (EOFError, OSError) as error:
             self._process.wait(10)
-            raise EngineDied(f"the engine process ended while loading: {self.describe_end()}", hint=self._tail()) from error
+            raise EngineDied(
+                f"the engine process ended while loading: {self.describe_end()}", hint=self._tail()
+            ) from error
         assert isinstance(message, Ready)
 
     def _relay_log(self) -> None:

@@ -57,7 +57,9 @@ class ChildRunner:
     Revision numbers are counted here, so that they go on when the child is started again.
     """
 
-    def __init__(self, id: int, engine: ChildEngine, options: RunnerOptions, on_output: OnOutput, on_event: OnEvent) -> None:
+    def __init__(
+        self, id: int, engine: ChildEngine, options: RunnerOptions, on_output: OnOutput, on_event: OnEvent
+    ) -> None:
         self.id = id
         self._engine = engine
         self._options = options
@@ -201,7 +203,9 @@ class ChildRunner:
             self._engine.call(self.id, "open", self._options).result(RESTART_S)
             number = self._load_good()
         except (ComfyStreamError, TimeoutError) as error:
-            self.give_up(error if isinstance(error, ComfyStreamError) else EngineDied("the engine process did not answer"))
+            self.give_up(
+                error if isinstance(error, ComfyStreamError) else EngineDied("the engine process did not answer")
+            )
             return
         self._on_event(EngineRestarted(reason, number, self._flight.take_lost()))
         for frame in self._flight.again():
@@ -268,8 +272,8 @@ class ChildRunner:
 class _Flight:
     """Inputs that have left and whose outputs have not come.
 
-    Live, pictures are counted as lost when the child dies. For files they are kept until their output is here, to be sent
-    again. Sound is cut into other pieces on its way, so it cannot be matched: it is not sent again.
+    Live, pictures are counted as lost when the child dies. For files they are kept until their output is here, to be
+    sent again. Sound is cut into other pieces on its way, so it cannot be matched: it is not sent again.
     """
 
     def __init__(self, live: bool) -> None:

@@ -42,7 +42,14 @@ class Emitter:
         self._last_good: av.VideoFrame | None = None
         self._slate: tuple[tuple[Any, ...], av.VideoFrame] | None = None
 
-    def put(self, running: Running, outputs: tuple[Output, ...], values: tuple[Any, ...], frame: VideoFrame | AudioFrame, duration: int) -> None:
+    def put(
+        self,
+        running: Running,
+        outputs: tuple[Output, ...],
+        values: tuple[Any, ...],
+        frame: VideoFrame | AudioFrame,
+        duration: int,
+    ) -> None:
         """Put out the values of one tick.
 
         Args:

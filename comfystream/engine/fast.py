@@ -1,8 +1,8 @@
 """A tick compiled to one straight Python function.
 
-The common case, one item per slot and a tuple back, is a call with the arguments in place, a type test and a time stamp.
-Nothing is looked up, copied or wrapped. When a node does anything else (returns a dictionary, a blocker, an expansion)
-the function stops there and says so (`Bail`); the scheduler runs the rest of that tick.
+The common case, one item per slot and a tuple back, is a call with the arguments in place, a type test and a time
+stamp. Nothing is looked up, copied or wrapped. When a node does anything else (returns a dictionary, a blocker, an
+expansion) the function stops there and says so (`Bail`); the scheduler runs the rest of that tick.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ class CompiledTick:
     source: str
 
     def step_index(self, error: BaseException) -> int | None:
-        """Which step raised, from where in the generated source the traceback points. Costs nothing until it happens."""
+        """Which step raised, from where in the generated source the traceback points.
+
+        Costs nothing until it happens.
+        """
         trace = error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code.co_filename == self.filename:
@@ -72,15 +75,22 @@ class CompiledTick:
 class VolatileStep:
     """A step without a live input that runs again only when its fingerprint or a value that it reads has changed."""
 
-    def __init__(self, call: Callable[..., Any], fingerprint: Fingerprint | None, last_arguments: tuple[Any, ...], last: Any) -> None:
+    def __init__(
+        self, call: Callable[..., Any], fingerprint: Fingerprint | None, last_arguments: tuple[Any, ...], last: Any
+    ) -> None:
         self._call = call
         self._fingerprint = fingerprint
         self._arguments = last_arguments
         self._last = last
 
     def __call__(self, *arguments: Any) -> Any:
-        """The last result, or a new one. Arguments are compared by identity: what did not run again is the same object."""
-        unchanged = len(arguments) == len(self._arguments) and all(a is b for a, b in zip(arguments, self._arguments, strict=True))
+        """The last result, or a new one.
+
+        Arguments are compared by identity: what did not run again is the same object.
+        """
+        unchanged = len(arguments) == len(self._arguments) and all(
+            a is b for a, b in zip(arguments, self._arguments, strict=True)
+        )
         if unchanged and (self._fingerprint is None or not self._fingerprint.changed()):
             return self._last
         result = self._call(*arguments)
@@ -282,7 +292,9 @@ class _Writer:
         given += [(name, self._name(link)) for name, link in step.links]
         self._lines.append(f"r = f{i}({_arguments(given)})")
         if step.spec.api == "v3":
-            self._lines.append("if type(r) is N and r.ui is None and r.expand is None and r.block_execution is None: r = r.args")
+            self._lines.append(
+                "if type(r) is N and r.ui is None and r.expand is None and r.block_execution is None: r = r.args"
+            )
         if not step.used:
             return
         tests = [f"type(r) is not tuple or len(r) <= {step.used[-1]}"]
@@ -300,7 +312,11 @@ class _Writer:
         names = [self._name(Link(step.id, slot)) for slot in step.used]
         if names:
             self._lines.append(f"{', '.join(names)}, = r")
-        if any(step.spec.output_is_list) or any(self._name(link) in self._lists for _, link in step.links) or step.schedule is Schedule.VOLATILE:
+        if (
+            any(step.spec.output_is_list)
+            or any(self._name(link) in self._lists for _, link in step.links)
+            or step.schedule is Schedule.VOLATILE
+        ):
             self._lists.update(names)
         self._lines.append("r = None")
 

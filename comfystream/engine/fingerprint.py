@@ -15,8 +15,8 @@ NEVER_EQUAL = float("nan")
 
 _CHEAP_NS = 200_000
 _BUDGET = 100
-"""A cheap fingerprint is asked for every tick. Another may take a hundredth of the time: one that took 5 ms (a file hash)
-is asked for again after 500 ms."""
+"""A cheap fingerprint is asked for every tick. Another may take a hundredth of the time: one that took 5 ms (a file
+hash) is asked for again after 500 ms."""
 
 
 class Fingerprint:

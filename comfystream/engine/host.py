@@ -48,7 +48,10 @@ class Host:
 
     def broken_packs(self) -> tuple[PackBroken, ...]:
         """Packs that could not be loaded."""
-        return tuple(PackBroken(broken.pack, broken.message, broken.hint, broken.trace, broken.key) for broken in self.catalog.broken())
+        return tuple(
+            PackBroken(broken.pack, broken.message, broken.hint, broken.trace, broken.key)
+            for broken in self.catalog.broken()
+        )
 
     def enter_thread(self) -> None:
         """Set the calling thread up for running nodes: inference mode is per thread, and entering it once is enough."""
@@ -73,7 +76,9 @@ class Host:
         utils: Any = importlib.import_module("comfy.utils")
         utils.set_progress_bar_global_hook(self._on_progress_bar)
 
-    def _on_progress_bar(self, value: float, total: float, preview: Any = None, prompt_id: Any = None, node_id: Any = None) -> None:
+    def _on_progress_bar(
+        self, value: float, total: float, preview: Any = None, prompt_id: Any = None, node_id: Any = None
+    ) -> None:
         target: PrepareProgress | None = getattr(self._thread, "progress", None)
         if target is not None:
             target.steps(value, total, node_id)

@@ -40,8 +40,8 @@ def call_arguments(step: Step, values: Mapping[str, Any]) -> list[dict[str, Any]
         values: input name to slot value (one item, or `Items`).
 
     Returns:
-        One dict per call: one for `INPUT_IS_LIST` and for nodes without inputs, else as many as the longest list; shorter
-        lists repeat their last item.
+        One dict per call: one for `INPUT_IS_LIST` and for nodes without inputs, else as many as the longest list;
+        shorter lists repeat their last item.
 
     Raises:
         EngineError: an input list is empty, so there is nothing to call the node with.
@@ -52,7 +52,9 @@ def call_arguments(step: Step, values: Mapping[str, Any]) -> list[dict[str, Any]
     for name, value in values.items():
         if type(value) is Items:
             if not value:
-                raise EngineError(f'input "{name}" is an empty list', hint="the node before it gave no items", node_id=step.id)
+                raise EngineError(
+                    f'input "{name}" is an empty list', hint="the node before it gave no items", node_id=step.id
+                )
             count = max(count, len(value))
     if count == 1:
         return [{name: value[0] if type(value) is Items else value for name, value in values.items()}]

@@ -134,7 +134,7 @@ class Lanes:
             target()
         except Closed:
             return
-        except Exception as error:  # noqa: BLE001 - task scope: a lane thread has no caller
+        except Exception as error:
             self._runner.crashed(error)
             raise
 

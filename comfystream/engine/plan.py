@@ -1,4 +1,7 @@
-"""Compile a workflow: which nodes run when, in which order, and what each lane reads and puts out. Pure data, nothing runs."""
+"""Compile a workflow: which nodes run when, in which order, and what each lane reads and puts out.
+
+Pure data, nothing runs.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +146,11 @@ class _Compiler:
             node = self._nodes.get(id)
             spec = self._catalog.get(node.class_type) if node is not None else None
             if node is None or spec is None:
-                what = f'node class "{node.class_type}" is not installed' if node else f"a link goes to node {id}, which is not in the workflow"
+                what = (
+                    f'node class "{node.class_type}" is not installed'
+                    if node
+                    else f"a link goes to node {id}, which is not in the workflow"
+                )
                 raise WorkflowError(what, node_id=id)
             self._specs[id] = spec
         return self._specs[id]
@@ -176,7 +183,9 @@ class _Compiler:
                 elif not done[following]:
                     path = [frame[0] for frame in stack]
                     cycle = [*path[path.index(following) :], following]
-                    raise WorkflowError(f"the workflow has a cycle: {' -> '.join(cycle)}", code="dependency_cycle", node_id=following)
+                    raise WorkflowError(
+                        f"the workflow has a cycle: {' -> '.join(cycle)}", code="dependency_cycle", node_id=following
+                    )
         return order
 
     def _above(self, id: str) -> Iterator[str]:
@@ -304,7 +313,8 @@ class _Compiler:
         foreign = {
             link
             for link in (*reads, *shown)
-            if (link.node in steps and steps[link.node].lane not in (None, lane)) or self._live_inputs.get(link.node, lane) is not lane
+            if (link.node in steps and steps[link.node].lane not in (None, lane))
+            or self._live_inputs.get(link.node, lane) is not lane
         }
         return LanePlan(
             lane=lane,
@@ -312,16 +322,21 @@ class _Compiler:
             on_demand=tuple(step for step in mine if step.id not in demanded),
             outputs=mine_out,
             bound_inputs=inputs,
-            reads_frame=any(link.node in inputs and link.slot == 0 for link in all_reads) or self._shown_elsewhere(lane, outputs),
+            reads_frame=any(link.node in inputs and link.slot == 0 for link in all_reads)
+            or self._shown_elsewhere(lane, outputs),
             reads_mask=any(link.node in inputs and link.slot == 1 for link in (*all_reads, *shown)),
             crossing=tuple(sorted(foreign, key=lambda link: (link.node, link.slot))),
-            is_dynamic=any(_is_dynamic(step) for step in mine) or any(step.id not in demanded for step in mine) or self._has_lazy_static(mine, steps, demanded),
+            is_dynamic=any(_is_dynamic(step) for step in mine)
+            or any(step.id not in demanded for step in mine)
+            or self._has_lazy_static(mine, steps, demanded),
         )
 
     def _shown_elsewhere(self, lane: Lane, outputs: list[Output]) -> bool:
         """Whether another lane puts out this lane's input."""
         return any(
-            isinstance(output.value, Link) and self._live_inputs.get(output.value.node) is lane and output.lane is not lane
+            isinstance(output.value, Link)
+            and self._live_inputs.get(output.value.node) is lane
+            and output.lane is not lane
             for output in outputs
         )
 
@@ -336,8 +351,8 @@ def _is_dynamic(step: Step) -> bool:
 def may_expand(spec: NodeSpec) -> bool:
     """Whether a node may return a graph in its place, as far as that can be told without running it.
 
-    V3 nodes declare it. V1 nodes do not, but to build a graph they import `GraphBuilder`, look at the prompt, or take raw
-    links. One that does without is noticed when it expands.
+    V3 nodes declare it. V1 nodes do not, but to build a graph they import `GraphBuilder`, look at the prompt, or take
+    raw links. One that does without is noticed when it expands.
     """
     if spec.api == "v3":
         return spec.enable_expand

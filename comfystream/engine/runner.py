@@ -119,8 +119,13 @@ class LocalRunner:
             **more,
         )
 
-    def _rehearse(self, prepared: Prepared, current: Running | None, sample: VideoFrame | tuple[int, int]) -> dict[Any, Any]:
-        """Warm new nodes. Files are not rehearsed: nobody waits for their first frame, and no node sees a frame twice."""
+    def _rehearse(
+        self, prepared: Prepared, current: Running | None, sample: VideoFrame | tuple[int, int]
+    ) -> dict[Any, Any]:
+        """Warm new nodes.
+
+        Files are not rehearsed: nobody waits for their first frame, and no node sees a frame twice.
+        """
         plan = prepared.plan
         crosses = any(lane.crossing for lane in plan.lanes.values())
         wanted = needs_rehearsal(plan, current.activation.plan if current is not None else None)
@@ -129,7 +134,13 @@ class LocalRunner:
         forked = self._instances.fork() if self._options.live else Instances()
         activation = self._activation(prepared, make_binder(plan, forked), without_sinks=True)
         newest = self._newest
-        image = newest.image if newest is not None else sample.image if isinstance(sample, VideoFrame) else plain_picture(*sample)
+        image = (
+            newest.image
+            if newest is not None
+            else sample.image
+            if isinstance(sample, VideoFrame)
+            else plain_picture(*sample)
+        )
         picture = TensorReader().read(image) if Lane.VIDEO in plan.lanes else None
         sound = None
         if Lane.AUDIO in plan.lanes:
@@ -307,7 +318,11 @@ class LocalRunner:
 
     def crashed(self, error: BaseException) -> None:
         """A lane thread met something that is no node's fault: the run ends with it."""
-        self.stop(EngineError(f"{type(error).__name__}: {error}", hint="this is a defect of ComfyStream; the log has the details"))
+        self.stop(
+            EngineError(
+                f"{type(error).__name__}: {error}", hint="this is a defect of ComfyStream; the log has the details"
+            )
+        )
 
     def stop(self, error: ComfyStreamError) -> None:
         """End the run because of an error."""

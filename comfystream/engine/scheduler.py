@@ -1,4 +1,5 @@
-"""Run steps on demand, with everything that ComfyUI's executor can do: lazy inputs, async nodes, expansion, lists, blockers.
+"""Run steps on demand, with everything that ComfyUI's executor can do: lazy inputs, async nodes, expansion, lists,
+blockers.
 
 This is the general way; it runs what is static, the rare lanes that need it, and the rest of a tick in which a node did
 something that the compiled tick (`fast.py`) does not handle.
@@ -11,7 +12,7 @@ import contextlib
 import inspect
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -225,7 +226,9 @@ class Scheduler:
         else:
             self._settle(state, step, self._call(step, arguments), values)
 
-    def _arguments(self, step: Step, values: Mapping[str, tuple[Any, ...]], *, missing_lazy: bool = False) -> dict[str, Any]:
+    def _arguments(
+        self, step: Step, values: Mapping[str, tuple[Any, ...]], *, missing_lazy: bool = False
+    ) -> dict[str, Any]:
         """Slot values by input name; an output that its node did not give is None."""
         arguments: dict[str, Any] = {**self.binder.extra_arguments(step), **step.constants}
         for name, link in step.links:
@@ -251,7 +254,7 @@ class Scheduler:
             for arguments in call_arguments(step, self._arguments(step, values, missing_lazy=True)):
                 answer = status(**arguments)
                 wanted.update((await answer if inspect.isawaitable(answer) else answer) or ())
-        except Exception as error:  # noqa: BLE001 - node execution
+        except Exception as error:
             raise node_error(step, error) from error
         unknown = sorted(name for name in wanted if name not in linked and name not in step.constants)
         if unknown:
@@ -284,7 +287,7 @@ class Scheduler:
                 with self.timed_by(step):
                     raw = function(**call)
                 results.append(normalise(step, raw, self._blocker))
-        except Exception as error:  # noqa: BLE001 - node execution
+        except Exception as error:
             raise node_error(step, error) from error
         return results
 
@@ -305,13 +308,13 @@ class Scheduler:
     def _result_of(self, step: Step, task: asyncio.Task[list[CallResult]]) -> list[CallResult]:
         try:
             return task.result()
-        except Exception as error:  # noqa: BLE001 - node execution
+        except Exception as error:
             raise node_error(step, error) from error
 
     def _normalise(self, step: Step, raw: Any) -> CallResult:
         try:
             return normalise(step, raw, self._blocker)
-        except Exception as error:  # noqa: BLE001 - node execution
+        except Exception as error:
             raise node_error(step, error) from error
 
     def _blocked(self, step: Step, call: Mapping[str, Any]) -> CallResult | None:
@@ -387,7 +390,9 @@ class Scheduler:
 
 
 def _is_link(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int | float)
+    return (
+        isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int | float)
+    )
 
 
 def _as_input(value: Any) -> Any:
@@ -418,5 +423,3 @@ def _graph_builder() -> Any:
 
     module = sys.modules.get("comfy_execution.graph_utils")
     return getattr(module, "GraphBuilder", None)
-
-

@@ -1,7 +1,7 @@
 """Frames across the process border: planes in shared memory, everything else pickled.
 
-A sender owns a few slots, each a segment of shared memory as large as its largest picture so far. A descriptor that goes
-over the connection says which slot holds what; the receiver rebuilds the picture and hands the slot back.
+A sender owns a few slots, each a segment of shared memory as large as its largest picture so far. A descriptor that
+goes over the connection says which slot holds what; the receiver rebuilds the picture and hands the slot back.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SlotWriter:
             if not self._freed.wait_for(lambda: self._closed or self._free, timeout_s) or self._closed:
                 return None
             slot = self._free.pop()
-        segment = self._segment(slot, packed_size(frame.image))
+        segment = self._segment(slot, packed_size(frame.image.format.name, frame.image.width, frame.image.height))
         image = pack(frame.image, segment.buf)
         return PackedFrame(slot, segment.name, image, _without_image(frame))
 
@@ -141,5 +141,3 @@ def _destroy(segment: SharedMemory) -> None:
         segment.close()
     with contextlib.suppress(FileNotFoundError):
         segment.unlink()
-
-

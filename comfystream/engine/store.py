@@ -1,8 +1,8 @@
 """What static nodes made, kept by content: equal node, equal inputs, equal result.
 
-A signature is a small integer that stands for "this class with these constants, fed by nodes with these signatures". It is
-interned bottom-up, so a chain of n nodes costs n steps (ComfyUI's keys list every ancestor anew: quadratic). Node ids do
-not matter, unless the class is `NOT_IDEMPOTENT` or asks for its `UNIQUE_ID`.
+A signature is a small integer that stands for "this class with these constants, fed by nodes with these signatures".
+It is interned bottom-up, so a chain of n nodes costs n steps (ComfyUI's keys list every ancestor anew: quadratic).
+Node ids do not matter, unless the class is `NOT_IDEMPOTENT` or asks for its `UNIQUE_ID`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from comfystream.engine.step import Step
 __all__ = ["Kept", "StaticStore", "Unsignable", "freeze"]
 
 
-class Unsignable(Exception):  # noqa: N818 - an outcome: such a value is never equal to another
+class Unsignable(Exception):
     """A constant (a tensor, an object) that has no value to compare by."""
 
 

@@ -1,7 +1,7 @@
 """How a slot's value stands in the engine: raw, or `Items` when it is a list of items that nodes are mapped over.
 
-ComfyUI wraps every value in a list. Nearly all of those lists have one item, so here a value is wrapped only when a node
-really made several (or none): `Items` is that wrapping, and everything else is one item.
+ComfyUI wraps every value in a list. Nearly all of those lists have one item, so here a value is wrapped only when a
+node really made several (or none): `Items` is that wrapping, and everything else is one item.
 """
 
 from __future__ import annotations

@@ -192,7 +192,9 @@ class TestUnusualResults:
         assert texts(open_run, graph) == ["None"]
 
     def test_raw_link(self, open_run: Open) -> None:
-        assert texts(open_run, chain(node("TestSource", number=1.0), node("TestRawLink", value=link("1")))) == ["['1', 0]"]
+        assert texts(open_run, chain(node("TestSource", number=1.0), node("TestRawLink", value=link("1")))) == [
+            "['1', 0]"
+        ]
 
     def test_undeclared_links_are_passed_and_constants_are_not(self, open_run: Open) -> None:
         graph = chain(node("TestSource", number=1.0), node("TestUndeclared", value=1, extra=link("1"), constant=2))
@@ -256,14 +258,22 @@ class TestExpansion:
 
 class TestDynamicInputs:
     def test_autogrow(self, open_run: Open) -> None:
-        graph = chain(node("TestSource", number=2.5), node("TestV3Grow", **{"numbers.n0": 1.0, "numbers.n1": link("1")}))
+        graph = chain(
+            node("TestSource", number=2.5), node("TestV3Grow", **{"numbers.n0": 1.0, "numbers.n1": link("1")})
+        )
         assert texts(open_run, graph) == ["3.5"]
 
 
 class TestCaching:
     def test_static_nodes_run_once(self, local: Any) -> None:
         run, calls = Run(local), _calls(local)
-        run.load(chain(node("TestSource", number=1.0, tag="once"), node("TestBrightness", value=LIVE), node("TestAdd", value=link("1"), amount=1.0, tag="after")))
+        run.load(
+            chain(
+                node("TestSource", number=1.0, tag="once"),
+                node("TestBrightness", value=LIVE),
+                node("TestAdd", value=link("1"), amount=1.0, tag="after"),
+            )
+        )
         run.feed(*(video(i) for i in range(5))).finish()
         assert calls.count(("Source", "once")) == calls.count(("Add", "after")) == 1
 
@@ -289,7 +299,9 @@ class TestCaching:
         assert calls.count(("Source", "shared")) == 1
 
     def test_not_idempotent_nodes_do_not_share(self, open_run: Open) -> None:
-        graph = chain(node("TestNotIdempotent"), node("TestNotIdempotent"), node("TestAdd", value=link("1"), amount=0.0))
+        graph = chain(
+            node("TestNotIdempotent"), node("TestNotIdempotent"), node("TestAdd", value=link("1"), amount=0.0)
+        )
         graph["two"] = node("TestToText", value=link("2"))
         graph["out2"] = node("SaveTextTensor", data=link("two"))
         first, second = texts(open_run, graph)
@@ -299,9 +311,18 @@ class TestCaching:
         run, calls = Run(local), _calls(local)
         changing = local.host.catalog.get("TestChanging").cls
         changing.now = 1.0
-        run.load(chain(node("TestChanging", scale=2.0), node("TestAdd", value=link("1"), amount=0.5, tag="cone"), node("TestBrightness", value=LIVE)) | {"text": node("TestToText", value=link("2"))})
+        run.load(
+            chain(
+                node("TestChanging", scale=2.0),
+                node("TestAdd", value=link("1"), amount=0.5, tag="cone"),
+                node("TestBrightness", value=LIVE),
+            )
+            | {"text": node("TestToText", value=link("2"))}
+        )
         run.feed(video(0), video(1))
-        run.feed(video(2), video(3), video(4), video(5), video(6), video(7))  # the queue holds four: the first two are done
+        run.feed(
+            video(2), video(3), video(4), video(5), video(6), video(7)
+        )  # the queue holds four: the first two are done
         changing.now = 3.0
         run.feed(video(8)).finish()
         assert run.texts[0] == "2.5"
@@ -320,14 +341,25 @@ class TestCaching:
 
     def test_a_root_without_live_ancestor_runs_once(self, local: Any) -> None:
         run, calls = Run(local), _calls(local)
-        graph = {"in": node("LoadTensor"), "out": node("SaveTensor", images=LIVE), "s": node("TestSource", number=9.0), "sink": node("TestSink", value=link("s"))}
+        graph = {
+            "in": node("LoadTensor"),
+            "out": node("SaveTensor", images=LIVE),
+            "s": node("TestSource", number=9.0),
+            "sink": node("TestSink", value=link("s")),
+        }
         run.load(graph)
         run.feed(video(0), video(1)).finish()
         assert calls.count(("Sink", 9.0)) == 1
 
     def test_live_output_nodes_run_every_tick(self, local: Any) -> None:
         run, calls = Run(local), _calls(local)
-        graph = {"in": node("LoadTensor"), "out": node("SaveTensor", images=LIVE), "b": node("TestBrightness", value=LIVE), "t": node("TestToText", value=link("b")), "sink": node("TestSink", value=link("t"))}
+        graph = {
+            "in": node("LoadTensor"),
+            "out": node("SaveTensor", images=LIVE),
+            "b": node("TestBrightness", value=LIVE),
+            "t": node("TestToText", value=link("b")),
+            "sink": node("TestSink", value=link("t")),
+        }
         run.load(graph)
         run.feed(video(0, 0), video(1, 0)).finish()
         assert calls.count(("Sink", "0.0")) == 2
@@ -354,7 +386,12 @@ class TestFailures:
         assert values[2] == pytest.approx(55, abs=1)
         assert values[1] == pytest.approx(second, abs=1) if second is not None else values[1] not in (255, 100)
         (failed,) = run.events_of(NodeFailed)
-        assert (failed.node_id, failed.class_type, failed.message, failed.frame) == ("bad", "TestFail", "the test asked for this", 1)
+        assert (failed.node_id, failed.class_type, failed.message, failed.frame) == (
+            "bad",
+            "TestFail",
+            "the test asked for this",
+            1,
+        )
         assert "testing_pack" in failed.trace
         assert run.runner.stats().failed == 1
 

@@ -170,17 +170,31 @@ class Hidden(V1):
     def INPUT_TYPES(cls):
         return {
             "required": {"value": ("*",)},
-            "hidden": {"id": "UNIQUE_ID", "graph": "PROMPT", "png": "EXTRA_PNGINFO", "dyn": "DYNPROMPT", "key": "API_KEY_COMFY_ORG"},
+            "hidden": {
+                "id": "UNIQUE_ID",
+                "graph": "PROMPT",
+                "png": "EXTRA_PNGINFO",
+                "dyn": "DYNPROMPT",
+                "key": "API_KEY_COMFY_ORG",
+            },
         }
 
     def run(self, value, id, graph, png, dyn, key):
-        return (f"{id}|{graph[id]['class_type']}|{(png or {}).get('workflow', {}).get('tag')}|{dyn.has_node(id)}|{key}",)
+        return (
+            f"{id}|{graph[id]['class_type']}|{(png or {}).get('workflow', {}).get('tag')}|{dyn.has_node(id)}|{key}",
+        )
 
 
 class Block(V1):
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"value": ("*",), "block": ("BOOLEAN", {"default": True}), "message": ("STRING", {"default": ""})}}
+        return {
+            "required": {
+                "value": ("*",),
+                "block": ("BOOLEAN", {"default": True}),
+                "message": ("STRING", {"default": ""}),
+            }
+        }
 
     def run(self, value, block, message):
         return (ExecutionBlocker(message or None) if block else value,)
@@ -462,7 +476,10 @@ class V3Grow(io.ComfyNode):
     def define_schema(cls):
         grow = io.Autogrow.TemplatePrefix(io.Float.Input("n"), prefix="n", min=1, max=8)
         return io.Schema(
-            node_id="TestV3Grow", category="testing", inputs=[io.Autogrow.Input("numbers", template=grow)], outputs=[io.Float.Output()]
+            node_id="TestV3Grow",
+            category="testing",
+            inputs=[io.Autogrow.Input("numbers", template=grow)],
+            outputs=[io.Float.Output()],
         )
 
     @classmethod

@@ -1,4 +1,7 @@
-"""Node classes for the engine's tests that build graphs. Apart, because a module with a GraphBuilder gets the slow path."""
+"""Node classes for the engine's tests that build graphs.
+
+Apart, because a module with a GraphBuilder gets the slow path.
+"""
 
 from comfy_execution.graph_utils import GraphBuilder
 
