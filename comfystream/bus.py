@@ -79,7 +79,7 @@ class FeedQueue(queue.Queue[Any]):
             self.fed = 0
 
 
-# Items of the input queues are frames: `.side_data.input` is the tensor or array, for sound `.sample_rate` is beside it.
+# Items of the input queues are frames: `.side_data.input` is the tensor or array; for sound there is `.sample_rate`.
 inputs = LastValues()
 outputs = LastValues()
 image_inputs = FeedQueue(1)

@@ -17,7 +17,7 @@ __all__ = ["BoundedQueue", "Broadcast", "Closed", "LatestSlot", "Subscription"]
 T = TypeVar("T")
 
 
-class Closed(Exception):  # noqa: N818 - an outcome, not a fault: the other side is done
+class Closed(Exception):
     """The channel is closed and holds nothing more."""
 
 

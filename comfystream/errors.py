@@ -1,15 +1,15 @@
 """One tree of errors. Each has a code for programs, a message and a hint for people, and what it is about.
 
-    ComfyStreamError
-    +-- WorkflowError   (ValueError)    a workflow file or an edit that cannot be used
-    +-- EngineError     (RuntimeError)  the engine could not load, run or switch a workflow
-    |   +-- NodeError                   a node raised while it ran
-    |   +-- EngineDied                  the engine process ended
-    +-- MediaError      (OSError)       a file, stream or device that cannot be read or written
-    +-- NetworkError    (ConnectionError)
-    +-- ConfigError     (ValueError)    a setting, flag or config file
-    +-- AssetError      (OSError)       a model or node pack that is missing or broken
-    +-- BusyError       (RuntimeError)  a limit is reached; try again later
+ComfyStreamError
++-- WorkflowError   (ValueError)    a workflow file or an edit that cannot be used
++-- EngineError     (RuntimeError)  the engine could not load, run or switch a workflow
+|   +-- NodeError                   a node raised while it ran
+|   +-- EngineDied                  the engine process ended
++-- MediaError      (OSError)       a file, stream or device that cannot be read or written
++-- NetworkError    (ConnectionError)
++-- ConfigError     (ValueError)    a setting, flag or config file
++-- AssetError      (OSError)       a model or node pack that is missing or broken
++-- BusyError       (RuntimeError)  a limit is reached; try again later
 """
 
 from __future__ import annotations

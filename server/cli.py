@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 import comfystream
-from comfystream_server.commands import check, doctor, nodes, run
-from comfystream_server.faults import exit_code_of
+
+from .commands import check, doctor, nodes, run
+from .faults import exit_code_of
 
 __all__ = ["app", "main"]
 
@@ -35,7 +38,7 @@ app.command("doctor")(doctor.doctor)
 def _add_bench() -> None:
     """Benchmarks are a part of the repository that an installation may leave out."""
     if importlib.util.find_spec("comfystream_server.bench") is not None:
-        from comfystream_server.commands import bench
+        from .commands import bench
 
         app.add_typer(bench.app, name="bench")
 
@@ -71,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     is_debug = "--debug" in given  # wherever it stands
     logging.basicConfig(level=logging.DEBUG if is_debug else logging.WARNING, format="comfystream: %(message)s")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's Ctrl-C
     try:
         outcome = app([word for word in given if word != "--debug"], prog_name="comfystream", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001 - process main: every error ends here as one line

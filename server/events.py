@@ -15,18 +15,21 @@ class EventLines:
 
     Args:
         console: where to; it keeps lines and progress bar apart.
+        stops: whether a failing node ends the job, which then says so itself.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, stops: bool) -> None:
         self._console = console
+        self._stops = stops
 
     def show(self, event: Event) -> None:
         """One line, or nothing."""
         match event:
-            case NodeFailed():
+            case NodeFailed() if not self._stops:
                 times = f" ({event.count} times)" if event.count > 1 else ""
                 hint = f" ({event.hint})" if event.hint else ""
-                self._line(f'frame {event.frame}: node {event.node_id} "{event.class_type}": {event.message}{hint}{times}')
+                node = f'node {event.node_id} "{event.class_type}"'
+                self._line(f"frame {event.frame}: {node}: {event.message}{hint}{times}")
             case EngineRestarted():
                 self._line(f"the engine was started again: {event.reason}")
             case PackBroken():

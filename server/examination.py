@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -16,12 +17,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from comfystream_server.machine import version_of
+from .machine import version_of
 
 __all__ = ["Finding", "Verdict", "examine", "show"]
 
 OLDEST_PYTHON = (3, 11)
-PICTURE_ENCODERS = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
+PICTURE_ENCODERS = ("libx264", "libvpx-vp9", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
 SOUND_ENCODERS = ("aac", "libopus", "libmp3lame", "flac")
 NEEDED = ("libx264", "aac")
 
@@ -70,7 +71,8 @@ def _torch() -> Iterator[Finding]:
     try:
         torch: Any = importlib.import_module("torch")
     except ImportError:
-        yield Finding("PyTorch", Verdict.BAD, "not installed", "pip install torch (see pytorch.org for builds with CUDA)")
+        hint = "pip install torch (see pytorch.org for builds with CUDA)"
+        yield Finding("PyTorch", Verdict.BAD, "not installed", hint)
         return
     torch.ones(4).sum().item()
     yield Finding("PyTorch", Verdict.GOOD, f"{torch.__version__}, {torch.get_num_threads()} threads")
@@ -161,7 +163,9 @@ def _shared_memory() -> Iterator[Finding]:
             "Shared memory", Verdict.MISSING, f"{error.strerror}", "--engine process needs it; in Docker: --shm-size 1g"
         )
         return
-    segment.buf[size - 1] = 1
+    memory: Any = segment.buf
+    memory[size - 1] = 1
+    del memory
     segment.close()
     segment.unlink()
     yield Finding("Shared memory", Verdict.GOOD, f"a picture of {size / 1e6:.1f} MB fits{_room()}")
@@ -183,19 +187,22 @@ def _nodes() -> Iterator[Finding]:
     detail = f"{len(catalog.keys())} classes"
     if broken:
         names = ", ".join(pack.key or pack.pack for pack in broken)
-        yield Finding("Nodes", Verdict.BAD, f"{detail}; broken: {names}", f"{broken[0].message} {broken[0].hint}".strip())
+        hint = f"{broken[0].message} {broken[0].hint}".strip()
+        yield Finding("Nodes", Verdict.BAD, f"{detail}; broken: {names}", hint)
     else:
         yield Finding("Nodes", Verdict.GOOD, f"{detail} bundled")
 
 
 def _comfyui() -> Iterator[Finding]:
     named = os.environ.get("COMFYUI_PATH")
-    for folder, how in ((Path(named), "COMFYUI_PATH") if named else (None, ""), (_around_us(), "we are in its custom_nodes")):
+    candidates = ((Path(named) if named else None, "COMFYUI_PATH"), (_around_us(), "we are in its custom_nodes"))
+    for folder, how in candidates:
         if folder is not None and is_comfyui(folder):
             yield Finding("ComfyUI", Verdict.GOOD, f"{_comfyui_version(folder)} at {folder} ({how})")
             return
     if named:
-        yield Finding("ComfyUI", Verdict.MISSING, f"COMFYUI_PATH names {named}, which is no ComfyUI", "correct or unset it")
+        detail = f"COMFYUI_PATH names {named}, which is no ComfyUI"
+        yield Finding("ComfyUI", Verdict.MISSING, detail, "correct or unset it")
         return
     hint = "not needed; to use its nodes, set COMFYUI_PATH to its folder"
     yield Finding("ComfyUI", Verdict.MISSING, "not found", hint)
@@ -216,8 +223,8 @@ def _comfyui_version(folder: Path) -> str:
     file = folder / "comfyui_version.py"
     if not file.is_file():
         return "unknown version"
-    values = [line.partition("=")[2].strip().strip("\"'") for line in file.read_text().splitlines() if "__version__ =" in line]
-    return values[0] if values else "unknown version"
+    found = re.search(r"""__version__\s*=\s*["']([^"']+)""", file.read_text(encoding="utf-8"))
+    return found[1] if found else "unknown version"
 
 
 def _packages() -> Iterator[Finding]:
@@ -238,13 +245,18 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "ComfyUI": _comfyui,
 }
 
-_MARKS = {Verdict.GOOD: "[green]ok[/green]     ", Verdict.MISSING: "[yellow]without[/yellow]", Verdict.BAD: "[red]BAD[/red]    "}
+_MARKS = {
+    Verdict.GOOD: "[green]ok[/green]     ",
+    Verdict.MISSING: "[yellow]without[/yellow]",
+    Verdict.BAD: "[red]BAD[/red]    ",
+}
 
 
 def show(console: Console, findings: list[Finding]) -> None:
     """A line per finding, and a verdict."""
     for finding in findings:
-        console.print(f"{_MARKS[finding.verdict]}  [bold]{finding.name}[/bold]: {escape(finding.detail)}", highlight=False, soft_wrap=True)
+        line = f"{_MARKS[finding.verdict]}  [bold]{finding.name}[/bold]: {escape(finding.detail)}"
+        console.print(line, highlight=False, soft_wrap=True)
         if finding.hint:
             console.print(f"         {escape(finding.hint)}", highlight=False, soft_wrap=True)
     bad = [finding.name for finding in findings if finding.verdict is Verdict.BAD]

@@ -69,7 +69,8 @@ def exit_code_of(error: BaseException, *, is_debug: bool = False) -> int:
             sys.stdout = None  # whoever read our output has left; the interpreter must not flush into it
             return 0
     if isinstance(error, UsageError):
-        say_error(f"{_usage_message(error)} (comfystream --help lists what there is)")
+        if _usage_message(error):  # no command at all: the help was shown
+            say_error(f"{_usage_message(error)} (comfystream --help lists what there is)")
         return BAD_INPUT
     say_error(f"{type(error).__name__}: {error} (this is a defect of ComfyStream; --debug shows where)")
     return DEFECT

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from comfystream.workflow.model import Workflow
     from comfystream.workflow.problem import Problem
 
-__all__ = ["catalog_of", "load_nodes", "open_engine", "pack_folders", "place", "read_early", "read_with", "threads_beside_codecs", "with_values"]
+__all__ = [
+    "catalog_of",
+    "load_nodes",
+    "open_engine",
+    "pack_folders",
+    "place",
+    "read_early",
+    "read_with",
+    "threads_beside_codecs",
+    "with_values",
+]
 
 
 def read_early(file: Path) -> Workflow | None:

@@ -13,7 +13,8 @@ from comfystream.session.options import FileJobOptions
 from comfystream.session.result import FileResult
 from comfystream.session.stages import node_share
 from comfystream.workflow.model import Workflow
-from comfystream_server.machine import machine, versions
+
+from .machine import machine, versions
 
 __all__ = ["report_of", "write_report"]
 
@@ -31,6 +32,7 @@ def report_of(workflow: Workflow, options: FileJobOptions, result: FileResult) -
             "width": result.width,
             "height": result.height,
             "frames": result.frames,
+            "sound": result.sound,
             "duration_s": result.duration_s,
             "size_bytes": result.size_bytes,
             "interrupted": result.interrupted,

@@ -10,7 +10,8 @@ from rich.table import Table
 from comfystream.engine.protocol import NodeTiming
 from comfystream.session.result import FileResult
 from comfystream.session.stages import node_share, slowest
-from comfystream_server.display import clock
+
+from .display import clock
 
 __all__ = ["show_summary", "size_in_words"]
 
@@ -25,12 +26,14 @@ def size_in_words(count: int) -> str:
     return f"{count} bytes"
 
 
-def show_summary(console: Console, result: FileResult, *, is_paced: bool) -> None:
+def show_summary(console: Console, result: FileResult) -> None:
     """Tables of stages and nodes, then one line with the result."""
-    console.print(_stage_table(result, is_paced))
+    console.print(_stage_table(result))
+    console.print()
     if result.nodes:
         console.print(_node_table(result.nodes))
-    for line in (_dropped_line(result), *_result_lines(result)):
+        console.print()
+    for line in (_failed_line(result), _dropped_line(result), *_result_lines(result)):
         if line:
             console.print(line, highlight=False, soft_wrap=True)
 
@@ -42,17 +45,22 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _stage_table(result: FileResult, is_paced: bool) -> Table:
-    table = _table("Stage", "per frame", "total", "busy")
+def _stage_table(result: FileResult) -> Table:
+    table = _table("Stage", "per frame", "total", "busy", "waited")
     table.add_column("")
-    worst = slowest(result.stages, is_paced=is_paced)
+    worst = slowest(result.stages)
     for stage in result.stages:
         if stage.name == "prepare":
-            table.add_row("prepare", "", f"{result.prepare_s:.2f} s", "", "[dim]once, before the first frame[/dim]")
-        elif stage.frames or stage.total_ms:
+            table.add_row("prepare", "", f"{result.prepare_s:.2f} s", "", "", "[dim]once, before the first frame[/dim]")
+        elif stage.total_ms:
             note = "[yellow]the slowest: it sets the pace[/yellow]" if stage is worst else ""
             table.add_row(
-                stage.name, f"{stage.mean_ms:.2f} ms", f"{stage.total_ms / 1000:.2f} s", f"{stage.share:.0%}", note
+                stage.name,
+                f"{stage.mean_ms:.2f} ms",
+                f"{stage.total_ms / 1000:.2f} s",
+                f"{stage.share:.0%}",
+                f"{stage.waited_ms / 1000:.2f} s",
+                note,
             )
     return table
 
@@ -83,6 +91,10 @@ def _has_own_title(node: NodeTiming) -> bool:
     return bool(node.title) and node.title != node.class_type
 
 
+def _failed_line(result: FileResult) -> str:
+    return f"[red]{result.failed} frames failed in a node[/red]" if result.failed else ""
+
+
 def _dropped_line(result: FileResult) -> str:
     if not result.dropped:
         return ""
@@ -96,8 +108,9 @@ def _result_lines(result: FileResult) -> list[str]:
     if result.target is not None:
         size = f"{result.width}x{result.height}, " if result.width else ""
         frames = f"{result.frames} frames in {clock(result.run_s)}, {result.fps:.1f} fps, " if result.frames else ""
+        sound = {"copied": "sound as it was, ", "encoded": "sound, "}.get(result.sound, "")
         lines.append(
-            f"[bold]{_safe(result.target)}[/bold]: {size}{clock(result.duration_s)} long, {frames}"
+            f"[bold]{_safe(result.target)}[/bold]: {size}{sound}{clock(result.duration_s)} long, {frames}"
             f"{size_in_words(result.size_bytes)}"
         )
     lines += [f"[bold]{_safe(text)}[/bold]: what the workflow said" for text in result.texts]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from comfystream.catalog.dynamic import has_dynamic_inputs
 from comfystream.catalog.spec import NodeSpec
 from comfystream.errors import WorkflowError
 
@@ -53,6 +54,7 @@ def spec_from_object_info(key: str, info: Mapping[str, Any]) -> NodeSpec:
         input_is_list=bool(info.get("is_input_list")),
         is_output=info.get("output_node") is True,
         hidden=_hidden(inputs.get("hidden", {})),
+        has_dynamic_inputs=has_dynamic_inputs(inputs),
         display_name=info.get("display_name") or key,
         category=info.get("category") or "",
         description=info.get("description") or "",

@@ -10,7 +10,7 @@ __all__ = ["Catalog", "NodeSpec", "find_input"]
 
 
 def find_input(inputs: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Any, Mapping[str, Any], str] | None:
-    """Type, options and section of `name` in what `INPUT_TYPES` or `expand_dynamic` gave; None when not declared."""
+    """Type, options and section of `name` in what `INPUT_TYPES` gave; None when not declared."""
     for section in ("required", "optional"):
         declared = inputs.get(section)
         if declared is not None and name in declared:
@@ -48,7 +48,7 @@ class NodeSpec:
             "**" stands for all of them.
         enable_expand: the node may return an expansion (always True for V1, where nothing declares it).
         accept_all_inputs: constants that are not declared are handed over too (V3).
-        has_dynamic_inputs: what is declared depends on what is given; see `catalog.dynamic.expand_dynamic`.
+        has_dynamic_inputs: what is declared depends on what is given; see `catalog.dynamic.effective_inputs`.
         has_intermediate_output: its `ui` is worth sending although it is no root.
         display_name, category, description: for people.
         python_module: as ComfyUI reports it ("nodes", "custom_nodes.x", "comfy_extras.y").

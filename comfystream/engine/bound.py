@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comfystream.catalog import v3
-from comfystream.catalog.dynamic import expand_dynamic, nest_inputs
+from comfystream.catalog.dynamic import effective_inputs, nest_inputs
 from comfystream.engine.dynprompt import DynamicPrompt
 from comfystream.engine.step import Step
 
@@ -103,7 +103,7 @@ class Binder:
         bound = v3.bind_v3(step.spec, values)
         if not step.spec.has_dynamic_inputs:
             return bound
-        effective = expand_dynamic(step.spec, {**step.constants, **dict.fromkeys(name for name, _ in step.links)})
+        effective = effective_inputs(step.spec, {**step.constants, **dict.fromkeys(name for name, _ in step.links)})
         return lambda **inputs: bound(**nest_inputs(effective, inputs))
 
     def extra_arguments(self, step: Step) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Binder:
         bound = v3.bind_v3(step.spec, values, method="check_lazy_status")
         if not step.spec.has_dynamic_inputs:
             return bound
-        effective = expand_dynamic(step.spec, {**step.constants, **dict.fromkeys(name for name, _ in step.links)})
+        effective = effective_inputs(step.spec, {**step.constants, **dict.fromkeys(name for name, _ in step.links)})
         return lambda **inputs: bound(**nest_inputs(effective, inputs, as_pairs=True))
 
     def fingerprint(self, step: Step) -> Callable[..., Any]:

@@ -105,7 +105,7 @@ class CopiedTrack:
         while self._ahead is None:
             try:
                 packet: Any = next(self._packets)
-            except (StopIteration, av.error.FFmpegError):  # a file that breaks off is reported by who reads its pictures
+            except (StopIteration, av.error.FFmpegError):  # who reads the pictures reports a file that breaks off
                 return None
             if packet.pts is None:
                 continue

@@ -37,7 +37,15 @@ _HELD_SOUND_S = 120  # sound that may wait for the first picture, in seconds: 46
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a sink wrote: the file, how many pictures, seconds of pictures, bytes, and "copied", "encoded" or "" sound."""
+    """What a sink wrote.
+
+    Attributes:
+        path: the complete file.
+        frames: how many pictures.
+        duration_s: media time of the last one.
+        size: in bytes.
+        audio: "copied", "encoded" or "" (none).
+    """
 
     path: Path
     frames: int

@@ -56,7 +56,12 @@ class ImageWriter:
                 BT.709 by size, limited range.
             format: "yuv420p" (any size; an odd one has a chroma sample for its last column or row) or "rgb24".
         """
-        pixels = _pixels(tensor)
+        return self.write_array(_pixels(tensor), like, format)
+
+    def write_array(
+        self, pixels: NDArray[Any], like: av.VideoFrame | None = None, format: str = "yuv420p"
+    ) -> av.VideoFrame:
+        """As `write`, for an array [H, W, 1 or 3] of float32 (0..1) or uint8."""
         height, width, _ = pixels.shape
         colour = _colour(like, width, height)
         if format == "rgb24":

@@ -29,8 +29,10 @@ def display_steps(matrix: bytes | None) -> tuple[_Step, ...]:
     a, b, _, c, d = struct.unpack_from("<5i", matrix)
     if abs(b) + abs(c) > abs(a) + abs(d):
         return (("transpose", _TURNS[b > 0, c > 0]),)
-    flips = (("hflip", ""), a < 0), (("vflip", ""), d < 0)
-    return tuple(step for step, wanted in flips if wanted)
+    # "vflip" would hand out lines in reverse order, which plain memory access does not expect
+    half_turn = (("transpose", "clock"), ("transpose", "clock")) if d < 0 else ()
+    mirrored = (("hflip", ""),) if (a < 0) != (d < 0) else ()
+    return (*mirrored, *half_turn)
 
 
 class Rotator:
@@ -44,7 +46,7 @@ class Rotator:
     @property
     def swaps_sides(self) -> bool:
         """Whether width and height change places."""
-        return any(name == "transpose" for name, _ in self._steps)
+        return sum(name == "transpose" for name, _ in self._steps) == 1
 
     def turn(self, image: av.VideoFrame) -> av.VideoFrame:
         """The picture upright."""

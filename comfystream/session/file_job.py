@@ -1,4 +1,4 @@
-"""A file through a workflow: decoding, the graph and encoding each on a thread of their own, with bounded queues between.
+"""A file through a workflow: decoding, graph and encoding each on a thread of their own, with bounded queues between.
 
     source -> Feeder -> Runner -> Writer -> sink
 
@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable
 
 from comfystream.clock import Clock, SystemClock
-from comfystream.engine.protocol import Engine, Event, Runner, RunnerOptions, RunnerStats
-from comfystream.errors import ComfyStreamError, EngineError, MediaError
+from comfystream.engine.protocol import Engine, Event, NodeFailed, Runner, RunnerOptions, RunnerStats
+from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
+from comfystream.media.file_sink import Written
 from comfystream.session.crew import Crew
 from comfystream.session.ends import Ends, open_ends
 from comfystream.session.feeder import Feeder
+from comfystream.session.limit import FrameLimit
 from comfystream.session.options import FileJobOptions
-from comfystream.session.ports import Written
 from comfystream.session.progress import Rate
 from comfystream.session.result import FileResult, JobProgress
-from comfystream.session.stages import StageClock, stages
+from comfystream.session.stages import CountingClock, StageClock, stages
 from comfystream.session.writer import Writer
 from comfystream.workflow.bind import bind
 from comfystream.workflow.model import Workflow
@@ -66,7 +67,9 @@ class FileJob:
         self._crew = Crew()
         self._stopped = threading.Event()
         self._written: Written | None = None
+        self._is_done = False
         self._stats = NO_STATS
+        self._failed_at: int | None = None
 
     def run(self) -> FileResult:
         """Do it. The result is there only when it is complete; Ctrl-C completes what there is so far.
@@ -79,31 +82,29 @@ class FileJob:
         """
         bindings = bind(self._workflow)
         with contextlib.ExitStack() as stack:
-            ends = open_ends(self._options, bindings)
-            stack.callback(ends.close)
-            writer = Writer(ends.sink, ends.open_text, ends.routes, self._meter)
-            stack.callback(writer.discard)
-            runner = self._engine.open(self._runner_options(ends), writer.put, self._on_event)
+            ends = open_ends(self._options, bindings, CountingClock(self._clock, self._meter), stack)
+            writer = Writer(ends.sink, ends.texts, ends.routes, self._meter)
+            runner = self._engine.open(self._runner_options(ends), writer.put, self._hear)
             stack.callback(runner.close)
             return self._run(ends, writer, runner)
 
     def _runner_options(self, ends: Ends) -> RunnerOptions:
-        is_clocked = ends.routes.is_clocked
         return RunnerOptions(
             live=self._options.realtime,
             on_error=self._options.on_error,
             clock_fps=float(self._options.clock_fps),
-            clock_ticks=self._options.clock_ticks() if is_clocked else None,
+            clock_ticks=self._options.clock_ticks() if ends.routes.is_clocked else None,
         )
 
     def _run(self, ends: Ends, writer: Writer, runner: Runner) -> FileResult:
         began = time.monotonic()
         self._on_progress(JobProgress("prepare"))
-        feeder = Feeder(ends.source, runner, self._options, self._meter, self._clock, self._stopped)
+        limit = FrameLimit(self._options.duration_s, self._options.frames)
+        feeder = Feeder(ends.source, runner, limit, self._meter, self._stopped)
         revision = runner.prepare(self._workflow, feeder.first() or ends.size).result()
-        prepared = time.monotonic()
         self._crew.start("encode", lambda: self._encode(writer, feeder))
         runner.activate(revision)
+        prepared = time.monotonic()
         self._crew.start("decode", feeder.run, then=writer.close)
         self._watch(ends, writer, runner)
         ended = time.monotonic()
@@ -111,6 +112,11 @@ class FileJob:
         return self._result(ends, feeder, writer, (prepared - began, ended - prepared), revision.prepare_ms)
 
     # --- threads
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, NodeFailed):
+            self._failed_at = event.frame
+        self._on_event(event)
 
     def _encode(self, writer: Writer, feeder: Feeder) -> None:
         try:
@@ -120,7 +126,11 @@ class FileJob:
             raise
         is_whole = feeder.broken is None or self._options.keep_partial
         if self._crew.error is None and is_whole and not (self._stopped.is_set() and writer.is_empty):
-            self._written = writer.finish()
+            self._finish(writer, is_cut=self._stopped.is_set() or feeder.broken is not None)
+
+    def _finish(self, writer: Writer, *, is_cut: bool) -> None:
+        self._written = writer.finish(is_cut=is_cut or self._options.is_limited)
+        self._is_done = True
 
     def _watch(self, ends: Ends, writer: Writer, runner: Runner) -> None:
         rate = Rate(ends.total_s)
@@ -162,28 +172,31 @@ class FileJob:
 
     def _raise_failure(self, feeder: Feeder) -> None:
         error = self._crew.error
+        if isinstance(error, NodeError) and self._failed_at is not None:
+            error.message += f" (at frame {self._failed_at})"
         if isinstance(error, ComfyStreamError):
             raise error
         if error is not None:
             raise EngineError(f"{type(error).__name__}: {error}", hint="this is a defect of ComfyStream") from error
         if feeder.broken is not None and not self._options.keep_partial:
             raise _with_keep_hint(feeder.broken) from feeder.broken
-        if self._written is None and self._stopped.is_set():
+        if not self._is_done and self._stopped.is_set():
             raise KeyboardInterrupt
 
     def _result(
         self, ends: Ends, feeder: Feeder, writer: Writer, took_s: tuple[float, float], prepare_ms: float
     ) -> FileResult:
         prepare_s, run_s = took_s
-        made = self._written or Written(0, 0, 0, writer.media_s, 0)
+        made = self._written
         return FileResult(
             target=self._options.target,
-            texts=ends.texts(),
-            width=made.width,
-            height=made.height,
-            frames=made.frames,
-            duration_s=made.duration_s,
-            size_bytes=made.size_bytes,
+            texts=tuple(self._options.text_files(list(ends.texts))),
+            width=writer.size[0],
+            height=writer.size[1],
+            frames=writer.frames,
+            sound=made.audio if made is not None else "",
+            duration_s=made.duration_s if made is not None and made.frames else writer.media_s,
+            size_bytes=made.size if made is not None else 0,
             prepare_s=prepare_s,
             run_s=run_s,
             stages=stages(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -47,6 +48,22 @@ class FileJobOptions:
     keep_partial: bool = False
     crf: int | None = None
     preset: str | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the source may be left before its end."""
+        return self.duration_s is not None or self.frames is not None
+
+    def text_files(self, nodes: Sequence[str]) -> list[Path]:
+        """A side file for each of the nodes that put out text; with several, each has its node's id in the name."""
+        if not nodes:
+            return []
+        file = self.text or (self.target.with_suffix(".jsonl") if self.target is not None else None)
+        if file is None:
+            raise ConfigError("there is no output", code="no_output", hint="name it: -o FILE, or --text FILE")
+        if len(nodes) == 1:
+            return [file]
+        return [file.with_name(f"{file.stem}.{node.replace(':', '-')}{file.suffix}") for node in nodes]
 
     @property
     def clock_fps(self) -> Fraction:

@@ -44,6 +44,7 @@ class FileResult:
         texts: side files with what the workflow said.
         width, height: of the result's pictures; 0 without pictures.
         frames: pictures that were written.
+        sound: "copied", "encoded" or "" (there is none).
         duration_s: media time of the result.
         size_bytes: of the result.
         prepare_s: loading the workflow.
@@ -60,6 +61,7 @@ class FileResult:
     width: int
     height: int
     frames: int
+    sound: str
     duration_s: float
     size_bytes: int
     prepare_s: float

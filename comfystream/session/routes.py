@@ -16,8 +16,7 @@ class Way(StrEnum):
 
     NONE = "none"  # the result has none
     GRAPH = "graph"  # what the workflow puts out
-    FRAMES = "frames"  # the source's pictures, decoded and encoded again
-    COPY = "copy"  # the source's packets as they are
+    SOURCE = "source"  # the source's, untouched: pictures are encoded again, sound is copied as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,55 +26,48 @@ class Routes:
     Attributes:
         video, audio: where the result's streams come from.
         reads_video, reads_audio: whether the source is decoded.
-        feeds_video, feeds_audio: whether the graph gets it.
-        has_text: whether the workflow puts out text.
+        is_clocked: whether the graph ticks by itself.
     """
 
     video: Way
     audio: Way
     reads_video: bool
     reads_audio: bool
-    feeds_video: bool
-    feeds_audio: bool
-    has_text: bool
-
-    @property
-    def is_clocked(self) -> bool:
-        """Whether the graph ticks by itself."""
-        return not (self.feeds_video or self.feeds_audio)
+    is_clocked: bool
 
 
 def routes(
-    takes: Collection[str], gives: Collection[str], *, has_video: bool, has_audio: bool, changes_pictures: bool = False
+    takes: Collection[str], gives: Collection[str], *, has_video: bool, has_audio: bool, writes: bool = True
 ) -> Routes:
     """Decide the ways.
 
-    Video and sound that the workflow does not put out itself go through untouched; sound is then never encoded again,
-    whether the graph hears it or not.
+    Video and sound that the workflow does not put out itself go through untouched, whether the graph sees them or not;
+    sound that goes through is never decoded for the result.
 
     Args:
         takes, gives: modalities of the workflow.
         has_video, has_audio: what the source has.
-        changes_pictures: pictures are scaled, resampled or dropped on their way, so that packets cannot be copied.
+        writes: whether there is a result beside text.
 
     Raises:
         MediaError: the workflow needs what the source does not have.
     """
     for wanted, is_there, noun in (("video", has_video, "video"), ("audio", has_audio, "sound")):
         if wanted in takes and not is_there:
-            raise MediaError(f"the workflow takes {noun}, but the input has none", code="missing_stream")
-    video = Way.GRAPH if "video" in gives else Way.NONE
-    if video is Way.NONE and has_video:
-        video = Way.FRAMES if changes_pictures else Way.COPY
-    audio = Way.GRAPH if "audio" in gives else Way.COPY if has_audio else Way.NONE
+            raise MediaError(f"the workflow takes {noun}, but the input has none", code=f"no_{wanted}")
+
+    def way(modality: str, is_there: bool) -> Way:
+        if not writes:
+            return Way.NONE
+        return Way.GRAPH if modality in gives else Way.SOURCE if is_there else Way.NONE
+
+    video = way("video", has_video)
     return Routes(
         video=video,
-        audio=audio,
-        reads_video="video" in takes or video is Way.FRAMES,
+        audio=way("audio", has_audio),
+        reads_video="video" in takes or video is Way.SOURCE,
         reads_audio="audio" in takes,
-        feeds_video="video" in takes,
-        feeds_audio="audio" in takes,
-        has_text="text" in gives,
+        is_clocked=not takes,
     )
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
+from comfystream.clock import Clock
 from comfystream.engine.protocol import NodeTiming, RunnerStats
 
-__all__ = ["Stage", "StageClock", "slowest", "stages"]
+__all__ = ["CountingClock", "Stage", "StageClock", "node_share", "slowest", "stages"]
+
+THREADS = (("decode",), ("convert", "graph"), ("encode",))
+MOSTLY = 0.5
 
 
 @dataclass(slots=True)
@@ -30,6 +35,29 @@ class StageClock:
     idle: int = 0
 
 
+class CountingClock:
+    """A clock that notes how long was slept: that time is no work of the thread that sleeps.
+
+    Args:
+        clock: the real one.
+        meter: its `pace` is written.
+    """
+
+    def __init__(self, clock: Clock, meter: StageClock) -> None:
+        self._clock = clock
+        self._meter = meter
+
+    def now_ns(self) -> int:
+        """See `clock.Clock`."""
+        return self._clock.now_ns()
+
+    def sleep_until_ns(self, deadline_ns: int) -> None:
+        """See `clock.Clock`."""
+        began = time.perf_counter_ns()
+        self._clock.sleep_until_ns(deadline_ns)
+        self._meter.pace += time.perf_counter_ns() - began
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One stage of a job.
@@ -39,12 +67,14 @@ class Stage:
         total_ms: time spent working, waiting left out.
         frames: how many frames that was for.
         share: working time as a part of the run's time, 0..1; stages overlap, so the shares do not add up to 1.
+        waited_ms: time its thread waited for another stage, as far as it was measured here.
     """
 
     name: str
     total_ms: float
     frames: int
     share: float
+    waited_ms: float = 0.0
 
     @property
     def mean_ms(self) -> float:
@@ -67,24 +97,29 @@ def stages(
     computed = sum(stats.computed.values())
     graph_ms = sum(node.total_ms for node in stats.nodes if node.where != "static")
 
-    def stage(name: str, total_ms: float, frames: int) -> Stage:
-        return Stage(name, total_ms, frames, total_ms / run_ms if run_ms > 0 else 0.0)
+    def stage(name: str, total_ms: float, frames: int, waited_ns: int = 0) -> Stage:
+        return Stage(name, total_ms, frames, total_ms / run_ms if run_ms > 0 else 0.0, waited_ns / 1e6)
 
     return (
         Stage("prepare", prepare_ms, 0, 0.0),
-        stage("decode", clock.decode / 1e6, read),
+        stage("decode", clock.decode / 1e6, read, clock.feed + clock.pace),
         stage("convert", stats.convert_ms, computed),
-        stage("graph", graph_ms, computed),
-        stage("encode", clock.encode / 1e6, written),
+        stage("graph", graph_ms, computed, clock.hold),
+        stage("encode", clock.encode / 1e6, written, clock.idle),
     )
 
 
-def slowest(found: tuple[Stage, ...], *, is_paced: bool = False) -> Stage | None:
-    """The stage that sets the pace; None when nothing ran. Conversion happens on the graph's thread."""
-    running = [stage for stage in found if stage.name != "prepare" and stage.share > 0]
-    if not running or (is_paced and max(stage.share for stage in running) < 0.9):
+def slowest(found: tuple[Stage, ...]) -> Stage | None:
+    """The stage that the others wait for; None when none was busy most of its time (a paced input).
+
+    Conversion and graph share a thread, so they are weighed together; of the two the longer one is named.
+    """
+    by_name = {stage.name: stage for stage in found}
+    threads = [[by_name[name] for name in names if name in by_name] for names in THREADS]
+    busy = max(threads, key=lambda stages: sum(stage.share for stage in stages), default=[])
+    if sum(stage.share for stage in busy) < MOSTLY:
         return None
-    return max(running, key=lambda stage: stage.share)
+    return max(busy, key=lambda stage: stage.share)
 
 
 def node_share(node: NodeTiming, nodes: tuple[NodeTiming, ...]) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from comfystream.channels import BoundedQueue
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
-from comfystream.session.ports import Sink, TextSink, Written
+from comfystream.media.file_sink import Written
+from comfystream.media.text_sink import TextSink
+from comfystream.session.ends import Sink
 from comfystream.session.routes import Routes, Way
 from comfystream.session.stages import StageClock
 
@@ -21,22 +23,30 @@ class Writer:
 
     Args:
         sink: the result; None when only text is wanted.
-        text: opens a side file for the cues of a node; called with the node's id when its first cue comes.
+        texts: side files by the node whose text goes there.
         routes: which of the frames belong into the result.
         meter: its own fields are written.
+
+    Attributes:
+        frames, sounds, cues: what was written.
+        size: width and height of the pictures as the graph gave them.
+        media_s: media time of the newest frame.
     """
 
-    def __init__(
-        self, sink: Sink | None, text: Callable[[str], TextSink] | None, routes: Routes, meter: StageClock
-    ) -> None:
+    def __init__(self, sink: Sink | None, texts: Mapping[str, TextSink], routes: Routes, meter: StageClock) -> None:
         self._sink = sink
-        self._open_text = text
-        self._texts: dict[str, TextSink] = {}
+        self._texts = texts
         self._routes = routes
         self._meter = meter
         self._queue: BoundedQueue[Frame] = BoundedQueue(QUEUED_FRAMES)
-        self.frames = 0
+        self.frames = self.sounds = self.cues = 0
+        self.size = (0, 0)
         self.media_s = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written yet."""
+        return not (self.frames or self.sounds or self.cues)
 
     def put(self, frame: Frame) -> None:
         """Hand a frame over, waiting for room; frames that the result has no use for are left out.
@@ -52,11 +62,11 @@ class Writer:
     def _is_wanted(self, frame: Frame) -> bool:
         match frame:
             case VideoFrame():
-                return self._sink is not None and self._routes.video in (Way.GRAPH, Way.FRAMES)
+                return self._routes.video is not Way.NONE
             case AudioFrame():
-                return self._sink is not None and self._routes.audio is Way.GRAPH
+                return self._routes.audio is Way.GRAPH
             case TextCue():
-                return self._open_text is not None
+                return frame.node_id in self._texts
 
     def run(self) -> None:
         """Write until `close`.
@@ -73,37 +83,33 @@ class Writer:
             self._meter.encode += idle_since - began
 
     def _write(self, frame: Frame) -> None:
-        self.media_s = max(self.media_s, float(frame.pts * frame.time_base))
         if isinstance(frame, TextCue):
-            self._text_of(frame.node_id).write(frame)
-            return
-        assert self._sink is not None
-        self._sink.write(frame)
-        self.frames += isinstance(frame, VideoFrame)
-
-    def _text_of(self, node_id: str) -> TextSink:
-        sink = self._texts.get(node_id)
-        if sink is None:
-            assert self._open_text is not None
-            sink = self._texts[node_id] = self._open_text(node_id)
-        return sink
+            self._texts[frame.node_id].write(frame)
+            self.cues += 1
+        elif self._sink is not None:
+            self._sink.write(frame)
+            if isinstance(frame, VideoFrame):
+                self.frames += 1
+                self.size = self.size if any(self.size) else (frame.image.width, frame.image.height)
+            else:
+                self.sounds += 1
+        self.media_s = max(self.media_s, float(frame.pts * frame.time_base))
 
     def close(self, *, discard: bool = False) -> None:
         """No more frames."""
         self._queue.close(discard=discard)
 
-    def finish(self) -> Written | None:
-        """Complete the files."""
+    def finish(self, *, is_cut: bool) -> Written | None:
+        """Complete the files.
+
+        Args:
+            is_cut: the source was not read to its end, so copied sound ends with the pictures.
+        """
         began = time.perf_counter_ns()
-        written = self._sink.finish() if self._sink is not None else None
-        for sink in self._texts.values():
-            sink.finish()
+        for text in self._texts.values():
+            text.finish()
+        written = None
+        if self._sink is not None:
+            written = self._sink.keep_partial() if is_cut else self._sink.finish()
         self._meter.encode += time.perf_counter_ns() - began
         return written
-
-    def discard(self) -> None:
-        """Leave nothing behind."""
-        if self._sink is not None:
-            self._sink.discard()
-        for sink in self._texts.values():
-            sink.discard()

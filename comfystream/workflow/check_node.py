@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comfystream.catalog.spec import Catalog, NodeSpec
-from comfystream.workflow.coerce import Fault, coerced, combo_fault, range_fault
-from comfystream.workflow.custom import Validator, custom_faults, validator_of
-from comfystream.workflow.dynamic import (
+from comfystream.catalog.dynamic import (
     EffectiveInputs,
     effective_inputs,
     entry_parts,
     option_keys,
 )
+from comfystream.catalog.spec import Catalog, NodeSpec
+from comfystream.workflow.coerce import Fault, coerced, combo_fault, range_fault
+from comfystream.workflow.custom import Validator, custom_faults, validator_of
 from comfystream.workflow.model import Link, Literal, Node, Workflow
 from comfystream.workflow.problem import Problem, did_you_mean
 from comfystream.workflow.types import matches

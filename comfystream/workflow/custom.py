@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from comfystream.catalog.dynamic import EffectiveInputs, nest_inputs
 from comfystream.catalog.spec import NodeSpec
-from comfystream.workflow.dynamic import EffectiveInputs
 from comfystream.workflow.model import Link, Literal, Node
 
 __all__ = ["Validator", "custom_faults", "validator_of"]
@@ -71,7 +71,7 @@ def custom_faults(
         call = {name: [value] for name, value in arguments.items()}
     else:
         call = arguments
-    answer = _finished(validator.function(**_nested(call, effective)))
+    answer = _finished(validator.function(**nest_inputs(effective, call)))
     # a blocker is no rejection; its class is the host's, so it goes by name
     if answer is True or type(answer).__name__ == "ExecutionBlocker":
         return []
@@ -91,21 +91,6 @@ def _arguments(node: Node, spec: NodeSpec, effective: EffectiveInputs) -> dict[s
         values |= {name: _HIDDEN[marker] for name, marker in hidden.items() if marker in _HIDDEN}
         values |= {name: node.id for name, marker in hidden.items() if marker == "UNIQUE_ID"}
     return values
-
-
-def _nested(values: Mapping[str, Any], effective: EffectiveInputs) -> dict[str, Any]:
-    """Dotted names of dynamic inputs folded into the nested form that V3 nodes take."""
-    if not effective.paths and not effective.empty_groups:
-        return dict(values)
-    flat = {name: value for name, value in values.items() if name not in effective.paths}
-    nested: dict[str, Any] = {name: {} for name in effective.empty_groups if "." not in name}
-    for name, path in effective.paths.items():
-        *parents, last = path.split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = values.get(name)
-    return flat | nested
 
 
 def _with_hidden(cls: type, node_id: str) -> type:

@@ -9,10 +9,10 @@ from typing import Literal as OneOf
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from comfystream.catalog.dynamic import effective_inputs
 from comfystream.catalog.spec import Catalog
 from comfystream.errors import WorkflowError
 from comfystream.workflow.api_format import to_input
-from comfystream.workflow.dynamic import effective_inputs
 from comfystream.workflow.model import Link, Literal, Node, Workflow
 from comfystream.workflow.problem import did_you_mean
 from comfystream.workflow.read import parse_workflow

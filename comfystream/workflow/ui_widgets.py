@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from comfystream.catalog.dynamic import AUTOGROW, DYNAMIC_COMBO, DYNAMIC_SLOT, chosen_option, entry_parts, option_keys
 from comfystream.catalog.spec import NodeSpec
-from comfystream.workflow.dynamic import AUTOGROW, DYNAMIC_COMBO, DYNAMIC_SLOT, chosen_option, entry_parts, option_keys
 from comfystream.workflow.types import is_combo
 
 __all__ = ["WidgetValues", "default_of", "fits", "named_values"]

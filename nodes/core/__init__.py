@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from . import (
     audio,
+    audio_files,
     canny,
     compositing,
     expression,
+    image_adjust,
     image_basic,
     image_batch,
     image_files,
@@ -23,6 +25,7 @@ from . import (
     primitive,
     quantize,
     text,
+    text_overlay,
     text_regex,
 )
 
@@ -31,9 +34,11 @@ __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 V1_MODULES = (image_basic, image_files, preview_any)
 V3_MODULES = (
     audio,
+    audio_files,
     canny,
     compositing,
     expression,
+    image_adjust,
     image_batch,
     image_filter,
     image_scale,
@@ -44,6 +49,7 @@ V3_MODULES = (
     primitive,
     quantize,
     text,
+    text_overlay,
     text_regex,
 )
 

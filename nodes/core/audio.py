@@ -1,4 +1,4 @@
-"""Sound: silence, join, mix, loudness, cut, channels, equalizer. AUDIO is `{"waveform": [b, c, n], "sample_rate": hz}`."""
+"""Sound: silence, join, mix, loudness, cut, channels. AUDIO is `{"waveform": [b, c, n], "sample_rate": hz}`."""
 
 from __future__ import annotations
 

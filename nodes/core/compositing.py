@@ -17,7 +17,9 @@ __all__ = ["NODES"]
 
 def _stretch(planes: Tensor, height: int, width: int) -> Tensor:
     """Bilinear [n, c, h, w] to a size; as it is when it has it."""
-    return planes if planes.shape[-2:] == (height, width) else interpolate(planes, size=(height, width), mode="bilinear")
+    return (
+        planes if planes.shape[-2:] == (height, width) else interpolate(planes, size=(height, width), mode="bilinear")
+    )
 
 
 class ImageCompositeMasked(io.ComfyNode):
@@ -128,7 +130,7 @@ class PorterDuffImageComposite(io.ComfyNode):
     ) -> io.NodeOutput:
         if source.shape[-1] != destination.shape[-1]:
             raise ValueError(
-                f"source has {source.shape[-1]} channels and destination {destination.shape[-1]}; they must have the same"
+                f"source has {source.shape[-1]} channels and destination {destination.shape[-1]}; both need the same"
             )
         layers = (source, source_alpha[..., None], destination, destination_alpha[..., None])
         count = min(layer.shape[0] for layer in layers)

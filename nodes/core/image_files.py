@@ -120,6 +120,21 @@ class LoadImageMask(LoadImage):
         return super().IS_CHANGED(image)
 
 
+class LoadImageOutput(LoadImage):
+    """A picture that an earlier run has saved."""
+
+    EXPERIMENTAL = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        remote = {
+            "route": "/internal/files/output",
+            "refresh_button": True,
+            "control_after_refresh": "first",
+        }
+        return {"required": {"image": ("COMBO", {"image_upload": True, "image_folder": "output", "remote": remote})}}
+
+
 def save_pictures(
     images: Tensor,
     folder: str,
@@ -216,6 +231,7 @@ class PreviewImage(SaveImage):
 NODES: dict[str, tuple[type, str]] = {
     "LoadImage": (LoadImage, "Load Image"),
     "LoadImageMask": (LoadImageMask, "Load Image (as Mask)"),
+    "LoadImageOutput": (LoadImageOutput, "Load Image (from Outputs)"),
     "PreviewImage": (PreviewImage, "Preview Image"),
     "SaveImage": (SaveImage, "Save Image"),
 }

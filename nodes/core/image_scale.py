@@ -33,9 +33,7 @@ class ImageScaleToTotalPixels(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, image: Tensor, upscale_method: str, megapixels: float, resolution_steps: int = 1
-    ) -> io.NodeOutput:
+    def execute(cls, image: Tensor, upscale_method: str, megapixels: float, resolution_steps: int = 1) -> io.NodeOutput:
         height, width = image.shape[1:3]
         factor = math.sqrt(megapixels * 1024 * 1024 / (width * height))
         size = [round(side * factor / resolution_steps) * resolution_steps for side in (width, height)]

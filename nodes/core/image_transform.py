@@ -147,7 +147,9 @@ STITCH_COLORS: dict[str, tuple[float, float, float]] = {
 
 def _fill_batch(image: Tensor, count: int) -> Tensor:
     """Repeat the last picture until there are `count`."""
-    return torch.cat([image, image[-1:].expand(count - image.shape[0], -1, -1, -1)]) if image.shape[0] < count else image
+    return (
+        torch.cat([image, image[-1:].expand(count - image.shape[0], -1, -1, -1)]) if image.shape[0] < count else image
+    )
 
 
 def _match_side(image: Tensor, other: Tensor, along_width: bool) -> Tensor:

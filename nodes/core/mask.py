@@ -69,9 +69,7 @@ class ImageColorToMask(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        color = io.Int.Input(
-            "color", default=0, min=0, max=0xFFFFFF, step=1, display_mode=io.NumberDisplay.number
-        )
+        color = io.Int.Input("color", default=0, min=0, max=0xFFFFFF, step=1, display_mode=io.NumberDisplay.number)
         return io.Schema(
             node_id="ImageColorToMask",
             display_name="Convert Image Color to Mask",

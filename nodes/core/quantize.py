@@ -19,7 +19,10 @@ def _bayer(order: int) -> np.ndarray:
     for level in range(1, int(math.log2(order)) + 1):
         quarter = np.float32(4**level)
         scaled = matrix * quarter
-        rows = ((scaled - np.float32(1.5), scaled + np.float32(0.5)), (scaled + np.float32(1.5), scaled - np.float32(0.5)))
+        rows = (
+            (scaled - np.float32(1.5), scaled + np.float32(0.5)),
+            (scaled + np.float32(1.5), scaled - np.float32(0.5)),
+        )
         matrix = np.block([list(row) for row in rows]) / quarter
     return matrix
 

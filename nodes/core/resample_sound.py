@@ -1,7 +1,7 @@
 """Change of sample rate by band-limited interpolation (J. O. Smith, "Digital Audio Resampling Home Page").
 
-The figures (six zero crossings, roll-off 0.99, squared-cosine window) are those of torchaudio's default, so that results
-are the same.
+The figures (six zero crossings, roll-off 0.99, squared-cosine window) are those of torchaudio's default, so that
+results are the same.
 """
 
 from __future__ import annotations

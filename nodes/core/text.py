@@ -42,9 +42,7 @@ class StringFormat(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        group = io.Autogrow.TemplateNames(
-            input=io.AnyType.Input("value"), names=list(letters.ascii_lowercase), min=0
-        )
+        group = io.Autogrow.TemplateNames(input=io.AnyType.Input("value"), names=list(letters.ascii_lowercase), min=0)
         pattern = io.String.Input("f_string", default="{a}", multiline=True)
         return text_schema("StringFormat", "Format Text", [io.Autogrow.Input("values", template=group), pattern])
 
@@ -102,7 +100,9 @@ class StringTrim(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return text_schema("StringTrim", "Trim Text", [multiline("string"), io.Combo.Input("mode", options=list(TRIMS))])
+        return text_schema(
+            "StringTrim", "Trim Text", [multiline("string"), io.Combo.Input("mode", options=list(TRIMS))]
+        )
 
     @classmethod
     def execute(cls, string: str, mode: str) -> io.NodeOutput:
@@ -114,7 +114,9 @@ class StringReplace(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return text_schema("StringReplace", "Replace Text", [multiline("string"), multiline("find"), multiline("replace")])
+        return text_schema(
+            "StringReplace", "Replace Text", [multiline("string"), multiline("find"), multiline("replace")]
+        )
 
     @classmethod
     def execute(cls, string: str, find: str, replace: str) -> io.NodeOutput:

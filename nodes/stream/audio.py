@@ -6,9 +6,10 @@ import queue
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from comfystream import bus
 from comfystream.exceptions import ComfyStreamAudioBufferError, ComfyStreamInputTimeoutError
-from torch import Tensor
 
 from .preview import preview_sound
 from .video import TIMEOUT

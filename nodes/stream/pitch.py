@@ -70,7 +70,7 @@ def _stretch(sound: Tensor, factor: float) -> Tensor:
 
 
 def _resample(sound: Tensor, samples: int) -> Tensor:
-    """[channels, n] to [channels, samples] over the spectrum: what the new rate cannot carry is cut, nothing aliases."""
+    """[channels, n] to [channels, samples] over the spectrum: what the new rate cannot carry is cut, so no aliases."""
     spectrum = torch.fft.rfft(sound)[..., : samples // 2 + 1]
     return torch.fft.irfft(spectrum, n=samples) * (samples / sound.shape[-1])
 

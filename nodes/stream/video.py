@@ -10,16 +10,25 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from comfystream import bus
 from comfystream.exceptions import ComfyStreamInputTimeoutError
-from torch import Tensor
 
 from .preview import preview_pictures
 
 __all__ = ["LoadTensor", "SaveTensor"]
 
 CARD_SIZE = 512
-CARD_COLORS = ((0.75, 0.75, 0.75), (0.75, 0.75, 0), (0, 0.75, 0.75), (0, 0.75, 0), (0.75, 0, 0.75), (0.75, 0, 0), (0, 0, 0.75))
+CARD_COLORS = (
+    (0.75, 0.75, 0.75),
+    (0.75, 0.75, 0),
+    (0, 0.75, 0.75),
+    (0, 0.75, 0),
+    (0.75, 0, 0.75),
+    (0.75, 0, 0),
+    (0, 0, 0.75),
+)
 TIMEOUT = ("FLOAT", {"default": 1.0, "min": 0.1, "max": 30.0, "step": 0.1})
 
 

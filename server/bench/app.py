@@ -21,7 +21,8 @@ app = typer.Typer(no_args_is_help=True)
 Json = Annotated[Path | None, typer.Option("--json", help="Write the figures there as JSON.", dir_okay=False)]
 Quick = Annotated[bool, typer.Option("--quick", help="A short run: shows that it works, not how fast.")]
 Checkout = Annotated[
-    Path | None, typer.Option("--comfyui", help="A ComfyUI checkout to compare with; loaded with this interpreter.", file_okay=False)
+    Path | None,
+    typer.Option("--comfyui", help="A ComfyUI checkout to compare with, run by this interpreter.", file_okay=False),
 ]
 
 
@@ -36,6 +37,34 @@ def engine(comfyui: Checkout = None, json: Json = None, quick: Quick = False) ->
     from .engine import bench_engine
 
     _report("engine", bench_engine(comfyui=comfyui, rounds=10 if quick else 200), json)
+
+
+@app.command()
+def swap(json: Json = None, quick: Quick = False) -> None:
+    """The longest gap in the output while a workflow that takes five seconds to load is put in."""
+    from .swap import bench_swap
+
+    _report("swap", bench_swap(load_s=0.5, steady_s=0.5) if quick else bench_swap(), json)
+
+
+@app.command()
+def overload(
+    seconds: Annotated[float, typer.Option(min=2, help="How long, per engine.")] = 120.0,
+    json: Json = None,
+    quick: Quick = False,
+) -> None:
+    """Memory, age and drops when the graph is three times slower than its input."""
+    from .overload import bench_overload
+
+    _report("overload", bench_overload(seconds=2.0 if quick else seconds), json)
+
+
+@app.command()
+def child(json: Json = None, quick: Quick = False) -> None:
+    """What the process border adds to the latency of a frame."""
+    from .child import bench_child
+
+    _report("child", bench_child(frames=10, warm_up=2) if quick else bench_child(), json)
 
 
 def _report(title: str, rows: Iterable[Row], json: Path | None) -> None:

@@ -32,7 +32,8 @@ class ComfyUI:
 
     def __init__(self, folder: Path) -> None:
         if not (folder / "execution.py").is_file():
-            raise AssetError(f"{folder} is no ComfyUI checkout", hint="--comfyui takes the folder that has main.py and execution.py")
+            hint = "--comfyui takes the folder that has main.py and execution.py"
+            raise AssetError(f"{folder} is no ComfyUI checkout", hint=hint)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(SCRIPT), str(folder.absolute()), str(PACK)],
@@ -92,5 +93,7 @@ class ComfyUI:
 
 def _cannot_load(folder: Path, told: dict[str, Any]) -> AssetError:
     missing = told.get("missing")
-    hint = f"this interpreter ({sys.executable}) has no module {missing!r}: install ComfyUI's requirements into it" if missing else ""
+    hint = ""
+    if missing:
+        hint = f"{sys.executable} has no module {missing!r}: install ComfyUI's requirements there"
     return AssetError(f"cannot load ComfyUI from {folder}: {told['error']}", hint=hint)

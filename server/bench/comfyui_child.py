@@ -1,7 +1,7 @@
 """Loads a ComfyUI checkout and times its own executor on request. Run as a script, in a process of its own.
 
-Speaks JSON lines: on standard input `{"prompt": ..., "mode": ...}` loads a graph whose node "0" has a `number`, `{}` runs it
-once; on standard output an answer each. Nothing of ComfyStream is imported here.
+Speaks JSON lines: on standard input `{"prompt": ..., "mode": ...}` loads a graph whose node "0" has a `number`, `{}`
+runs it once; on standard output an answer each. Nothing of ComfyStream is imported here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Server:
 
 
 def _load_torchvision() -> None:
-    """Some torchvision builds cannot register their operators beside another torch; their schemas are enough to import it."""
+    """Import torchvision; one that was built for another torch lacks its operators, whose schemas are enough."""
     if importlib.util.find_spec("torchvision") is None:
         return
     try:
@@ -53,7 +53,8 @@ def _load_torchvision() -> None:
 
         for name in [name for name in sys.modules if name.startswith("torchvision")]:
             del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")  # lives as long as it is referenced
+        make: Any = torch.library.Library
+        library = make("torchvision", "DEF")  # lives as long as it is referenced
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _Anything.library = library  # type: ignore[attr-defined]
@@ -66,7 +67,7 @@ def load_checkout(folder: Path, pack: Path) -> Any:
     sys.path.insert(0, str(folder))
     _load_torchvision()
     sys.modules["comfy.zluda"] = types.ModuleType("comfy.zluda")  # a fork installs packages when it imports this
-    importlib.import_module("comfy.cli_args").args.cpu = True  # type: ignore[attr-defined]
+    importlib.import_module("comfy.cli_args").args.cpu = True
     importlib.import_module("utils.extra_config")  # before `nodes`, which hides this package behind comfy/utils.py
     server: Any = types.ModuleType("server")
     server.PromptServer = type("PromptServer", (), {"instance": _Anything()})
@@ -79,7 +80,8 @@ def load_checkout(folder: Path, pack: Path) -> Any:
     execution = importlib.import_module("execution")
     nodes: Any = importlib.import_module("nodes")
     spec = importlib.util.spec_from_file_location("comfystream_bench_pack", pack)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     nodes.NODE_CLASS_MAPPINGS.update(module.NODE_CLASS_MAPPINGS)
@@ -124,7 +126,7 @@ def main() -> None:
 
     try:
         execution = load_checkout(folder, pack)
-        version = importlib.import_module("comfyui_version").__version__  # type: ignore[attr-defined]
+        version = importlib.import_module("comfyui_version").__version__
     except Exception as error:  # noqa: BLE001 - process main: the parent tells the person
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         answer(error=f"{type(error).__name__}: {error}", missing=missing, trace=traceback.format_exc())

@@ -46,7 +46,7 @@ class BenchSource(BenchPass):
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
         return {"required": {"number": ("INT", {"default": 0, "min": 0, "max": 1 << 31})}}
 
-    def run(self, number: int) -> tuple[Any]:  # type: ignore[override]
+    def run(self, number: int) -> tuple[Any]:
         return (number,)
 
 
@@ -65,7 +65,8 @@ class BenchWait(BenchPass):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
-        return {"required": {"image": ("IMAGE",), "milliseconds": ("FLOAT", {"default": 100.0, "min": 0.0, "max": 1e5})}}
+        milliseconds = ("FLOAT", {"default": 100.0, "min": 0.0, "max": 1e5})
+        return {"required": {"image": ("IMAGE",), "milliseconds": milliseconds}}
 
     def run(self, image: Any, milliseconds: float) -> tuple[Any]:  # type: ignore[override]
         time.sleep(milliseconds / 1000)

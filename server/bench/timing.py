@@ -14,8 +14,8 @@ Contestant = Callable[[], object]
 def interleaved_cpu_us(contestants: Sequence[Contestant], rounds: int, batch: int, warm_up: int = 20) -> list[float]:
     """Median processor time of the calling thread per call, in microseconds, one figure per contestant.
 
-    All contestants are measured in each round, and each round begins with another one, so that what else the machine does
-    hits all alike. A sample is `batch` calls: reading the clock costs as much as a short tick.
+    All contestants are measured in each round, and each round begins with another one, so that what else the machine
+    does hits all alike. A sample is `batch` calls: reading the clock costs as much as a short tick.
     """
     samples: list[list[int]] = [[] for _ in contestants]
     for turn in range(-warm_up, rounds):

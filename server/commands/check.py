@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from comfystream.errors import WorkflowError
-from comfystream_server.faults import BAD_INPUT, Reported, say_all, say_note
+
+from ..faults import BAD_INPUT, Reported, say_all, say_note
 
 if TYPE_CHECKING:
     from comfystream.catalog.registry import NodeCatalog
+    from comfystream.workflow.bind import LiveInput, LiveOutput
     from comfystream.workflow.check import CheckResult
     from comfystream.workflow.model import Workflow
 
@@ -28,7 +31,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Say what a workflow needs and whether it can run. Nothing is run."""
-    from comfystream_server.loading import load_nodes, read_early, read_with
+    from ..loading import load_nodes, read_early, read_with
 
     early = read_early(workflow)
     catalog = load_nodes(nodes or [])
@@ -67,17 +70,14 @@ def as_document(workflow: Workflow, catalog: NodeCatalog, result: CheckResult) -
 
     by_pack, missing = needs(workflow, catalog)
     bindings = result.bindings
-    ends = {"inputs": (), "outputs": ()} if bindings is None else {"inputs": bindings.inputs, "outputs": bindings.outputs}
     return {
         "workflow": workflow.source,
         "runs": result.is_ok,
         "nodes": len(workflow.nodes),
         "needs": {pack: dict(classes) for pack, classes in by_pack.items()},
         "missing": dict(missing),
-        **{
-            side: [{"node": live.node_id, "class_type": live.class_type, "modality": live.modality} for live in found]
-            for side, found in ends.items()
-        },
+        "inputs": _ends(bindings.inputs) if bindings is not None else [],
+        "outputs": _ends(bindings.outputs) if bindings is not None else [],
         "modalities": modalities(bindings) if bindings is not None else None,
         "problems": [
             {
@@ -91,6 +91,10 @@ def as_document(workflow: Workflow, catalog: NodeCatalog, result: CheckResult) -
         ],
         "broken_packs": [{"pack": broken.pack, "message": broken.message} for broken in catalog.broken()],
     }
+
+
+def _ends(found: Sequence[LiveInput | LiveOutput]) -> list[dict[str, str]]:
+    return [{"node": live.node_id, "class_type": live.class_type, "modality": live.modality} for live in found]
 
 
 def _show(workflow: Workflow, catalog: NodeCatalog, result: CheckResult) -> None:

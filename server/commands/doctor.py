@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from comfystream_server.faults import BAD_INPUT, Reported
+from ..faults import BAD_INPUT, Reported
 
 __all__ = ["doctor"]
 
@@ -15,7 +15,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Check Python, torch, GPU, codecs and ComfyUI, with a plain verdict for each."""
-    from comfystream_server.examination import Verdict, examine
+    from ..examination import Verdict, examine
 
     findings = examine()
     if as_json:
@@ -26,7 +26,7 @@ def doctor(
     else:
         from rich.console import Console
 
-        from comfystream_server.examination import show
+        from ..examination import show
 
         show(Console(), findings)
     if any(finding.verdict is Verdict.BAD for finding in findings):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from comfystream.errors import ConfigError
-from comfystream_server.faults import say_note
+
+from ..faults import say_note
 
 if TYPE_CHECKING:
     from comfystream.catalog.registry import NodeCatalog
@@ -19,14 +20,16 @@ __all__ = ["nodes"]
 
 
 def nodes(
-    search: Annotated[str, typer.Argument(metavar="[SEARCH]", help="Only classes whose name, category or text has this.")] = "",
+    search: Annotated[
+        str, typer.Argument(metavar="[SEARCH]", help="Only classes whose name, category or text has this.")
+    ] = "",
     folders: Annotated[
         list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Folder of custom node packs.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print ComfyUI's object_info JSON.")] = False,
 ) -> None:
     """List the node classes that workflows can use."""
-    from comfystream_server.loading import load_nodes
+    from ..loading import load_nodes
 
     catalog = load_nodes(folders or [])
     found = matching(catalog, search)
@@ -38,7 +41,8 @@ def nodes(
     for broken in catalog.broken():
         say_note(f"warning: node pack {broken.pack}: {broken.message}{f' ({broken.hint})' if broken.hint else ''}")
     if not found:
-        raise ConfigError(f'no node class has "{search}" in it', code="nothing_found", hint="comfystream nodes lists all")
+        hint = "comfystream nodes lists all"
+        raise ConfigError(f'no node class has "{search}" in it', code="nothing_found", hint=hint)
     _show(found)
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from comfystream.errors import ConfigError
-from comfystream_server.faults import BAD_INPUT, INTERRUPTED, Reported, say_all, say_error, say_note
+
+from ..faults import BAD_INPUT, INTERRUPTED, Reported, say_all, say_error, say_note
 
 if TYPE_CHECKING:
     from comfystream.engine.protocol import Engine
@@ -59,7 +60,7 @@ def run(
     text: Annotated[
         Path | None,
         typer.Option(
-            "--text", metavar="FILE", help="Where text goes: .srt, .vtt or .jsonl (beside the result).", rich_help_panel=_IO
+            "--text", metavar="FILE", help="Where text goes: .srt, .vtt or .jsonl.", rich_help_panel=_IO
         ),
     ] = None,
     report: Annotated[
@@ -86,11 +87,11 @@ def run(
     ] = Fit.FIT,
     fps: Annotated[
         str,
-        typer.Option("--fps", metavar="N", help="Constant frame rate, such as 24 or 30000/1001.", rich_help_panel=_PICTURE),
+        typer.Option("--fps", metavar="N", help="Constant frame rate: 24 or 30000/1001.", rich_help_panel=_PICTURE),
     ] = "",
     crf: Annotated[
         int | None,
-        typer.Option("--crf", metavar="N", min=0, max=51, help="x264 quality; less is better.", rich_help_panel=_PICTURE),
+        typer.Option("--crf", metavar="N", min=0, max=51, help="x264 quality, 0 is best.", rich_help_panel=_PICTURE),
     ] = None,
     preset: Annotated[
         str | None,
@@ -99,7 +100,7 @@ def run(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NODE.INPUT=VALUE", help="Change a value; NODE is an id, title or class.", rich_help_panel=_RUN
+            "--set", metavar="NODE.INPUT=VALUE", help="Change a value; NODE: id, title or class.", rich_help_panel=_RUN
         ),
     ] = None,
     realtime: Annotated[
@@ -122,12 +123,13 @@ def run(
 ) -> None:
     """Run a file through a workflow.
 
-    Reads a video (or sound), runs the workflow on every frame, writes the result with the sound in sync, and prints where
-    the time went.
+    Reads a video (or sound), runs the workflow on every frame, writes the result with the sound in sync, and prints
+    where the time went.
     """
     from comfystream.engine.protocol import FailPolicy
     from comfystream.session.options import FileJobOptions
-    from comfystream_server.loading import read_early
+
+    from ..loading import read_early
 
     early = read_early(workflow)
     options = FileJobOptions(
@@ -199,7 +201,8 @@ def _check_paths(options: FileJobOptions, report: Path | None) -> None:
 
 def _open_engine(where: Where, nodes: list[Path], threads: int) -> Engine:
     from comfystream.engine.protocol import EngineOptions
-    from comfystream_server.loading import open_engine, pack_folders, threads_beside_codecs
+
+    from ..loading import open_engine, pack_folders, threads_beside_codecs
 
     options = EngineOptions(pack_folders=pack_folders(nodes), threads=threads or threads_beside_codecs())
     return open_engine(where.value, options)
@@ -207,7 +210,7 @@ def _open_engine(where: Where, nodes: list[Path], threads: int) -> Engine:
 
 def _ready(engine: Engine, file: Path, early: Workflow | None, targets: list[str]) -> Workflow:
     """The workflow as it will run; what is wrong with it is said, all of it."""
-    from comfystream_server.loading import catalog_of, place, read_with, with_values
+    from ..loading import catalog_of, place, read_with, with_values
 
     catalog = catalog_of(engine)
     workflow = with_values(read_with(catalog, file, early), catalog, targets)
@@ -224,21 +227,23 @@ def _ready(engine: Engine, file: Path, early: Workflow | None, targets: list[str
 def _go(engine: Engine, workflow: Workflow, options: FileJobOptions, report: Path | None, *, is_quiet: bool) -> None:
     from rich.console import Console
 
+    from comfystream.engine.protocol import FailPolicy
     from comfystream.session.file_job import FileJob
-    from comfystream_server.display import open_display
-    from comfystream_server.events import EventLines
-    from comfystream_server.summary import show_summary
+
+    from ..display import open_display
+    from ..events import EventLines
+    from ..summary import show_summary
 
     console = Console(stderr=True)
     with open_display(console, is_quiet=is_quiet) as display:
-        lines = EventLines(console)
+        lines = EventLines(console, stops=options.on_error is FailPolicy.STOP)
         result = FileJob(engine, workflow, options, on_progress=display.show, on_event=lines.show).run()
     if report is not None:
-        from comfystream_server.report import write_report
+        from ..report import write_report
 
         write_report(report, workflow, options, result)
     if not is_quiet:
-        show_summary(Console(), result, is_paced=options.realtime)
+        show_summary(Console(), result)
     _say_how_it_ended(result)
 
 

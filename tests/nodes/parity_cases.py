@@ -23,7 +23,9 @@ def bars(height: int, width: int) -> Tensor:
     box = ((x > width // 4) & (x < width // 2) & (y > height // 5) & (y < height // 2)).float()
     diagonal = ((x + y) % 23 < 6).float() * 0.4
     disc = (((x - 0.7 * width) ** 2 + (y - 0.6 * height) ** 2) < (height / 5.0) ** 2).float()
-    return torch.stack([(ground + box).clamp(0, 1), (ground + diagonal).clamp(0, 1), (ground * 0.5 + disc).clamp(0, 1)], -1)
+    return torch.stack(
+        [(ground + box).clamp(0, 1), (ground + diagonal).clamp(0, 1), (ground * 0.5 + disc).clamp(0, 1)], -1
+    )
 
 
 def pictures() -> list[Tensor]:
@@ -38,7 +40,12 @@ def pictures() -> list[Tensor]:
 
 
 def masks() -> list[Tensor]:
-    return [noise(1, 7, 5, seed=11), noise(3, 16, 13, seed=12), noise(1, 1, 1, seed=13), (noise(2, 20, 31, seed=14) > 0.9).float()]
+    return [
+        noise(1, 7, 5, seed=11),
+        noise(3, 16, 13, seed=12),
+        noise(1, 1, 1, seed=13),
+        (noise(2, 20, 31, seed=14) > 0.9).float(),
+    ]
 
 
 def grid(**choices: Any) -> Iterator[Case]:
@@ -72,7 +79,9 @@ def scaling() -> dict[str, Iterator[Case]]:
     mask_methods = METHODS[:-1]  # with lanczos ComfyUI loses a dimension of a one-line mask
     return {
         "ImageScale": itertools.chain(
-            grid(image=pictures(), upscale_method=METHODS, width=[1, 9, 0], height=[6, 17], crop=["disabled", "center"]),
+            grid(
+                image=pictures(), upscale_method=METHODS, width=[1, 9, 0], height=[6, 17], crop=["disabled", "center"]
+            ),
             grid(image=pictures()[:2], upscale_method=METHODS, width=[0, 5], height=0, crop=["disabled", "center"]),
         ),
         "ImageScaleBy": grid(image=pictures(), upscale_method=METHODS, scale_by=[1.0, 1.5, 2.31]),
@@ -109,7 +118,8 @@ def transforms() -> dict[str, Iterator[Case]]:
         ),
         "ImageCrop": grid(image=pictures(), width=[1, 4, 512], height=[3, 512], x=[0, 2, 99], y=[0, 5, 99]),
         "ImageCropV2": grid(
-            image=pictures(), crop_region=[{"x": 1, "y": 2, "width": 3, "height": 4}, {"x": 99, "y": 99, "width": 9, "height": 9}, {}]
+            image=pictures(),
+            crop_region=[{"x": 1, "y": 2, "width": 3, "height": 4}, {"x": 99, "y": 99, "width": 9, "height": 9}, {}],
         ),
         "PrimitiveBoundingBox": grid(x=1, y=2, width=3, height=4),
         "ImageFlip": grid(image=pictures(), flip_method=["x-axis: vertically", "y-axis: horizontally"]),
@@ -148,7 +158,9 @@ def batches() -> dict[str, Iterator[Case]]:
             tile_height=64,
             overlap=[0, 16, 200],
         ),
-        "ImageMergeTileList": grid(image_list=[tiles], final_width=[[150], [128]], final_height=[[100]], overlap=[[0], [16]]),
+        "ImageMergeTileList": grid(
+            image_list=[tiles], final_width=[[150], [128]], final_height=[[100]], overlap=[[0], [16]]
+        ),
     }
 
 
@@ -160,6 +172,23 @@ def filters() -> dict[str, Iterator[Case]]:
         "ImageSharpen": grid(image=pictures(), sharpen_radius=[1, 3], sigma=[0.3, 1.0], alpha=[0.0, 0.07, 1.0]),
         "ImageBlend": grid(image1=pictures(), image2=pictures(), blend_factor=[0.0, 0.3, 1.0], blend_mode=blends),
         "ImageQuantize": grid(image=[p for p in pictures() if p.shape[-1] == 3], colors=[1, 2, 7, 256], dither=dithers),
+        "AdjustBrightness": grid(images=pictures(), factor=[0.0, 0.7, 2.0]),
+        "AdjustContrast": grid(images=pictures(), factor=[0.0, 0.7, 2.0]),
+        "NormalizeImages": grid(images=pictures(), mean=[0.5, 0.1], std=[0.5, 0.03]),
+        "TextOverlay": grid(
+            images=[noise(1, 90, 160, 3), noise(2, 33, 20, 3)],
+            text=[
+                "",
+                "Hello",
+                "one two three four five six seven\\nand averylongwordthatdoesnotfitinaline\n\nend",
+                "x " * 400,
+            ],
+            font_size=[5.0, 20.0],
+            color=["#ffffff", "#12345680"],
+            position=["top", "bottom"],
+            align=["left", "center", "right"],
+            outline=[True, False],
+        ),
         "ImageAddNoise": grid(image=pictures(), seed=[0, 7, 2**63], strength=[0.0, 0.5]),
         "Canny": grid(
             image=[*pictures(), bars(130, 177)[None], noise(1, 90, 90, 3, seed=6)],
@@ -272,7 +301,10 @@ def values() -> dict[str, Iterator[Case]]:
         "StringReplace": grid(string=words, find=["l", "aaa"], replace=["", "Z"]),
         "StringContains": grid(string=words, substring=["world", "aaa", ""], case_sensitive=[True, False]),
         "StringCompare": grid(
-            string_a=words, string_b=["hello", "AAA", ""], mode=["Starts With", "Ends With", "Equal"], case_sensitive=[True, False]
+            string_a=words,
+            string_b=["hello", "AAA", ""],
+            mode=["Starts With", "Ends With", "Equal"],
+            case_sensitive=[True, False],
         ),
         "RegexMatch": grid(string=words, regex_pattern=regexes, **flags),
         "RegexExtract": grid(string=words, regex_pattern=regexes, mode=extract_modes, group_index=[0, 1, 2], **flags),
@@ -301,17 +333,23 @@ def sounds() -> dict[str, Iterator[Case]]:
     gains = {"low_gain_dB": [0.0, 6.0], "mid_gain_dB": [0.0, -6.0], "high_gain_dB": [0.0, 12.0]}
     return {
         "EmptyAudio": grid(duration=[0.0, 0.5], sample_rate=[8000, 44100], channels=[1, 2]),
-        "AudioConcat": grid(audio1=[stereo, mono, none], audio2=[stereo, mono, none, other_rate], direction=["after", "before"]),
+        "AudioConcat": grid(
+            audio1=[stereo, mono, none], audio2=[stereo, mono, none, other_rate], direction=["after", "before"]
+        ),
         "AudioMerge": grid(
             audio1=[stereo, mono, none],
             audio2=[stereo, mono, none, other_rate],
             merge_method=["add", "mean", "subtract", "multiply"],
         ),
         "AudioAdjustVolume": grid(audio=[stereo, none], volume=[0, 6, -20]),
-        "TrimAudioDuration": grid(audio=[stereo, none], start_index=[0.0, 0.01, -0.02, 9.0], duration=[0.0, 0.01, 60.0]),
+        "TrimAudioDuration": grid(
+            audio=[stereo, none], start_index=[0.0, 0.01, -0.02, 9.0], duration=[0.0, 0.01, 60.0]
+        ),
         "SplitAudioChannels": grid(audio=[stereo, mono, none]),
         "JoinAudioChannels": grid(audio_left=[mono, stereo, none], audio_right=[mono, sound(1, 200, rate=16000), none]),
-        "AudioEqualizer3Band": grid(audio=[stereo, none], low_freq=100, mid_freq=1000, mid_q=0.707, high_freq=3000, **gains),
+        "AudioEqualizer3Band": grid(
+            audio=[stereo, none], low_freq=100, mid_freq=1000, mid_q=0.707, high_freq=3000, **gains
+        ),
     }
 
 

@@ -33,7 +33,7 @@ LOOSER = {"ImageBlur": 2e-6, "ImageSharpen": 1.2e-5, "AudioConcat": 5e-5, "Audio
 MORE_ABLE = {"Canny"}  # kornia takes no alpha channel
 EXTRA_MODULES = (
     "latent post_processing images mask canny morphology compositing rebatch primitive string logic math number_convert"
-    " color seed resolution toolkit preview_any audio"
+    " color seed resolution toolkit preview_any audio dataset text_overlay"
 )
 ATTRIBUTES = (
     "RETURN_TYPES RETURN_NAMES OUTPUT_IS_LIST INPUT_IS_LIST OUTPUT_NODE CATEGORY DEPRECATED EXPERIMENTAL"
@@ -45,7 +45,9 @@ PROSE = ("tooltip", "description")
 def import_ours(package: str) -> Any:
     """Our pack, with the import names that an installation would give it."""
     for name, folder in (("comfystream", ROOT / "comfystream"), ("comfystream_nodes", ROOT / "nodes")):
-        spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+        spec = importlib.util.spec_from_file_location(
+            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
