@@ -85,7 +85,8 @@ def _words(progress: JobProgress) -> str:
     of = f" of {clock(progress.total_s)}" if progress.total_s else ""
     left = f", {clock(progress.left_s)} left" if progress.left_s is not None else ""
     dropped = f", {progress.dropped} dropped" if progress.dropped else ""
-    return f"{clock(progress.media_s)}{of}, {progress.frames} frames, {progress.fps:.1f} fps{left}{dropped}"
+    fps = f", {progress.fps:.1f} fps" if progress.fps else ""
+    return f"{clock(progress.media_s)}{of}, {progress.frames} frames{fps}{left}{dropped}"
 
 
 class _Bar:

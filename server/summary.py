@@ -52,7 +52,7 @@ def _stage_table(result: FileResult) -> Table:
     for stage in result.stages:
         if stage.name == "prepare":
             table.add_row("prepare", "", f"{result.prepare_s:.2f} s", "", "", "[dim]once, before the first frame[/dim]")
-        elif stage.frames or stage.total_ms:
+        elif stage.total_ms:
             note = "[yellow]the slowest: it sets the pace[/yellow]" if stage is worst else ""
             table.add_row(
                 stage.name,

@@ -75,7 +75,7 @@ def entry_parts(entry: Any) -> tuple[Any, Mapping[str, Any]]:
 
 def effective_inputs(spec: NodeSpec, values: Mapping[str, Any]) -> EffectiveInputs:
     """The inputs that a node of class `spec` has when its inputs are `values` (flat names)."""
-    if not spec.has_dynamic_inputs:
+    if not has_dynamic_inputs(spec.inputs):
         return EffectiveInputs(spec.inputs.get("required") or {}, spec.inputs.get("optional") or {})
     growing = _Growing(values)
     growing.add(spec.inputs, ())
