@@ -39,6 +39,7 @@ class Prepared:
         fingerprints: of volatile steps that have one, by node id.
         run: ids that were run for it (the others were kept).
         spent_ns: how long each of those took.
+        kept: ids whose result was kept from before.
     """
 
     plan: Plan
@@ -47,6 +48,7 @@ class Prepared:
     fingerprints: Mapping[str, Fingerprint]
     run: tuple[str, ...]
     spent_ns: Mapping[str, int]
+    kept: frozenset[str] = frozenset()
 
 
 class Activation:
@@ -204,8 +206,11 @@ class LaneTick:
         for id, slots in live.items():
             values[id] = tuple(slots.get(slot) for slot in range(max(slots) + 1))
         targets = [later.id for later in self.plan.steps[bail.index :]]
-        self._evaluate(targets, values, resume=(step.id, bail.raw))
-        self._learn(step, bail.raw)
+        if bail.raw is MISSING:
+            self._evaluate(targets, values)
+        else:
+            self._evaluate(targets, values, resume=(step.id, bail.raw))
+            self._learn(step, bail.raw)
         return self._outputs(values)
 
     def _learn(self, step: Step, raw: Any) -> None:

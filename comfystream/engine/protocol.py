@@ -25,6 +25,7 @@ __all__ = [
     "EngineRestarted",
     "Event",
     "FailPolicy",
+    "NodeBlocked",
     "NodeFailed",
     "NodeTiming",
     "PackBroken",
@@ -175,6 +176,17 @@ class NodeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeBlocked:
+    """A node was not run because one before it blocked it with a message; repeats are reported once a second."""
+
+    node_id: str
+    class_type: str
+    message: str
+    revision: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRestarted:
     """The engine process died (`reason`) and runs again with revision `revision` (0 = none was active)."""
 
@@ -201,7 +213,7 @@ class Stopped:
     error: str = ""
 
 
-Event = Progress | Activated | RolledBack | NodeFailed | EngineRestarted | PackBroken | Stopped
+Event = Progress | Activated | RolledBack | NodeFailed | NodeBlocked | EngineRestarted | PackBroken | Stopped
 
 
 class Runner(Protocol):

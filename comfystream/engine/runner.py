@@ -6,6 +6,7 @@ import gc
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
@@ -35,6 +36,8 @@ from comfystream.engine.protocol import (
 )
 from comfystream.engine.rehearsal import needs_rehearsal, plain_picture, rehearse, silence
 from comfystream.engine.running import Running
+from comfystream.engine.scheduler import Observer
+from comfystream.engine.step import Step
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.media.convert import TensorReader
@@ -94,7 +97,7 @@ class LocalRunner:
             progress.phase("warm", total=len(plan.lanes))
             cross = current.activation.crossing_values() if current is not None else {}
             cross = {**self._rehearse(prepared, current, sample), **cross}
-        activation = self._activation(prepared, binder, cross=cross)
+        activation = self._activation(prepared, binder, cross=cross, observer=_BlockedObserver(self.blocked, number))
         bindings = plan.bindings
         revision = Revision(
             number=number,
@@ -254,7 +257,7 @@ class LocalRunner:
 
     def _failed(self, running: Running, lane: Lane, frame: Input, io: LaneState, error: NodeError) -> None:
         self._meter.failed += 1
-        event = self._failures.event(error, frame=frame.id, lane=lane, revision=running.revision.number)
+        event = self._failures.failed(error, frame=frame.id, lane=lane, revision=running.revision.number)
         if event is not None:
             self.send(event)
         if self._roll_back(running, error):
@@ -277,6 +280,12 @@ class LocalRunner:
         running.first_frame.set_exception(error)
         self.send(RolledBack(running.revision.number, previous.revision.number, str(error)))
         return True
+
+    def blocked(self, step: Step, message: str, revision: int) -> None:
+        """A node did not run in a tick, because of a blocker with a message."""
+        event = self._failures.blocked(step.display_id, step.spec.key, message, revision)
+        if event is not None:
+            self.send(event)
 
     # --- the end
 
@@ -360,3 +369,14 @@ class LocalRunner:
             self._release(running)
         if not already:
             self.send(Stopped())
+
+
+class _BlockedObserver(Observer):
+    """Hears of blocked nodes while a revision ticks."""
+
+    def __init__(self, report: Callable[[Step, str, int], None], revision: int) -> None:
+        self._report = report
+        self._revision = revision
+
+    def blocked(self, step: Step, message: str) -> None:
+        self._report(step, message, self._revision)
