@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 from comfystream.media.convert import ImageWriter, TensorReader, to_image, to_tensor  # noqa: E402
 from comfystream.media.image_writer import opencv  # noqa: E402
 
+FORMATS = ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "nv12", "gray", "rgba", "gbrp", "bgr24", "yuv420p10le", "p010le"]
 COLOURS = [Colour(matrix, full) for matrix in Matrix for full in (False, True)]
 PATHS = [pytest.param(True, id="opencv", marks=pytest.mark.skipif(opencv() is None, reason="OpenCV is not installed"))]
 PATHS += [pytest.param(False, id="plain")]
@@ -146,10 +147,7 @@ def test_a_tensor_that_is_kept_does_not_change() -> None:
     assert torch.equal(first, kept)
 
 
-@pytest.mark.parametrize(
-    "format",
-    "yuv420p yuvj420p yuv422p yuv444p nv12 gray rgba gbrp bgr24 yuv420p10le p010le".split(),
-)
+@pytest.mark.parametrize("format", FORMATS)
 def test_formats_that_decoders_give(format: str) -> None:
     rgb = (blocks(64, 48) * 0 + np.array([0.8, 0.2, 0.4], np.float32)).astype(np.float32)
     source = av.VideoFrame.from_ndarray(np.round(rgb * 255).astype(np.uint8), "rgb24")
