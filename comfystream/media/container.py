@@ -11,6 +11,7 @@ import av
 import av.error
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from comfystream.errors import MediaError
@@ -79,8 +80,7 @@ def first_video(container: InputContainer) -> VideoStream | None:
 
 
 def _is_cover(stream: VideoStream) -> bool:
-    disposition = getattr(stream, "disposition", 0)
-    return bool(int(disposition) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
+    return Disposition.attached_pic in stream.disposition
 
 
 def first_audio(container: InputContainer) -> AudioStream | None:

@@ -16,7 +16,8 @@ torch = pytest.importorskip("torch")
 from comfystream.media.convert import ImageWriter, TensorReader, to_image, to_tensor  # noqa: E402
 from comfystream.media.image_writer import opencv  # noqa: E402
 
-FORMATS = ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "nv12", "gray", "rgba", "gbrp", "bgr24", "yuv420p10le", "p010le"]
+FORMATS = ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "nv12", "gray", "rgba", "gbrp", "bgr24"]
+FORMATS += ["yuv420p10le", "p010le"]
 COLOURS = [Colour(matrix, full) for matrix in Matrix for full in (False, True)]
 PATHS = [pytest.param(True, id="opencv", marks=pytest.mark.skipif(opencv() is None, reason="OpenCV is not installed"))]
 PATHS += [pytest.param(False, id="plain")]
@@ -51,7 +52,7 @@ def test_luma_follows_the_input_matrix_and_range(use_opencv: bool, colour: Colou
 
 
 @pytest.mark.parametrize("colour", COLOURS, ids=str)
-@pytest.mark.parametrize("size", [(64, 48), (33, 21), (2, 2), (1, 1), (640, 360)], ids=str)
+@pytest.mark.parametrize("size", [(64, 48), (33, 21), (2, 2), (640, 360)], ids=str)
 @pytest.mark.parametrize("use_opencv", PATHS)
 def test_there_and_back_keeps_colours(use_opencv: bool, size: tuple[int, int], colour: Colour) -> None:
     rgb = blocks(*size)
