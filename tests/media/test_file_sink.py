@@ -327,3 +327,20 @@ def test_what_the_disk_says_in_plain_words(tmp_path: Path) -> None:
     assert "no space left on the disk" in str(output_error(path, OSError(errno.ENOSPC, "No space left on device")))
     other = output_error(path, OSError(errno.EIO, "Input/output error"))
     assert str(other) == f"{path} cannot be written: Input/output error"
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
+def test_a_workflow_that_gives_no_sound_after_all(tmp_path: Path, ending: str) -> None:
+    target = tmp_path / f"out.{ending}"
+    sink = FileSink(target, audio=AudioEncode(48_000), options=FAST)
+    for number in range(3):
+        sink.write(picture(number))
+    sink.finish()
+    assert [number for _, number in clips.counters(target)] == [0, 1, 2]
+
+
+def test_copying_the_sound_of_a_silent_file(tmp_path: Path) -> None:
+    source = clips.portrait(tmp_path / "in.mp4")
+    assert transfer(source, tmp_path / "out.mp4", AudioCopy(source)).audio == ""
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert not container.streams.audio
