@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import queue
 import threading
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,7 @@ class ChildRunner:
         self._slots = SlotWriter(IN_SLOTS)
         self._reader = SlotReader()
         self._flight = _Flight(options.live)
+        self._dropped: Counter[str] = Counter()
         self._sending = threading.Lock()
         self._alive = threading.Event()
         self._alive.set()
@@ -149,6 +151,7 @@ class ChildRunner:
                     self._engine.send(Feed(self.id, packed))
                     return True
             if self._options.live:
+                self._dropped["engine_busy"] += 1
                 return False
         raise Closed
 
@@ -208,7 +211,9 @@ class ChildRunner:
                 error if isinstance(error, ComfyStreamError) else EngineDied("the engine process did not answer")
             )
             return
-        self._on_event(EngineRestarted(reason, number, self._flight.take_lost()))
+        lost = self._flight.take_lost()
+        self._dropped["engine_restart"] += lost
+        self._on_event(EngineRestarted(reason, number, lost))
         for frame in self._flight.again():
             packed = self._slots.write(frame)
             if packed is not None:
@@ -252,7 +257,7 @@ class ChildRunner:
     def stats(self) -> RunnerStats:
         """See `engine.protocol.Runner.stats`."""
         stats: RunnerStats = self._engine.call(self.id, "stats").result()
-        return stats
+        return replace(stats, dropped=Counter(stats.dropped) + self._dropped)  # what never reached it was dropped here
 
     def close(self) -> None:
         """See `engine.protocol.Runner.close`."""
