@@ -72,5 +72,7 @@ def test_a_run_that_took_no_time_has_no_shares():
 @pytest.mark.parametrize("frames", [0, 4])
 def test_mean_of_no_frames_is_zero(frames):
     stats = RunnerStats({}, {}, {}, 0, {}, 8.0, ())
-    found = {s.name: s for s in stages(StageClock(decode=8 * MS), stats, prepare_ms=0, run_ms=10, read=frames, written=0)}
+    found = {
+        s.name: s for s in stages(StageClock(decode=8 * MS), stats, prepare_ms=0, run_ms=10, read=frames, written=0)
+    }
     assert found["decode"].mean_ms == (2.0 if frames else 0.0)
