@@ -58,8 +58,9 @@ def _text(spec: NodeSpec) -> str:
 
 
 def _show(found: list[NodeSpec]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from ..display import wide_console
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("Class", "Category", "Inputs", "Outputs", "Pack"):
@@ -68,8 +69,6 @@ def _show(found: list[NodeSpec]) -> None:
         inputs = [name for section in ("required", "optional") for name in spec.inputs.get(section, ())]
         outputs = [kind if isinstance(kind, str) else "COMBO" for kind in spec.output_types]
         table.add_row(spec.key, spec.category, ", ".join(inputs), ", ".join(outputs), spec.pack)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
+    console = wide_console()
     console.print(table, highlight=False)
     console.print(f"{len(found)} classes", highlight=False)
