@@ -10,8 +10,6 @@ import typer
 
 from comfystream.errors import ConfigError
 
-from ..faults import say_note
-
 if TYPE_CHECKING:
     from comfystream.catalog.registry import NodeCatalog
     from comfystream.catalog.spec import NodeSpec
@@ -38,8 +36,6 @@ def nodes(
 
         print(json.dumps({spec.key: node_info(spec) for spec in found}, indent=2))
         return
-    for broken in catalog.broken():
-        say_note(f"warning: node pack {broken.pack}: {broken.message}{f' ({broken.hint})' if broken.hint else ''}")
     if not found:
         hint = "comfystream nodes lists all"
         raise ConfigError(f'no node class has "{search}" in it', code="nothing_found", hint=hint)
