@@ -1,7 +1,7 @@
 """Bounded channels between threads. The type says the policy; each counts what it dropped.
 
-`LatestSlot`: newest wins. `BoundedQueue`: the writer waits. `Broadcast`: every reader has its own bounded view and a slow
-reader loses its oldest items.
+`LatestSlot`: newest wins. `BoundedQueue`: the writer waits. `Broadcast`: every reader has its own bounded view and a
+slow reader loses its oldest items.
 """
 
 from __future__ import annotations

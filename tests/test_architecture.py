@@ -44,6 +44,7 @@ STAND_INS = REPOSITORY / "comfystream/catalog/standin/tree"
 MOST_LINES, MOST_LINES_PER_FUNCTION = 400, 60
 LONG: dict[str, str] = {
     "comfystream/engine/scheduler.py": "the slow path of a tick: one state machine over the nodes of a graph",
+    "server/commands/run.py:run": "its options are its arguments: typer reads flags and help off them",
 }
 
 # File -> how many broad excepts that do not raise again it may have, and the border that it stands at.
@@ -51,7 +52,12 @@ BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
     "comfystream/catalog/loader.py": (2, "node execution: a pack's code at import; a broken pack never stops the rest"),
     "comfystream/engine/child_main.py": (1, "request handler: what an order raised goes back to whoever gave it"),
     "comfystream/engine/fingerprint.py": (1, "node execution: a node that cannot tell whether it changed is run"),
+    "comfystream/session/crew.py": (1, "task scope: the owner of the threads raises it again"),
     "comfystream/workflow/check_node.py": (1, "node execution: what a node's own validation raises is its answer"),
+    "server/bench/comfyui_child.py": (1, "process main: why the checkout does not load goes to the parent, in words"),
+    "server/bench/engine.py": (1, "task scope: the caller of the thread gets it"),
+    "server/examination.py": (1, "node execution of a kind: a broken library is what doctor is there to tell"),
+    "server/cli.py": (1, "process main: every error ends as one line and an exit code"),
 }
 
 

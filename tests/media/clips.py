@@ -81,7 +81,8 @@ def make_clip(
 
 
 def _fast(codec: str) -> dict[str, str]:
-    return {"libx264": {"preset": "ultrafast", "crf": "12"}, "libvpx-vp9": {"cpu-used": "8", "deadline": "realtime"}}.get(
+    return {"libx264": {"preset": "ultrafast", "crf": "12"}, "libvpx-vp9": {"cpu-used": "8", "deadline":
+    "realtime"}}.get(
         codec, {}
     )
 
