@@ -16,6 +16,7 @@ from comfystream.session.result import JobProgress
 __all__ = ["Display", "clock", "open_display", "wide_console"]
 
 LOG_EVERY_S = 5.0
+FIRST_FRAMES_S = 0.5
 
 
 class Display(Protocol):
@@ -80,7 +81,7 @@ class _Lines:
             return
         if progress.phase != self._phase or progress.frames:
             print(f"comfystream: {_words(progress)}", file=sys.stderr, flush=True)
-        self._phase, self._next = progress.phase, now + LOG_EVERY_S
+        self._phase, self._next = progress.phase, now + (LOG_EVERY_S if progress.frames else FIRST_FRAMES_S)
 
 
 def _words(progress: JobProgress) -> str:
