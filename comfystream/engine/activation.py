@@ -146,9 +146,12 @@ class LaneTick:
         self._general: frozenset[str] = frozenset()
         self._compiled = None if plan.is_dynamic else activation.compile(plan, self._general)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.total_ns = [0] * (len(plan.steps) + 1)
-        self.max_ns = [0] * (len(plan.steps) + 1)
+        # a place per step, those on demand included, and one for nodes that expansions add
+        count = len(plan.steps) + len(plan.on_demand) + 1
+        self.total_ns = [0] * count
+        self.max_ns = [0] * count
         self.calls = 0
+        self._demanded = [0] * count
         self._volatile = {
             step.id: activation.prepared.values[step.id] for step in plan.steps if self._is_kept_volatile(step)
         }
@@ -182,6 +185,10 @@ class LaneTick:
                 raise
             raise node_error(self.plan.steps[index], error) from error
         return self._finish(result, frame, mask) if type(result) is Bail else result
+
+    def calls_of(self, index: int) -> int:
+        """How often a step ran: each tick, or when it was asked for."""
+        return self.calls if index < len(self.plan.steps) else self._demanded[index]
 
     # --- the general way
 
@@ -252,8 +259,8 @@ class LaneTick:
     ) -> None:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-        indexes = {step.id: i for i, step in enumerate(self.plan.steps)}
-        self._scheduler.timed_by = lambda step: self._timed(indexes.get(step.id, len(self.plan.steps)))
+        indexes = {step.id: i for i, step in enumerate((*self.plan.steps, *self.plan.on_demand))}
+        self._scheduler.timed_by = lambda step: self._timed(indexes.get(step.id, len(indexes)))
         self._loop.run_until_complete(self._scheduler.run(targets, values, resume=resume))
 
     @contextlib.contextmanager
@@ -263,6 +270,7 @@ class LaneTick:
             yield
         finally:
             spent = time.perf_counter_ns() - began
+            self._demanded[index] += 1
             self.total_ns[index] += spent
             self.max_ns[index] = max(self.max_ns[index], spent)
 

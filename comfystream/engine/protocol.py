@@ -114,6 +114,7 @@ class RunnerStats:
         tick_ms: per lane, the last up to 1024 tick durations in milliseconds (conversion in and out included).
         convert_ms: total milliseconds spent on pixel conversion, in and out.
         nodes: time per node of the active revision, in execution order.
+        graph_ms: total milliseconds spent in the graphs: the nodes and what the engine does between them.
     """
 
     submitted: Mapping[Lane, int]
@@ -123,6 +124,7 @@ class RunnerStats:
     tick_ms: Mapping[Lane, tuple[float, ...]]
     convert_ms: float
     nodes: tuple[NodeTiming, ...]
+    graph_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,11 @@ class LocalRunner:
             self._meter.convert_ns += time.perf_counter_ns() - began
         if tick.plan.reads_mask:
             mask = empty_mask()
-        values = tick.run(value, mask)
+        began = time.perf_counter_ns()
+        try:
+            values = tick.run(value, mask)
+        finally:
+            self._meter.graph_ns += time.perf_counter_ns() - began
         if values is None:
             self._meter.dropped["waiting_for_other_lane"] += 1
             return False
