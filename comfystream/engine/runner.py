@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -45,6 +46,7 @@ from comfystream.workflow.model import Workflow
 
 __all__ = ["LocalRunner"]
 
+_log = logging.getLogger(__name__)
 CLOSE_S = 5.0
 KEPT_PREPARED = 4
 
@@ -330,12 +332,13 @@ class LocalRunner:
         return self._error
 
     def crashed(self, error: BaseException) -> None:
-        """A lane thread met something that is no node's fault: the run ends with it."""
-        self.stop(
-            EngineError(
-                f"{type(error).__name__}: {error}", hint="this is a defect of ComfyStream; the log has the details"
-            )
-        )
+        """A lane thread met something that no node raised: the run ends with it."""
+        if isinstance(error, ComfyStreamError):
+            self.stop(error)
+            return
+        _log.error("a lane thread failed", exc_info=error)
+        hint = "this is a defect of ComfyStream; the log has the details"
+        self.stop(EngineError(f"{type(error).__name__}: {error}", hint=hint))
 
     def stop(self, error: ComfyStreamError) -> None:
         """End the run because of an error."""

@@ -137,7 +137,7 @@ def _bare(clip: Path, threads: int, frames: int) -> Callable[[], _Cost]:
             video.codec_context.thread_count = threads
             out = _add_video(sink, (video.width, video.height), {"preset": PRESET, "crf": str(CRF)}, threads)
             for i, image in enumerate(source.decode(video)):
-                image.pict_type = 0  # type: ignore[assignment]
+                image.pict_type = 0
                 sink.mux(out.encode(image))
                 if i == 0:
                     watch.start()
