@@ -16,6 +16,7 @@ from comfystream.engine.protocol import (
     Activated,
     EngineRestarted,
     Event,
+    NodeBlocked,
     NodeFailed,
     OnEvent,
     OnOutput,
@@ -178,7 +179,7 @@ class ChildRunner:
             return
         if isinstance(event, RolledBack):
             event = replace(event, restored=event.restored + self._offset)
-        if isinstance(event, Progress | Activated | RolledBack | NodeFailed):
+        if isinstance(event, Progress | Activated | RolledBack | NodeFailed | NodeBlocked):
             event = replace(event, revision=event.revision + self._offset)
         self._on_event(event)
 

@@ -86,12 +86,13 @@ def run_static(
             fingerprint = asked.evaluate()
             fingerprints[step.id] = asked
         signatures[step.id] = store.sign(step, signatures, fingerprint)
+    kept = frozenset(id for id, signature in signatures.items() if store.get(signature) is not None)
     scheduler = Scheduler(
         plan.steps, catalog, binder, blocker, store=store, signatures=signatures, observer=recorder, timed_by=timed
     )
     values: dict[str, tuple[Any, ...]] = {}
     asyncio.run(scheduler.run(plan.static_roots, values))
-    return Prepared(plan, _only_plan(values, plan), signatures, fingerprints, tuple(recorder.ran), spent_ns)
+    return Prepared(plan, _only_plan(values, plan), signatures, fingerprints, tuple(recorder.ran), spent_ns, kept)
 
 
 def _only_plan(values: Mapping[str, tuple[Any, ...]], plan: Plan) -> dict[str, tuple[Any, ...]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
@@ -35,6 +37,8 @@ from comfystream.engine.protocol import (
 )
 from comfystream.engine.rehearsal import needs_rehearsal, plain_picture, rehearse, silence
 from comfystream.engine.running import Running
+from comfystream.engine.scheduler import Observer
+from comfystream.engine.step import Step
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.media.convert import TensorReader
@@ -42,6 +46,7 @@ from comfystream.workflow.model import Workflow
 
 __all__ = ["LocalRunner"]
 
+_log = logging.getLogger(__name__)
 CLOSE_S = 5.0
 KEPT_PREPARED = 4
 
@@ -94,7 +99,7 @@ class LocalRunner:
             progress.phase("warm", total=len(plan.lanes))
             cross = current.activation.crossing_values() if current is not None else {}
             cross = {**self._rehearse(prepared, current, sample), **cross}
-        activation = self._activation(prepared, binder, cross=cross)
+        activation = self._activation(prepared, binder, cross=cross, observer=_BlockedObserver(self.blocked, number))
         bindings = plan.bindings
         revision = Revision(
             number=number,
@@ -232,7 +237,11 @@ class LocalRunner:
             self._meter.convert_ns += time.perf_counter_ns() - began
         if tick.plan.reads_mask:
             mask = empty_mask()
-        values = tick.run(value, mask)
+        began = time.perf_counter_ns()
+        try:
+            values = tick.run(value, mask)
+        finally:
+            self._meter.graph_ns += time.perf_counter_ns() - began
         if values is None:
             self._meter.dropped["waiting_for_other_lane"] += 1
             return False
@@ -254,7 +263,7 @@ class LocalRunner:
 
     def _failed(self, running: Running, lane: Lane, frame: Input, io: LaneState, error: NodeError) -> None:
         self._meter.failed += 1
-        event = self._failures.event(error, frame=frame.id, lane=lane, revision=running.revision.number)
+        event = self._failures.failed(error, frame=frame.id, lane=lane, revision=running.revision.number)
         if event is not None:
             self.send(event)
         if self._roll_back(running, error):
@@ -277,6 +286,12 @@ class LocalRunner:
         running.first_frame.set_exception(error)
         self.send(RolledBack(running.revision.number, previous.revision.number, str(error)))
         return True
+
+    def blocked(self, step: Step, message: str, revision: int) -> None:
+        """A node did not run in a tick, because of a blocker with a message."""
+        event = self._failures.blocked(step.display_id, step.spec.key, message, revision)
+        if event is not None:
+            self.send(event)
 
     # --- the end
 
@@ -317,12 +332,13 @@ class LocalRunner:
         return self._error
 
     def crashed(self, error: BaseException) -> None:
-        """A lane thread met something that is no node's fault: the run ends with it."""
-        self.stop(
-            EngineError(
-                f"{type(error).__name__}: {error}", hint="this is a defect of ComfyStream; the log has the details"
-            )
-        )
+        """A lane thread met something that no node raised: the run ends with it."""
+        if isinstance(error, ComfyStreamError):
+            self.stop(error)
+            return
+        _log.error("a lane thread failed", exc_info=error)
+        hint = "this is a defect of ComfyStream; the log has the details"
+        self.stop(EngineError(f"{type(error).__name__}: {error}", hint=hint))
 
     def stop(self, error: ComfyStreamError) -> None:
         """End the run because of an error."""
@@ -360,3 +376,14 @@ class LocalRunner:
             self._release(running)
         if not already:
             self.send(Stopped())
+
+
+class _BlockedObserver(Observer):
+    """Hears of blocked nodes while a revision ticks."""
+
+    def __init__(self, report: Callable[[Step, str, int], None], revision: int) -> None:
+        self._report = report
+        self._revision = revision
+
+    def blocked(self, step: Step, message: str) -> None:
+        self._report(step, message, self._revision)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engine_harness import Run, grey, link, node, sound, video
+from engine_harness import Run, grey, link, node, sound, video, wait_for
 
-from comfystream.engine.protocol import FailPolicy, NodeFailed
+from comfystream.engine.protocol import FailPolicy, NodeBlocked, NodeFailed
 from comfystream.errors import NodeError, WorkflowError
 
 Open = Callable[..., Run]
@@ -165,7 +165,12 @@ class TestBlockers:
     @pytest.mark.parametrize("kind", ["TestBlock", "TestV3Block"])
     def test_a_blocked_text_is_not_put_out(self, open_run: Open, kind: str) -> None:
         inputs = {"value": LIVE, **({"block": True, "message": "no"} if kind == "TestBlock" else {})}
-        assert texts(open_run, chain(node(kind, **inputs), node("TestPass", value=link("1"))), 2) == []
+        run = open_run()
+        run.load(chain(node(kind, **inputs), node("TestPass", value=link("1"))))
+        assert run.feed(video(0), video(1)).finish().texts == []
+        (event,) = run.events_of(NodeBlocked)
+        assert (event.node_id, event.class_type) == ("2", "TestPass")
+        assert event.message == ("no" if kind == "TestBlock" else "blocked on purpose")
 
     def test_only_the_blocked_item_of_a_list_is_blocked(self, open_run: Open) -> None:
         graph = chain(
@@ -282,6 +287,7 @@ class TestCaching:
         graph = chain(node("TestSource", number=4.0, tag="kept"), node("TestAdd", value=link("1"), amount=1.0))
         run.load(graph)
         run.feed(video(0))
+        wait_for(lambda: run.texts)
         graph["2"]["inputs"]["amount"] = 2.0
         second = run.load(graph)
         run.feed(video(1)).finish()
@@ -293,6 +299,7 @@ class TestCaching:
         run, calls = Run(local), _calls(local)
         run.load(chain(node("TestSource", number=4.0, tag="shared")))
         run.feed(video(0))
+        wait_for(lambda: run.texts)
         moved = chain(node("TestPass", value=LIVE), node("TestSource", number=4.0, tag="shared"))
         run.load(moved)
         run.feed(video(1)).finish()
@@ -334,6 +341,7 @@ class TestCaching:
         graph = chain(node("TestCounter", value=LIVE), node("TestAddInts", a=link("1", 1), b=0))
         run.load(graph)
         run.feed(video(0), video(1))
+        wait_for(lambda: len(run.texts) == 2)
         graph["2"]["inputs"]["b"] = 100
         run.load(graph)
         run.feed(video(2)).finish()
