@@ -166,12 +166,12 @@ class ChildRunner:
     def _put_out(self) -> None:
         while (packed := self._outbox.get()) is not None:
             frame = self._reader.read(packed)
-            if packed.slot is not None:
-                self._engine.send(Freed(self.id, packed.slot))
             if self._flight.arrived(frame):
                 if self._good:
                     self._good[-1].has_made_frames = True
                 self._on_output(frame)
+            if packed.slot is not None:  # afterwards: the frame need not wait for this message
+                self._engine.send(Freed(self.id, packed.slot))
 
     def happened(self, event: Event) -> None:
         """An event of the child's runner, with its revision numbers."""
