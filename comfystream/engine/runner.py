@@ -224,7 +224,7 @@ class LocalRunner:
         except NodeError as error:
             self._failed(running, lane, frame, io, error)
             return
-        if done and not running.first_frame.done():
+        if done and not running.is_settled:
             self._proved(running, lane, frame)
         self._meter.tick(lane, time.perf_counter_ns() - began)
 
@@ -246,7 +246,7 @@ class LocalRunner:
             self._meter.dropped["waiting_for_other_lane"] += 1
             return False
         try:
-            io.emitter.put(running, tick.plan.outputs, values, frame, io.duration(frame))
+            io.emitter.put(running, tick.plan.outputs, values, frame, io.duration)
         except (EngineError, MediaError) as error:
             output = next(o for o in tick.plan.outputs if error.node_id in (None, o.node_id))
             class_type = running.activation.plan.workflow.nodes[output.node_id].class_type
@@ -256,6 +256,7 @@ class LocalRunner:
     def _proved(self, running: Running, lane: Lane, frame: Input) -> None:
         with self._switching:
             previous, running.previous = running.previous, None
+            running.is_settled = True
         if previous is not None:
             self._release(previous)
         running.first_frame.set_result(frame.id)
@@ -271,7 +272,7 @@ class LocalRunner:
         elif self._options.on_error is FailPolicy.STOP:
             self.stop(error)
         else:
-            if not running.first_frame.done():
+            if not running.is_settled:
                 self._proved(running, lane, frame)
             io.emitter.put_failed(running, error, frame)
 
@@ -279,9 +280,10 @@ class LocalRunner:
         """Go back to the revision before, if this one has not made a frame yet."""
         with self._switching:
             previous = running.previous
-            if previous is None or running.first_frame.done() or self._current is not running:
+            if previous is None or running.is_settled or self._current is not running:
                 return False
             self._current = previous
+            running.is_settled = True
         self._release(running)
         running.first_frame.set_exception(error)
         self.send(RolledBack(running.revision.number, previous.revision.number, str(error)))
