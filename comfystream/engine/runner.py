@@ -259,8 +259,8 @@ class LocalRunner:
             running.is_settled = True
         if previous is not None:
             self._release(previous)
-        running.first_frame.set_result(frame.id)
         self.send(Activated(running.revision.number, lane, frame.id))
+        running.first_frame.set_result(frame.id)
 
     def _failed(self, running: Running, lane: Lane, frame: Input, io: LaneState, error: NodeError) -> None:
         self._meter.failed += 1
@@ -285,8 +285,8 @@ class LocalRunner:
             self._current = previous
             running.is_settled = True
         self._release(running)
-        running.first_frame.set_exception(error)
         self.send(RolledBack(running.revision.number, previous.revision.number, str(error)))
+        running.first_frame.set_exception(error)
         return True
 
     def blocked(self, step: Step, message: str, revision: int) -> None:
