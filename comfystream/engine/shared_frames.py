@@ -7,6 +7,7 @@ goes over the connection says which slot holds what; the receiver rebuilds the p
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import sys
 import threading
@@ -17,6 +18,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
+from comfystream.errors import EngineError
 from comfystream.frames import Frame, Stamps, VideoFrame
 from comfystream.media.frame_bytes import PackedImage, pack, packed_size, unpack
 
@@ -107,8 +109,12 @@ class SlotWriter:
             if not self._freed.wait_for(lambda: self._closed or self._free, timeout_s) or self._closed:
                 return None
             slot = self._free.pop()
-        segment = self._segment(slot, packed_size(frame.image.format.name, frame.image.width, frame.image.height))
-        image = pack(frame.image, segment.buf)
+        try:
+            segment = self._segment(slot, packed_size(frame.image.format.name, frame.image.width, frame.image.height))
+            image = pack(frame.image, segment.buf)
+        except Exception:
+            self.free(slot)
+            raise
         return PackedFrame(slot, segment.name, image, _without_image(frame))
 
     def _segment(self, slot: int, size: int) -> SharedMemory:
@@ -116,8 +122,8 @@ class SlotWriter:
         if segment is None or segment.size < size:
             if segment is not None:
                 _destroy(segment)
-            name = f"comfystream-{secrets.token_hex(8)}"
-            segment = self._segments[slot] = SharedMemory(name, create=True, size=-(-size // GRAIN) * GRAIN)
+                self._segments[slot] = None
+            segment = self._segments[slot] = _create(-(-size // GRAIN) * GRAIN)
         return segment
 
     def free(self, slot: int) -> None:
@@ -166,6 +172,31 @@ class SlotReader:
 def _without_image(frame: VideoFrame) -> VideoFrame:
     nothing: Any = None
     return VideoFrame(frame.id, frame.pts, frame.time_base, nothing, frame.stamps)
+
+
+def _create(size: int) -> SharedMemory:
+    """A new segment whose memory is really there.
+
+    A segment is made without taking memory; where there is none, the first write would end the process with SIGBUS. A
+    container has 64 MB of shared memory unless it is told otherwise.
+
+    Raises:
+        EngineError: there is not enough shared memory.
+    """
+    segment: SharedMemory | None = None
+    try:
+        segment = SharedMemory(f"comfystream-{secrets.token_hex(8)}", create=True, size=size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(segment._fd, 0, size)  # type: ignore[attr-defined]
+    except OSError as error:
+        if segment is not None:
+            _destroy(segment)
+        raise EngineError(
+            f"no shared memory for a picture of {size / 1e6:.0f} MB: {error.strerror}",
+            code="shared_memory",
+            hint="give the container more, for example docker run --shm-size 1g",
+        ) from error
+    return segment
 
 
 def _attach(name: str) -> SharedMemory:
