@@ -25,6 +25,7 @@ from comfystream.media.frame_bytes import PackedImage, pack, packed_size, unpack
 __all__ = ["PackedFrame", "SlotReader", "SlotWriter"]
 
 GRAIN = 1 << 16
+_OWN: set[str] = set()  # segments that this process made: its resource tracker has to go on knowing them
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,7 @@ def _create(size: int) -> SharedMemory:
         segment = SharedMemory(f"comfystream-{secrets.token_hex(8)}", create=True, size=size)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(segment._fd, 0, size)  # type: ignore[attr-defined]
+        _OWN.add(segment.name)
     except OSError as error:
         if segment is not None:
             _destroy(segment)
@@ -208,12 +210,13 @@ def _attach(name: str) -> SharedMemory:
     if sys.version_info >= (3, 13):
         return SharedMemory(name, track=False)
     segment = SharedMemory(name)
-    if sys.platform != "win32":
+    if sys.platform != "win32" and name not in _OWN:
         resource_tracker.unregister(segment._name, "shared_memory")  # type: ignore[attr-defined]
     return segment
 
 
 def _destroy(segment: SharedMemory) -> None:
+    _OWN.discard(segment.name)
     with contextlib.suppress(BufferError):
         segment.close()
     with contextlib.suppress(FileNotFoundError):
