@@ -76,7 +76,7 @@ def _fraction(ratio: _Ratio) -> Fraction | None:
 def _unpickled(
     slot: int | None,
     segment: str,
-    image: tuple[Any, ...],
+    image: tuple[str, int, int, int, tuple[int | None, ...], int | None],
     image_base: _Ratio,
     frame: tuple[int, int],
     frame_base: tuple[int, int],
@@ -85,7 +85,7 @@ def _unpickled(
     id, pts = frame
     nothing: Any = None
     base: Any = _fraction(frame_base)
-    packed = PackedImage(*image, time_base=_fraction(image_base))
+    packed = PackedImage(*image, _fraction(image_base))
     return PackedFrame(slot, segment, packed, VideoFrame(id, pts, base, nothing, Stamps(*stamps)))
 
 
