@@ -69,7 +69,7 @@ def _hint(error: BaseException) -> str:
         return getattr(error, "hint", "")
     root = error.name.partition(".")[0]
     if root in ROOTS | ONLY_REAL:
-        return "the pack needs a real ComfyUI: --comfyui DIR"
+        return "the pack needs a real ComfyUI"
     if isinstance(error, ModuleNotFoundError):
         return f"install what the pack needs (it has no module {error.name!r}); see its requirements.txt"
     return ""
