@@ -204,7 +204,7 @@ def _comfyui() -> Iterator[Finding]:
         detail = f"COMFYUI_PATH names {named}, which is no ComfyUI"
         yield Finding("ComfyUI", Verdict.MISSING, detail, "correct or unset it")
         return
-    hint = "not needed; to use its nodes, set COMFYUI_PATH to its folder"
+    hint = "not needed; tests that compare with it look for it in COMFYUI_PATH"
     yield Finding("ComfyUI", Verdict.MISSING, "not found", hint)
 
 

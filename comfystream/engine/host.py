@@ -18,8 +18,8 @@ from comfystream.engine.values import blocker_type
 
 __all__ = ["Host"]
 
-# How long a thread that runs Python lets another one wait. A tick lets go of the interpreter at each conversion and
-# each torch call; with Python's own 5 ms, a model that loaded beside it cost a gap of 200 ms at 30 fps, now one of 60.
+# How long a thread that runs Python lets another one wait. A tick lets go of the interpreter at each conversion and at
+# each torch call; with Python's own 5 ms, a model that loaded beside it cost a gap of 200 ms at 30 fps, with this 60.
 HANDOVER_S = 0.0005
 
 

@@ -91,7 +91,7 @@ class LaneState:
         return self._buffers.flush() if self._buffers is not None else []
 
     def duration(self, frame: Input) -> int:
-        """Media time that an input spans, in its time base; 0 when that cannot be known."""
+        """Media time that an input spans, or that passed since this was asked before; 0 when that cannot be known."""
         if isinstance(frame, AudioFrame):
             return int(Fraction(frame.samples.shape[-1], frame.sample_rate) / frame.time_base)
         before, self._last_pts = self._last_pts, frame.pts
