@@ -67,6 +67,18 @@ def child(json: Json = None, quick: Quick = False) -> None:
     _report("child", bench_child(frames=10, warm_up=2) if quick else bench_child(), json)
 
 
+@app.command()
+def rtc(
+    seconds: Annotated[float, typer.Option(min=1, help="How long, per size, codec and contestant.")] = 6.0,
+    json: Json = None,
+    quick: Quick = False,
+) -> None:
+    """How long a picture takes over WebRTC to a server and back, beside a bare aiortc echo."""
+    from .rtc import bench_rtc
+
+    _report("rtc", bench_rtc(seconds=1.0 if quick else seconds), json)
+
+
 def _report(title: str, rows: Iterable[Row], json: Path | None) -> None:
     console = Console()
     try:

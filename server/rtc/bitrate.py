@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 __all__ = ["BitrateRange", "fitting", "range_for"]
 
-_LEAST_BITS, _START_BITS, _MOST_BITS = 0.02, 0.10, 0.25  # per pixel and picture, at 30 pictures a second
+_LEAST_BITS, _START_BITS, _MOST_BITS = 0.02, 0.08, 0.25  # per pixel and picture, at 30 pictures a second
 _FPS = 30
 _FLOOR, _CEILING = 100_000, 12_000_000
 
@@ -21,7 +21,7 @@ class BitrateRange:
 
 
 def range_for(width: int, height: int) -> BitrateRange:
-    """The range for a picture size: 512x512 begins at 0.8 Mbit/s and goes to 2, 1280x720 at 2.8 and 6.9."""
+    """The range for a picture size: 512x512 begins at 0.6 Mbit/s and goes to 2, 1280x720 at 2.2 and 6.9."""
     pixels = width * height * _FPS
     least, start, most = (
         round(min(_CEILING, max(_FLOOR, pixels * bits))) for bits in (_LEAST_BITS, _START_BITS, _MOST_BITS)

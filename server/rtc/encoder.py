@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ __all__ = ["RTP_VIDEO", "VideoEncoder"]
 
 RTP_VIDEO = Fraction(1, 90_000)  # the clock of video over RTP (RFC 6184 5.1, RFC 7741 4.1)
 
+_SMALL = 640 * 640  # pixels
 _FPS = 30  # what rate control reckons with
 _NO_PERIODIC_KEYS = 3000  # key frames come when somebody needs one
 _RENEW = 0.15  # a bitrate that is off by more than this share is worth a new VP8 encoder (and its key frame)
@@ -92,7 +94,8 @@ def _new(name: str, size: tuple[int, int], bitrate: int, options: dict[str, str]
 
 def _open_h264(size: tuple[int, int], bitrate: int) -> VideoCodecContext:
     """Without `forced-idr` a picture on demand would not be one that a late viewer can begin with."""
-    options = {"preset": "veryfast", "tune": "zerolatency", "forced-idr": "1"}
+    preset = "superfast" if size[0] * size[1] <= _SMALL else "ultrafast"
+    options = {"preset": preset, "tune": "zerolatency", "forced-idr": "1"}
     context = _new("libx264", size, bitrate, options)
     context.profile = "Baseline"
     context.thread_count = _threads(size)
@@ -111,6 +114,6 @@ def _open_vp8(size: tuple[int, int], bitrate: int) -> VideoCodecContext:
 
 
 def _threads(size: tuple[int, int]) -> int:
-    """Threads cost more than they save on small pictures."""
-    pixels = size[0] * size[1]
-    return 1 if pixels <= 640 * 640 else 2 if pixels <= 1280 * 960 else 4
+    """A second thread costs more than it saves on small pictures and on machines with few cores."""
+    most = max(1, (os.cpu_count() or 1) // 2)
+    return min(most, 1 if size[0] * size[1] <= _SMALL else 2 if size[0] * size[1] <= 1280 * 960 else 4)

@@ -21,7 +21,7 @@ from comfystream.media.sound import SampleReader
 from .assembly import FrameAssembler
 from .compat_aiortc import Arrivals, limit_ports, pack_with, release_at_marker, report_media_time
 from .ice import IceSettings
-from .sdp import MALFORMED, SUPPORTED, Offer, read_candidates, read_offer
+from .sdp import MALFORMED, SUPPORTED, read_candidates, read_offer
 from .timeline import MediaWall
 from .tracks import SoundTrack, VideoTrack
 
@@ -30,6 +30,7 @@ __all__ = ["Peer"]
 logger = logging.getLogger(__name__)
 
 _CLOSE_S = 5.0
+_SILENT_S, _LISTEN_S = 5.0, 0.5  # RTCP comes every 1.5 s at the latest from aiortc, every 5 s from others (RFC 3550)
 _MOST_WAITING = 64  # messages for channels that the other end has not opened yet
 _NTP_EPOCH_S = 2_208_988_800  # 1970 in NTP time (RFC 868)
 
@@ -62,17 +63,19 @@ class Peer:
         self._video_codecs = video_codecs
         self._connection = RTCPeerConnection(ice.configuration())
         self._connection.on("connectionstatechange", self._connection_changed)
-        self._connection.on("datachannel", self._channel_opened)
+        self._connection.on("datachannel", self._channel_came)
         self._video = VideoTrack()
         self._sound = SoundTrack()
         self._wall = MediaWall()
         self._tasks: set[asyncio.Task[None]] = set()
         self._channels: dict[str, RTCDataChannel] = {}
         self._waiting: deque[tuple[str, str]] = deque(maxlen=_MOST_WAITING)
+        self._transceivers: dict[str, RTCRtpTransceiver] = {}
         self._assembler: FrameAssembler | None = None
         self._epoch_ns: int | None = None
         self._received = {"video": 0, "audio": 0}
         self._state = "new"
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> str:
@@ -88,9 +91,9 @@ class Peer:
         """
         offer = read_offer(sdp, kind)
         try:
-            transceivers = self._prepare(offer)
+            self._transceivers = self._prepare(offer.kinds)
             await self._connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
-            self._agree(transceivers)
+            self._agree(self._transceivers)
             limit_ports(self._connection, self._ice)
             await self._connection.setLocalDescription()
         except MALFORMED as error:
@@ -101,11 +104,33 @@ class Peer:
         answer = self._connection.localDescription
         return answer.sdp, answer.type
 
-    def _prepare(self, offer: Offer) -> dict[str, RTCRtpTransceiver]:
+    async def offer(self, kinds: tuple[str, ...] = ("video", "audio"), channels: tuple[str, ...] = ()) -> str:
+        """Be the end that asks: SDP with all candidates, for `accept` to be called with what comes back."""
+        self._transceivers = self._prepare(kinds)
+        for label in channels:
+            self._adopt(self._connection.createDataChannel(label))
+        limit_ports(self._connection, self._ice)
+        await self._connection.setLocalDescription()
+        return self._connection.localDescription.sdp
+
+    async def accept(self, sdp: str, kind: str = "answer") -> None:
+        """Take the answer to `offer`.
+
+        Raises:
+            NetworkError: it cannot be used; the peer is closed then.
+        """
+        try:
+            await self._connection.setRemoteDescription(RTCSessionDescription(sdp, kind))
+            self._agree(self._transceivers)
+        except MALFORMED as error:
+            await self.close()
+            raise NetworkError(f"the answer cannot be used: {error}"[:300], code="bad_sdp") from error
+
+    def _prepare(self, kinds: tuple[str, ...]) -> dict[str, RTCRtpTransceiver]:
         """One transceiver for the first section of each kind; aiortc makes one that only listens for any other."""
         tracks: dict[str, MediaStreamTrack] = {"video": self._video, "audio": self._sound}
         transceivers = {}
-        for kind in dict.fromkeys(kind for kind in offer.kinds if kind in tracks):
+        for kind in dict.fromkeys(kind for kind in kinds if kind in tracks):
             transceiver = self._connection.addTransceiver(tracks[kind], "sendrecv")
             transceiver.setCodecPreferences(_preferences(kind, self._video_codecs))
             transceivers[kind] = transceiver
@@ -208,9 +233,16 @@ class Peer:
         else:
             self._waiting.append((channel_label, text))
 
+    def _adopt(self, channel: RTCDataChannel) -> None:
+        channel.on("message", lambda message: self._message(channel.label, message))
+        channel.on("open", lambda: self._channel_opened(channel))
+
+    def _channel_came(self, channel: RTCDataChannel) -> None:
+        self._adopt(channel)
+        self._channel_opened(channel)
+
     def _channel_opened(self, channel: RTCDataChannel) -> None:
         self._channels[channel.label] = channel
-        channel.on("message", lambda message: self._message(channel.label, message))
         waiting = list(self._waiting)
         self._waiting.clear()
         for label, text in waiting:
@@ -223,7 +255,33 @@ class Peer:
     # --- life ---
 
     def _connection_changed(self) -> None:
-        self._tell(self._connection.connectionState)
+        state = self._connection.connectionState
+        self._tell(state)
+        if state == "connected":
+            self._start(self._listen(), "listen")
+        elif state in ("failed", "closed"):
+            self._start_closing()
+
+    def _start_closing(self) -> None:
+        """There is no way back: let go of sockets and threads. `close` waits for it."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="peer-close")
+
+    async def _listen(self) -> None:
+        """Tell when the other end falls silent, long before ICE gives it up (30 s), and when it is back."""
+        heard, heard_ns = -1, time.monotonic_ns()
+        while self._state not in ("failed", "closed"):
+            if (packets := self._packets()) != heard:
+                heard, heard_ns = packets, time.monotonic_ns()
+            is_silent = time.monotonic_ns() - heard_ns > _SILENT_S * 1e9
+            self._tell("disconnected" if is_silent and self._transceivers else "connected")
+            await asyncio.sleep(_LISTEN_S)
+
+    def _packets(self) -> int:
+        """Datagrams that have come so far: media, RTCP, messages; receivers of media report about once a second."""
+        transports = {transceiver.receiver.transport for transceiver in self._transceivers.values()}
+        reports = (entry for transport in transports for entry in transport._get_stats().values())
+        return sum(entry.packetsReceived for entry in reports)
 
     def _tell(self, state: str) -> None:
         if state != self._state and self._state != "closed" and state != "new":
@@ -258,6 +316,11 @@ class Peer:
 
     async def close(self) -> None:
         """End the connection. Idempotent, and done within seconds whatever the other end does."""
+        self._start_closing()
+        assert self._closing is not None
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         self._video.stop()
         self._sound.stop()
         try:
