@@ -327,6 +327,8 @@ class Peer:
             await asyncio.wait_for(self._connection.close(), _CLOSE_S)
         except TimeoutError:
             logger.warning("a connection did not close within %s s", _CLOSE_S)
+        except MALFORMED:
+            logger.warning("a connection that was never made did not close cleanly", exc_info=True)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -65,8 +65,9 @@ def read_offer(sdp: str, kind: str) -> Offer:
     try:
         description = SessionDescription.parse(sdp)
     except MALFORMED as error:
-        raise _bad("it is not SDP that can be read", error) from error
+        raise _bad("its SDP cannot be read", error) from error
     _check_sections(description.media)
+    _check_bundle(description)
     for media in description.media:
         _check_section(media)
     kinds = tuple(media.kind for media in description.media)
@@ -90,6 +91,14 @@ def _check_sections(sections: list[MediaDescription]) -> None:
         raise _bad("two media sections have the same mid")
     if sum(media.kind == "application" for media in sections) > 1:
         raise _bad("it has more than one section for data channels")
+
+
+def _check_bundle(description: SessionDescription) -> None:
+    """What is bundled goes over the transport of the first one named (RFC 9143 7.2): it has to be there."""
+    mids = {media.rtp.muxId for media in description.media}
+    for group in description.group:
+        if group.semantic == "BUNDLE" and (unknown := set(group.items) - mids):
+            raise _bad(f'the BUNDLE group names the mid "{min(unknown)[:40]}", which no media section has')
 
 
 def _check_section(media: MediaDescription) -> None:
