@@ -110,6 +110,18 @@ def _child(quick: bool) -> Iterator[Row]:
     yield from bench_child(frames=5, warm_up=1) if quick else bench_child()
 
 
+@app.command()
+def rtc(
+    seconds: Annotated[float, typer.Option(min=1, help="How long, per size, codec and contestant.")] = 6.0,
+    json: Json = None,
+    quick: Quick = False,
+) -> None:
+    """How long a picture takes over WebRTC to a server and back, beside a bare aiortc echo."""
+    from .rtc import bench_rtc
+
+    _report(json, rtc=iter(bench_rtc(seconds=1.0 if quick else seconds)))
+
+
 def _report(json: Path | None, **benches: Iterator[Row]) -> None:
     console, found = Console(), []
     try:
