@@ -52,6 +52,7 @@ BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
     "comfystream/catalog/loader.py": (2, "node execution: a pack's code at import; a broken pack never stops the rest"),
     "comfystream/engine/child_main.py": (1, "request handler: what an order raised goes back to whoever gave it"),
     "comfystream/engine/fingerprint.py": (1, "node execution: a node that cannot tell whether it changed is run"),
+    "comfystream/session/live_orders.py": (1, "task scope: a defect ends one edit, and whoever asked for it is told"),
     "comfystream/session/crew.py": (1, "task scope: the owner of the threads raises it again"),
     "comfystream/workflow/check_node.py": (1, "node execution: what a node's own validation raises is its answer"),
     "server/bench/comfyui_child.py": (1, "process main: why the checkout does not load goes to the parent, in words"),

@@ -66,6 +66,7 @@ class LocalRunner:
         self._sample_rate = 48_000
         self._closed = False
         self._error: ComfyStreamError | None = None
+        self._on_error = options.on_error
         self._lanes = Lanes(self, options.live)
 
     # --- revisions
@@ -259,12 +260,12 @@ class LocalRunner:
             self.send(event)
         if self._roll_back(running, error):
             self.tick(lane, frame, io)
-        elif self._options.on_error is FailPolicy.STOP:
+        elif self._on_error is FailPolicy.STOP:
             self.stop(error)
         else:
             if not running.first_frame.done():
                 self._proved(running, lane, frame)
-            io.emitter.put_failed(running, error, frame)
+            io.emitter.put_failed(running, error, frame, self._on_error)
 
     def _roll_back(self, running: Running, error: NodeError) -> bool:
         """Go back to the revision before, if this one has not made a frame yet."""
@@ -278,6 +279,10 @@ class LocalRunner:
         self.send(RolledBack(running.revision.number, previous.revision.number, str(error)))
         return True
 
+    def set_fail_policy(self, policy: FailPolicy) -> None:
+        """See `engine.protocol.Runner.set_fail_policy`."""
+        self._on_error = policy
+
     # --- the end
 
     def send(self, event: Event) -> None:
@@ -290,7 +295,7 @@ class LocalRunner:
 
     def new_lane_state(self) -> LaneState:
         """What one lane thread owns."""
-        return LaneState(Emitter(self.output, self._options.on_error, self._host.blocker, self._meter))
+        return LaneState(Emitter(self.output, self._host.blocker, self._meter))
 
     def enter_thread(self) -> None:
         """Called first on every thread that runs nodes."""
