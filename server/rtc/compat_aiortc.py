@@ -1,0 +1,222 @@
+"""What aiortc does not do for live video, put right on single objects and nowhere else.
+
+Each entry says the cause, what it costs to go without, and when it can go. `tests/server/rtc/test_compat_aiortc.py`
+fails when a fact changes. Read in aiortc 1.16 and aioice 0.13; where an attribute is not there any more, the entry
+is left out with one warning and the connection works as plain aiortc does.
+
+FRAME_AT_MARKER  `JitterBuffer` hands out a frame when a packet of the *next* frame comes, although the RTP marker says
+                 that it is complete (RFC 6184 5.1, RFC 7741 4.1): 33 ms per hop at 30 pictures a second. It hands out
+                 one frame per packet, and waits for a lost packet until 512 others have come: seconds.
+                 Goes when aiortc releases frames on the marker and gives up on lost ones by time.
+OWN_ENCODER      `RTCRtpSender` encodes by `get_encoder()`: libx264 at "medium", bitrates between module constants
+                 whatever the picture's size, a new encoder for each change of 10 %, key frames that are no IDR. It
+                 takes packets from a track, too; then only its packetizer is used, but it forgets key frame requests,
+                 and needs an object to tell the bitrate to. Goes when senders take an encoder.
+SENDER_REPORT    A sender report pairs RTP time with the time of sending, so a receiver cannot know that the picture
+                 took longer than the sound. Goes when `RTCRtpSender` takes the capture time of a frame.
+ARRIVAL          Nothing says when a frame came in. Goes when frames carry it.
+MEDIA_PORTS      aioice binds to any free UDP port and leaves out 127.0.0.1. Goes when `Connection` takes a port range.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import queue
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aioice import Candidate
+from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.ice import Connection, StunProtocol, server_reflexive_candidate
+from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender
+from aiortc.codecs.h264 import H264Encoder
+from aiortc.codecs.vpx import Vp8Encoder
+from aiortc.jitterbuffer import JitterFrame
+from aiortc.rtcrtpreceiver import TimestampMapper
+from aiortc.rtp import AnyRtcpPacket, RtcpSrPacket
+
+from .assembly import FrameAssembler
+from .ice import IceSettings, PortRange
+
+__all__ = ["Arrivals", "limit_ports", "pack_with", "release_at_marker", "report_media_time"]
+
+logger = logging.getLogger(__name__)
+
+_STUN_S = 5  # as aioice has it
+_warned: set[str] = set()
+
+
+def _swap(holder: object, name: str, value: object) -> bool:
+    """Replace an attribute of one object that must be there already."""
+    if hasattr(holder, name):
+        setattr(holder, name, value)
+        return True
+    if name not in _warned:
+        _warned.add(name)
+        logger.warning("aiortc has no %s any more: a workaround of ComfyStream is off", name)
+    return False
+
+
+# --- what comes in ---------------------------------------------------------------------------------------------------
+
+
+class Arrivals(TimestampMapper):
+    """ARRIVAL: remembers when each frame was complete, by the media time that its picture will carry."""
+
+    _KEPT = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._at: dict[int, int] = {}
+        self.first_ns: int | None = None
+
+    def map(self, timestamp: int) -> int:
+        """Media time of an RTP time, counted from the first frame."""
+        mapped = super().map(timestamp)
+        now = time.monotonic_ns()
+        self.first_ns = self.first_ns or now
+        self._at[mapped] = now
+        if len(self._at) > self._KEPT:
+            del self._at[next(iter(self._at))]
+        return mapped
+
+    def take(self, pts: int) -> int:
+        """Monotonic nanoseconds at which the frame with this media time was complete; 0 if that is not known."""
+        return self._at.pop(pts, 0)
+
+
+def release_at_marker(receiver: RTCRtpReceiver, *, is_video: bool) -> tuple[Arrivals, FrameAssembler | None]:
+    """FRAME_AT_MARKER for a video receiver that was not started yet, and ARRIVAL for any."""
+    arrivals = Arrivals()
+    _swap(receiver, "_RTCRtpReceiver__timestamp_mapper", arrivals)
+    codecs: dict[int, Any] | None = getattr(receiver, "_RTCRtpReceiver__codecs", None)
+    decoder: queue.Queue[Any] | None = getattr(receiver, "_RTCRtpReceiver__decoder_queue", None)
+    if not is_video or codecs is None or decoder is None:
+        return arrivals, None
+
+    def deliver(payload_type: int, frame: JitterFrame) -> None:
+        frame.timestamp = arrivals.map(frame.timestamp)
+        decoder.put((codecs[payload_type], frame))
+
+    assembler = FrameAssembler(deliver)
+    return arrivals, assembler if _swap(receiver, "_RTCRtpReceiver__jitter_buffer", assembler) else None
+
+
+# --- what goes out ---------------------------------------------------------------------------------------------------
+
+
+class _Packer:
+    """OWN_ENCODER: cuts packets for RTP as aiortc does, and hands on what the receiver says of the network."""
+
+    def __init__(self, on_estimate: Callable[[int], None]) -> None:
+        super().__init__()
+        self._on_estimate = on_estimate
+
+    @property
+    def target_bitrate(self) -> int:
+        """Not used: the packets are encoded already."""
+        return 0
+
+    @target_bitrate.setter
+    def target_bitrate(self, bitrate: int) -> None:
+        self._on_estimate(bitrate)
+
+
+class _H264Packer(_Packer, H264Encoder):
+    pass
+
+
+class _Vp8Packer(_Packer, Vp8Encoder):
+    pass
+
+
+def pack_with(
+    sender: RTCRtpSender, codec: str, on_estimate: Callable[[int], None], on_key_request: Callable[[], None]
+) -> None:
+    """OWN_ENCODER for a video sender that was not started yet and whose track gives packets.
+
+    Args:
+        sender: of video.
+        codec: "VP8" or "H264".
+        on_estimate: told how many bits per second the receiver thinks that the network carries (REMB).
+        on_key_request: told when the receiver needs a picture that it can begin with (PLI, FIR).
+    """
+    packer = _H264Packer(on_estimate) if codec == "H264" else _Vp8Packer(on_estimate)
+    _swap(sender, "_RTCRtpSender__encoder", packer)
+    _swap(sender, "_send_keyframe", on_key_request)
+
+
+def report_media_time(sender: RTCRtpSender, wall_ntp: Callable[[], int | None]) -> None:
+    """SENDER_REPORT for a sender that was not started yet.
+
+    Args:
+        sender: of sound or pictures.
+        wall_ntp: NTP time (64 bits) of what was sent last; None = as aiortc has it.
+    """
+    send = getattr(sender, "_send_rtcp", None)
+    if send is None:
+        return
+
+    async def send_rtcp(packets: list[AnyRtcpPacket]) -> None:
+        for packet in packets:
+            if isinstance(packet, RtcpSrPacket) and (ntp := wall_ntp()) is not None:
+                packet.sender_info.ntp_timestamp = ntp
+                _swap(sender, "_RTCRtpSender__lsr", ntp >> 16 & 0xFFFFFFFF)  # what the receiver will refer to
+        await send(packets)
+
+    _swap(sender, "_send_rtcp", send_rtcp)
+
+
+# --- ICE --------------------------------------------------------------------------------------------------------------
+
+
+def limit_ports(connection: RTCPeerConnection, settings: IceSettings) -> None:
+    """MEDIA_PORTS for a connection whose transceivers are there but that has not begun to look for its addresses."""
+    if settings.media_ports is None and not settings.has_loopback:
+        return
+    for transport in getattr(connection, "_RTCPeerConnection__iceTransports", ()):
+        ice: Connection = transport.iceGatherer._connection
+        gather = ice.get_component_candidates
+        bound = functools.partial(_gather, ice, gather, settings)
+        _swap(ice, "get_component_candidates", bound)
+
+
+async def _gather(
+    ice: Connection, rest: Any, settings: IceSettings, component: int, addresses: list[str]
+) -> list[Candidate]:
+    """As aioice's own, but for where it binds; what comes from a TURN server is left to it."""
+    if settings.has_loopback and not settings.is_relay_only:
+        addresses = [*addresses, "127.0.0.1"]
+    tried = [await _bind(ice, address, settings.media_ports) for address in addresses]
+    protocols = [protocol for protocol in tried if protocol is not None]
+    for protocol in protocols:
+        host, port = protocol.transport.get_extra_info("sockname")[:2]
+        foundation, priority = candidate_foundation("host", "udp", host), candidate_priority(component, "host")
+        protocol.local_candidate = Candidate(foundation, component, "udp", priority, host, port, "host")
+    ice._protocols += protocols
+    found = [protocol.local_candidate for protocol in protocols]
+    if ice.stun_server:
+        asked = (server_reflexive_candidate(p, ice.stun_server) for p in protocols if ":" not in p.local_candidate.host)
+        answers = await asyncio.gather(
+            *(asyncio.wait_for(answer, _STUN_S) for answer in asked), return_exceptions=True
+        )
+        found += [answer[0] for answer in answers if not isinstance(answer, BaseException)]
+    relayed: list[Candidate] = await rest(component, [])
+    return found + relayed
+
+
+async def _bind(ice: Connection, address: str, ports: PortRange | None) -> StunProtocol | None:
+    loop = asyncio.get_running_loop()
+    choice = list(range(ports.first, ports.last + 1)) if ports else [0]
+    random.shuffle(choice)
+    for port in choice:
+        with contextlib.suppress(OSError):
+            _, protocol = await loop.create_datagram_endpoint(lambda: StunProtocol(ice), local_addr=(address, port))
+            return protocol
+    logger.warning("no free UDP port for media at %s", address)
+    return None

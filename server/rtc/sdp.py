@@ -1,0 +1,176 @@
+"""Offers from outside: read, checked and limited before anything is built for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aiortc import RTCIceCandidate
+from aiortc.codecs import CODECS
+from aiortc.exceptions import InternalError, InvalidAccessError, InvalidStateError, OperationError
+from aiortc.rtcpeerconnection import find_common_codecs
+from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
+
+from comfystream.errors import NetworkError
+
+__all__ = ["MALFORMED", "SUPPORTED", "Offer", "read_candidates", "read_offer"]
+
+SUPPORTED = {"video": ("H264", "VP8"), "audio": ("opus",)}  # by the codec names of SDP
+
+MOST_BYTES, MOST_SECTIONS, MOST_CANDIDATES = 128 * 1024, 16, 64
+
+# What aiortc's parser and its state machine are known to raise on text that is no proper description.
+MALFORMED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    StopIteration,
+    TypeError,
+    ValueError,
+    InternalError,
+    InvalidAccessError,
+    InvalidStateError,
+    OperationError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An offer that can be answered.
+
+    Attributes:
+        sdp: what to give to aiortc: without the candidates in `later`.
+        kinds: "audio", "video" or "application", one per section.
+        later: candidates whose names (mDNS) take time to look up, and that connect without it in most networks.
+    """
+
+    sdp: str
+    kinds: tuple[str, ...]
+    later: tuple[RTCIceCandidate, ...]
+
+
+def read_offer(sdp: str, kind: str) -> Offer:
+    """Check an offer.
+
+    Raises:
+        NetworkError: it is too large ("sdp_too_large"), cannot be read ("bad_sdp"), or asks only for codecs that are
+            not known here ("unsupported_codec").
+    """
+    if kind != "offer":
+        raise _bad(f'expected type "offer", got "{kind[:40]}"')
+    if len(sdp) > MOST_BYTES:
+        limit = f"{MOST_BYTES // 1024} KiB"
+        raise NetworkError(f"the offer is larger than {limit}", code="sdp_too_large", hint="is it one SDP offer?")
+    try:
+        description = SessionDescription.parse(sdp)
+    except MALFORMED as error:
+        raise _bad("it is not SDP that can be read", error) from error
+    _check_sections(description.media)
+    for media in description.media:
+        _check_section(media)
+    kinds = tuple(media.kind for media in description.media)
+    return Offer(_without_names(sdp), kinds, tuple(_named_candidates(description.media)))
+
+
+def _bad(why: str, error: BaseException | None = None) -> NetworkError:
+    detail = f": {error}" if error is not None and str(error) else ""
+    return NetworkError(f"the offer cannot be used: {why}{detail}"[:300], code="bad_sdp", hint="send a WebRTC offer")
+
+
+def _check_sections(sections: list[MediaDescription]) -> None:
+    if not sections:
+        raise _bad("it has no media section (m=)")
+    if len(sections) > MOST_SECTIONS:
+        raise _bad(f"it has {len(sections)} media sections, the limit is {MOST_SECTIONS}")
+    if sum(len(media.ice_candidates) for media in sections) > MOST_CANDIDATES * MOST_SECTIONS:
+        raise _bad("it has too many ICE candidates")
+    mids = [media.rtp.muxId for media in sections]
+    if len(set(mids)) != len(mids):
+        raise _bad("two media sections have the same mid")
+    if sum(media.kind == "application" for media in sections) > 1:
+        raise _bad("it has more than one section for data channels")
+
+
+def _check_section(media: MediaDescription) -> None:
+    if media.kind not in ("audio", "video", "application"):
+        raise _bad(f'media of kind "{media.kind[:40]}" is not known; known are audio, video and application')
+    if media.ice is None or not media.ice.usernameFragment or not media.ice.password:
+        raise _bad(f"the {media.kind} section has no ice-ufrag and ice-pwd")
+    if media.dtls is None or not media.dtls.fingerprints:
+        raise _bad(f"the {media.kind} section has no fingerprint or setup (DTLS)")
+    if media.kind != "application":
+        if not media.rtcp_mux:
+            raise _bad(f"the {media.kind} section has no rtcp-mux")
+        _check_codecs(media)
+
+
+def _check_codecs(media: MediaDescription) -> None:
+    try:
+        common = find_common_codecs(CODECS[media.kind], media.rtp.codecs)
+    except MALFORMED as error:
+        raise _bad(f"the codecs of the {media.kind} section cannot be read", error) from error
+    known = SUPPORTED[media.kind]
+    if any(codec.name.upper() in map(str.upper, known) for codec in common):
+        return
+    offered = ", ".join(dict.fromkeys(codec.name for codec in media.rtp.codecs)) or "none"
+    detail = " (H264: constrained baseline, packetization-mode 1)" if media.kind == "video" else ""
+    raise NetworkError(
+        f"no codec for {media.kind} in common: offered {offered[:200]}; supported {', '.join(known)}{detail}",
+        code="unsupported_codec",
+        hint=f"offer {' or '.join(known)}",
+    )
+
+
+def _without_names(sdp: str) -> str:
+    """Without candidates by name, and without the promise that there will be no more."""
+    lines = sdp.splitlines()
+    if not any(map(_is_named, lines)):
+        return sdp
+    kept = [line for line in lines if not _is_named(line) and line.strip() != "a=end-of-candidates"]
+    return "\r\n".join(kept) + "\r\n"
+
+
+def _is_named(line: str) -> bool:
+    words = line.split()
+    return line.startswith("a=candidate:") and len(words) > 4 and words[4].endswith(".local")
+
+
+def _named_candidates(sections: list[MediaDescription]) -> Iterator[RTCIceCandidate]:
+    for index, media in enumerate(sections):
+        for candidate in media.ice_candidates:
+            if candidate.ip.endswith(".local"):
+                candidate.sdpMid, candidate.sdpMLineIndex = media.rtp.muxId, index
+                yield candidate
+
+
+def read_candidates(fragment: str) -> tuple[list[RTCIceCandidate], str | None, bool]:
+    """The candidates of a trickle ICE fragment (RFC 8840): they, the ufrag that it names, and whether these are all.
+
+    Raises:
+        NetworkError: it cannot be read, or has too many ("bad_sdp").
+    """
+    candidates: list[RTCIceCandidate] = []
+    mid, index, ufrag, is_last = None, -1, None, False
+    for line in fragment.splitlines():
+        if line.startswith("m="):
+            index, mid = index + 1, None
+        elif line.startswith("a=mid:"):
+            mid = line[6:].strip()
+        elif line.startswith("a=ice-ufrag:"):
+            ufrag = line[12:].strip()
+        elif line.startswith("a=candidate:"):
+            candidates.append(_candidate(line[12:], mid, max(index, 0)))
+        is_last |= line.strip() == "a=end-of-candidates"
+    if len(candidates) > MOST_CANDIDATES:
+        raise _bad(f"{len(candidates)} ICE candidates at once, the limit is {MOST_CANDIDATES}")
+    return candidates, ufrag, is_last
+
+
+def _candidate(text: str, mid: str | None, index: int) -> RTCIceCandidate:
+    try:
+        candidate = candidate_from_sdp(text)
+    except MALFORMED as error:
+        raise _bad(f'ICE candidate "{text[:80]}" cannot be read', error) from error
+    candidate.sdpMid, candidate.sdpMLineIndex = mid, index
+    return candidate
