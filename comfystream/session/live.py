@@ -7,14 +7,15 @@ Everything here is for the event loop's thread; `loop_bridge` leads to the engin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from comfystream.clock import Clock, SystemClock
-from comfystream.engine.protocol import FailPolicy, RunnerStats
+from comfystream.engine.protocol import EngineRestarted, FailPolicy
 from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
 from comfystream.session.live_edits import Edits, StaleRevision
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_figures import LiveCounts, LiveOptions, LiveStats
 from comfystream.session.live_fps import FpsMeter, FpsStats
 from comfystream.session.live_orders import Orders
 from comfystream.session.live_readers import Fanout, Reader
@@ -30,52 +31,10 @@ from comfystream.session.live_state import (
 from comfystream.workflow.edits import Patch
 from comfystream.workflow.model import Workflow
 
-__all__ = ["LiveOptions", "LiveSession", "LiveStats", "StaleRevision"]
+__all__ = ["LiveCounts", "LiveOptions", "LiveSession", "LiveStats", "StaleRevision"]
 
 READER_ROOM = {VideoFrame: 2, AudioFrame: 50, TextCue: 64}
 EVENT_ROOM = 256
-
-
-@dataclass(frozen=True, slots=True)
-class LiveOptions:
-    """How a session treats its frames.
-
-    Attributes:
-        on_error: what viewers get for a frame whose node raised.
-        clock_fps: pictures per second of a workflow without a live input.
-        size: width and height of the frames to come, for warming up before the first one is there.
-        abandoned_after_s: how long a session without viewers goes on.
-    """
-
-    on_error: FailPolicy = FailPolicy.HOLD
-    clock_fps: float = 30.0
-    size: tuple[int, int] = (512, 512)
-    abandoned_after_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class LiveStats:
-    """Figures of a session since it began.
-
-    Attributes:
-        frames_in, frames_out: pictures that came and went.
-        input, output: their rates.
-        dropped: by reason, those of the engine included.
-        viewers: how many are attached.
-        latency_ms: of the newest picture, from its arrival here to its leaving here.
-        engine: the engine's counters; None while there is no run.
-    """
-
-    state: SessionState
-    revision: int
-    frames_in: int
-    frames_out: int
-    input: FpsStats
-    output: FpsStats
-    dropped: dict[str, int]
-    viewers: int
-    latency_ms: float
-    engine: RunnerStats | None
 
 
 class LiveSession:
@@ -104,6 +63,7 @@ class LiveSession:
         self._next_id = {VideoFrame: 0, AudioFrame: 0}
         self._entered: dict[int, int] = {}
         self._latency_ns = 0
+        self._restarts = 0
         self._viewers = 0
         self._alone_since_ns: int | None = self._clock.now_ns()
         self._orders = Orders(id, self._patch)
@@ -338,6 +298,7 @@ class LiveSession:
             if may_follow(self._state, event.state):
                 self._go(event.state, event.reason)
             return
+        self._restarts += isinstance(event, EngineRestarted)
         if isinstance(event, RevisionChanged):
             self._edits.restore(event.revision)
         self._events.put(event)
@@ -348,8 +309,8 @@ class LiveSession:
         """Figures so far."""
         engine = await self._run.stats()
         now = self._clock.now_ns()
-        dropped = {**self._dropped}
-        for reason, count in (*(engine.dropped.items() if engine is not None else ()), *self._run.dropped.items()):
+        dropped = {**self.counts().dropped}
+        for reason, count in engine.dropped.items() if engine is not None else ():
             dropped[reason] = dropped.get(reason, 0) + count
         return LiveStats(
             state=self._state,
@@ -363,6 +324,13 @@ class LiveSession:
             latency_ms=self._latency_ns / 1e6,
             engine=engine,
         )
+
+    def counts(self) -> LiveCounts:
+        """Counters that take no call to the engine."""
+        dropped = {**self._dropped}
+        for reason, count in self._run.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+        return LiveCounts(self._input.total, self._output.total, self._restarts, dropped)
 
     def output_fps(self) -> FpsStats:
         """The output's rates; cheaper than `stats`."""

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from comfystream.catalog.spec import Catalog
 from comfystream.channels import Closed
@@ -28,12 +27,10 @@ from comfystream.engine.protocol import (
 from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_figures import LiveOptions
 from comfystream.session.live_state import RevisionChanged, SessionEvent, SessionState, StateChanged
 from comfystream.session.loop_bridge import FromLoop, ToLoop, call, result
 from comfystream.workflow.model import Workflow
-
-if TYPE_CHECKING:
-    from comfystream.session.live import LiveOptions
 
 __all__ = ["LiveRun"]
 

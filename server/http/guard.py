@@ -9,12 +9,12 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from comfystream.settings import ServerSettings
 
@@ -23,7 +23,6 @@ from .errors import error_reply
 
 __all__ = ["Guard", "Role"]
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN_PATHS = frozenset({"/", "/health", "/live/", "/live/health", "/favicon.ico"})
 OPEN_PREFIX = "/static/"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -75,7 +74,7 @@ class Guard:
             return bool(self.token)  # a token is what such a page does not have
         return True
 
-    def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    def middleware(self) -> Middleware:
         """For aiohttp."""
 
         @web.middleware
