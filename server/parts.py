@@ -56,7 +56,7 @@ class Parts:
             sessions=sessions,
             library=library,
             control=control,
-            viewers=Viewers(host, control, ice),
+            viewers=Viewers(host, control, ice, settings.messages_per_s, settings.max_body_mb << 20),
             metrics=Metrics(sessions, host, has_stream_label=settings.stream_id_label),
             ice=ice,
         )

@@ -27,7 +27,6 @@ FIRST_GENERATION, TEXTS = "control", "data"
 CONNECT_S = 30.0
 STATS_S = 1.0
 MOST_AT_ONCE = 64
-MOST_MESSAGE = 8 * 1024 * 1024
 
 
 class _Viewer:
@@ -39,6 +38,7 @@ class _Viewer:
         self._owner = owner
         self._tasks: set[asyncio.Task[None]] = set()
         self._handling = 0
+        self._said = (0, 0)
         self._is_controller = False
         self._has_left = False
         self._connected = asyncio.Event()
@@ -97,11 +97,17 @@ class _Viewer:
             self._is_controller = True
         elif label != FIRST_GENERATION:
             return
-        if self._handling >= MOST_AT_ONCE or len(text) > MOST_MESSAGE:
+        if self._handling >= MOST_AT_ONCE or len(text) > self._owner.most_message or not self._is_slow_enough():
             self._say(label, _too_much(self.session))
             return
         self._handling += 1
         self.start(self._handle(label, text), "message")
+
+    def _is_slow_enough(self) -> bool:
+        """Whether this message is within what one connection may say in a second."""
+        second = int(asyncio.get_running_loop().time())
+        self._said = (second, self._said[1] + 1) if self._said[0] == second else (second, 1)
+        return self._said[1] <= self._owner.messages_per_s
 
     async def _handle(self, label: str, text: str) -> None:
         who = f"viewer {self.number}"
@@ -177,11 +183,16 @@ class Viewers:
         host: the engine.
         control: handles their messages.
         ice: how they are reached.
+        messages_per_s, most_message: what one of them may say: how often, and characters at a time.
     """
 
-    def __init__(self, host: EngineHost, control: ControlService, ice: IceSettings) -> None:
+    def __init__(
+        self, host: EngineHost, control: ControlService, ice: IceSettings, messages_per_s: int, most_message: int
+    ) -> None:
         self.host = host
         self.control = control
+        self.messages_per_s = messages_per_s
+        self.most_message = most_message
         self._ice = ice
         self._viewers: list[_Viewer] = []
         self._closing: set[asyncio.Task[None]] = set()
