@@ -14,7 +14,7 @@ import typer
 
 import comfystream
 
-from .commands import check, doctor, nodes, run
+from .commands import check, doctor, nodes, run, serve
 from .faults import INTERRUPTED, exit_code_of
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("serve")(serve.serve)
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("nodes")(nodes.nodes)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Set up, serve, test, lint: what `make` calls, and what runs alone where there is no make.
 
-    python tools/dev.py serve     set up if needed, then run the demo
+    python tools/dev.py serve     set up if needed, then start the live server; open the address that it prints
+    python tools/dev.py demo      set up if needed, then run the demo clip through a workflow
     python tools/dev.py test      set up if needed, then all tests (FAST=1: without the slow ones)
     python tools/dev.py lint      ruff and mypy
     python tools/dev.py setup     only make the virtual environment
@@ -207,6 +208,13 @@ def last_lines(count: int) -> str:
 
 
 def serve(arguments: list[str]) -> None:
+    """Start the live server, until Ctrl-C."""
+    setup()
+    say("Starting; the first start takes some seconds. Ctrl-C ends it.")
+    run(PROGRAMS / "comfystream", "serve", *arguments)
+
+
+def demo(arguments: list[str]) -> None:
     """Run the demo clip through a workflow and say where the result is."""
     setup()
     command = [PROGRAMS / "comfystream", "run", DEMO_WORKFLOW, "-i", DEMO_CLIP, "-o", DEMO_RESULT, "--overwrite"]
@@ -250,7 +258,14 @@ def clean(arguments: list[str]) -> None:
             say(f"deleted {path.relative_to(ROOT)}")
 
 
-COMMANDS = {"serve": serve, "test": test, "lint": lint, "setup": lambda arguments: setup(), "clean": clean}
+COMMANDS = {
+    "serve": serve,
+    "demo": demo,
+    "test": test,
+    "lint": lint,
+    "setup": lambda arguments: setup(),
+    "clean": clean,
+}
 
 
 def main() -> None:

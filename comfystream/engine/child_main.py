@@ -28,7 +28,8 @@ from comfystream.frames import Frame, TextCue
 __all__ = ["main"]
 
 OUT_SLOTS = 4
-IN_ORDER = {"open", "prepare", "activate"}  # quick ones that frames sent after them rely on; the others may wait
+# quick ones that frames sent after them rely on; the others may wait
+IN_ORDER = {"open", "prepare", "activate", "set_fail_policy"}
 
 
 class _ServedRunner:

@@ -16,6 +16,7 @@ from comfystream.engine.protocol import (
     Activated,
     EngineRestarted,
     Event,
+    FailPolicy,
     NodeBlocked,
     NodeFailed,
     OnEvent,
@@ -253,6 +254,11 @@ class ChildRunner:
         self._outbox.put(None)
         self._output_thread.join(timeout_s)
         return done and not self._output_thread.is_alive()
+
+    def set_fail_policy(self, policy: FailPolicy) -> None:
+        """See `engine.protocol.Runner.set_fail_policy`."""
+        self._options = replace(self._options, on_error=policy)  # for the next child, too
+        self._engine.call(self.id, "set_fail_policy", policy)
 
     def stats(self) -> RunnerStats:
         """See `engine.protocol.Runner.stats`."""

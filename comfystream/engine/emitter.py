@@ -28,14 +28,12 @@ class Emitter:
 
     Args:
         on_output: takes the frames.
-        policy: what to put out for a frame whose node raised.
         blocker: the `ExecutionBlocker` class.
         meter: counts conversion time and drops.
     """
 
-    def __init__(self, on_output: Callable[[Frame], None], policy: FailPolicy, blocker: type, meter: Meter) -> None:
+    def __init__(self, on_output: Callable[[Frame], None], blocker: type, meter: Meter) -> None:
         self._on_output = on_output
-        self._policy = policy
         self._blocker = blocker
         self._meter = meter
         self._writer = ImageWriter()
@@ -119,7 +117,9 @@ class Emitter:
                 text = text.replace("\n", "").replace("\r", "")
             self._on_output(TextCue(frame.id, frame.pts, frame.time_base, text, duration, output.node_id))
 
-    def put_failed(self, running: Running, error: NodeError, frame: VideoFrame | AudioFrame) -> None:
+    def put_failed(
+        self, running: Running, error: NodeError, frame: VideoFrame | AudioFrame, policy: FailPolicy
+    ) -> None:
         """Put out what the policy says for a frame whose tick failed."""
         if not isinstance(frame, VideoFrame):
             if "audio" in running.revision.gives and isinstance(frame, AudioFrame):
@@ -127,9 +127,9 @@ class Emitter:
             return
         if "video" not in running.revision.gives:
             return
-        if self._policy is FailPolicy.PASSTHROUGH and frame.image is not None:
+        if policy is FailPolicy.PASSTHROUGH and frame.image is not None:
             self._put_image(frame.image, frame)
-        elif self._policy is FailPolicy.HOLD and self._last_good is not None:
+        elif policy is FailPolicy.HOLD and self._last_good is not None:
             self._put_image(self._last_good, frame)
         else:
             self._put_image(self._slate_for(error, frame), frame)

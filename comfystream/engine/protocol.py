@@ -245,6 +245,10 @@ class Runner(Protocol):
         """
         ...
 
+    def set_fail_policy(self, policy: FailPolicy) -> None:
+        """What to put out for frames whose node raises from now on; replaces `RunnerOptions.on_error`."""
+        ...
+
     def finish(self, timeout_s: float | None = None) -> bool:
         """No more input: flush what is in flight and wait until all of it has come out. False after `timeout_s`."""
         ...

@@ -72,6 +72,7 @@ class LocalRunner:
         self._sample_rate = 48_000
         self._closed = False
         self._error: ComfyStreamError | None = None
+        self._on_error = options.on_error
         self._lanes = Lanes(self, options.live)
 
     # --- revisions
@@ -277,12 +278,12 @@ class LocalRunner:
             self.send(event)
         if self._roll_back(running, error):
             self.tick(lane, frame, io)
-        elif self._options.on_error is FailPolicy.STOP:
+        elif self._on_error is FailPolicy.STOP:
             self.stop(error)
         else:
             if not running.is_settled:
                 self._proved(running, lane, frame)
-            io.emitter.put_failed(running, error, frame)
+            io.emitter.put_failed(running, error, frame, self._on_error)
 
     def _roll_back(self, running: Running, error: NodeError) -> bool:
         """Go back to the revision before, if this one has not made a frame yet."""
@@ -303,6 +304,10 @@ class LocalRunner:
         if event is not None:
             self.send(event)
 
+    def set_fail_policy(self, policy: FailPolicy) -> None:
+        """See `engine.protocol.Runner.set_fail_policy`."""
+        self._on_error = policy
+
     # --- the end
 
     def send(self, event: Event) -> None:
@@ -315,7 +320,7 @@ class LocalRunner:
 
     def new_lane_state(self) -> LaneState:
         """What one lane thread owns."""
-        return LaneState(Emitter(self.output, self._options.on_error, self._host.blocker, self._meter))
+        return LaneState(Emitter(self.output, self._host.blocker, self._meter))
 
     def enter_thread(self) -> None:
         """Called first on every thread that runs nodes."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import socket
+import sys
 import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -101,5 +104,15 @@ class Wire:
         return message
 
     def close(self) -> None:
-        """Close the connection. Idempotent."""
+        """Close the connection, so that both sides hear it. Idempotent.
+
+        A socket that another thread waits on stays open behind a mere close: the other process would never know.
+        """
+        if sys.platform != "win32" and not self._connection.closed:
+            with contextlib.suppress(OSError), _socket_of(self._connection) as shared:
+                shared.shutdown(socket.SHUT_RDWR)
         self._connection.close()
+
+
+def _socket_of(connection: Connection) -> socket.socket:
+    return socket.fromfd(connection.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,11 @@ import av
 import numpy as np
 import pytest
 
+from comfystream.catalog.standin import Folders
+from comfystream.engine.child import ChildEngine
+from comfystream.engine.protocol import EngineOptions
+
+TESTING_PACK = Path(__file__).parent.parent / "engine" / "testing_pack.py"
 PACK = Path(__file__).with_name("trouble_packs")
 LIVE = {"class_type": "LoadTensor", "inputs": {}}
 
@@ -146,3 +151,12 @@ def watch() -> Callable[[Path], Watched]:
 def trouble() -> Path:
     """A folder of packs with nodes that fail or are slow."""
     return PACK
+
+
+@pytest.fixture(scope="session")
+def shared_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildEngine]:
+    base = tmp_path_factory.mktemp("home")
+    (base / "input").mkdir()
+    engine = ChildEngine(EngineOptions(packs=(str(TESTING_PACK),), threads=1, folders=Folders(base=str(base))))
+    yield engine
+    engine.close()

@@ -1,0 +1,354 @@
+"""One live run: frames in, a workflow that may change at any time, frames out to any number of readers.
+
+One task owns the session: edits are done one after the other, in the order they were asked for. Frames pass beside it.
+Everything here is for the event loop's thread; `loop_bridge` leads to the engine's threads and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from comfystream.clock import Clock, SystemClock
+from comfystream.engine.protocol import EngineRestarted, FailPolicy
+from comfystream.errors import ComfyStreamError, EngineError
+from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
+from comfystream.session.live_edits import Edits, StaleRevision
+from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_figures import LiveCounts, LiveOptions, LiveStats
+from comfystream.session.live_fps import FpsMeter, FpsStats
+from comfystream.session.live_orders import Orders
+from comfystream.session.live_readers import Fanout, Reader
+from comfystream.session.live_run import LiveRun
+from comfystream.session.live_state import (
+    Change,
+    RevisionChanged,
+    SessionEvent,
+    SessionState,
+    StateChanged,
+    may_follow,
+)
+from comfystream.workflow.edits import Patch
+from comfystream.workflow.model import Workflow
+
+__all__ = ["LiveCounts", "LiveOptions", "LiveSession", "LiveStats", "StaleRevision"]
+
+READER_ROOM = {VideoFrame: 2, AudioFrame: 50, TextCue: 64}
+EVENT_ROOM = 256
+
+
+class LiveSession:
+    """One live run. Made and closed by `Sessions`.
+
+    Args:
+        id: names it to the outside.
+        host: where its engine comes from.
+        options: how it treats frames.
+        clock: injected for tests.
+    """
+
+    def __init__(
+        self, id: str, host: EngineHost, options: LiveOptions | None = None, clock: Clock | None = None
+    ) -> None:
+        self.id = id
+        self.options = options or LiveOptions()
+        self._clock: Clock = clock or SystemClock()
+        self._state = SessionState.IDLE
+        self._edits = Edits()
+        self._run = LiveRun(id, host, self._put_out, self._hear)
+        self._frames: Fanout[Frame] = Fanout(2, READER_ROOM)
+        self._events: Fanout[SessionEvent] = Fanout(EVENT_ROOM)
+        self._dropped: dict[str, int] = {}
+        self._input, self._output = FpsMeter(), FpsMeter()
+        self._next_id = {VideoFrame: 0, AudioFrame: 0}
+        self._entered: dict[int, int] = {}
+        self._latency_ns = 0
+        self._restarts = 0
+        self._viewers = 0
+        self._alone_since_ns: int | None = self._clock.now_ns()
+        self._orders = Orders(id, self._patch)
+
+    # --- what it is
+
+    @property
+    def state(self) -> SessionState:
+        """What it does with frames at the moment."""
+        return self._state
+
+    @property
+    def revision(self) -> int:
+        """Number of the revision that is in force; 0 before there is a workflow."""
+        return self._edits.number
+
+    @property
+    def workflow(self) -> Workflow | None:
+        """The workflow that is in force."""
+        return self._edits.workflow
+
+    @property
+    def edits(self) -> Edits:
+        """Its revisions."""
+        return self._edits
+
+    @property
+    def fail_policy(self) -> FailPolicy:
+        """What viewers get for a frame whose node raised."""
+        return self.options.on_error
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """Modalities that the workflow puts out."""
+        return self._run.gives
+
+    def _go(self, state: SessionState, reason: str = "") -> None:
+        """The only way to another state."""
+        if state is self._state:
+            return
+        if not may_follow(self._state, state):
+            raise EngineError(f"a session that is {self._state} cannot become {state}", code="wrong_state")
+        self._state = state
+        self._events.put(StateChanged(state, self.revision, reason))
+
+    # --- viewers
+
+    def attach(self) -> None:
+        """A viewer has come."""
+        self._viewers += 1
+        self._alone_since_ns = None
+
+    def detach(self) -> None:
+        """A viewer has gone; the session goes on for a while, so that it may come back."""
+        self._viewers = max(0, self._viewers - 1)
+        if not self._viewers:
+            self._alone_since_ns = self._clock.now_ns()
+
+    @property
+    def viewers(self) -> int:
+        """How many are attached."""
+        return self._viewers
+
+    @property
+    def alone_s(self) -> float:
+        """Seconds without any viewer; 0 while there is one."""
+        return 0.0 if self._alone_since_ns is None else (self._clock.now_ns() - self._alone_since_ns) / 1e9
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody has come back in time."""
+        return self.alone_s > self.options.abandoned_after_s
+
+    # --- frames
+
+    def submit(self, frame: VideoFrame | AudioFrame) -> None:
+        """A frame has come; never waits. Its id is the session's from here on, since a source may start again."""
+        kind = type(frame)
+        frame = replace(frame, id=self._next_id[kind])
+        self._next_id[kind] += 1
+        now = self._clock.now_ns()
+        if isinstance(frame, VideoFrame):
+            self._input.count(now)
+            self._entered[frame.id] = now
+            if len(self._entered) > 64:
+                del self._entered[next(iter(self._entered))]
+        match self._state:
+            case SessionState.RUNNING:
+                self._run.submit(frame)
+            case SessionState.IDLE | SessionState.PREPARING:
+                self._put_out(frame)
+            case _:
+                self._drop(str(self._state))
+        self._run.note(frame, now)
+
+    def _drop(self, reason: str) -> None:
+        self._dropped[reason] = self._dropped.get(reason, 0) + 1
+
+    def _put_out(self, frame: Frame) -> None:
+        if self._state is SessionState.PAUSED:
+            self._drop("paused")
+            return
+        if isinstance(frame, VideoFrame):
+            now = self._clock.now_ns()
+            self._output.count(now)
+            self._latency_ns = now - self._entered.pop(frame.id, now)
+        elif isinstance(frame, TextCue):
+            self._events.put(frame)
+        self._frames.put(frame)
+
+    def subscribe(self) -> Reader[Frame]:
+        """The output from now on; a slow reader loses only its own frames."""
+        return self._frames.subscribe()
+
+    def events(self) -> Reader[SessionEvent]:
+        """What happens from now on."""
+        return self._events.subscribe()
+
+    # --- edits
+
+    async def set_workflow(self, workflow: Workflow, *, base: int | None = None, who: str = "") -> Change:
+        """Replace the workflow. It is prepared beside the running one, which goes on if anything fails.
+
+        Args:
+            workflow: what to run.
+            base: the revision that the caller saw; None does not mind which.
+            who: who asks, for the others.
+
+        Raises:
+            StaleRevision: `base` is not in force any more.
+            WorkflowError, NodeError, EngineError: why it does not run.
+            BusyError: too many edits wait.
+        """
+
+        async def work() -> Change:
+            self._edits.expect(base)
+            return await self._replace(workflow, who, "workflow")
+
+        return await self._orders.do(work)
+
+    async def patch(self, patches: Sequence[Patch], *, base: int | None = None, who: str = "") -> Change:
+        """Change values of the workflow, all of them or none; raises what `set_workflow` raises."""
+        if base is None:
+            return await self._orders.patch(patches, who)
+
+        async def work() -> Change:
+            self._edits.expect(base)
+            return await self._patch(patches, who)
+
+        return await self._orders.do(work)
+
+    async def undo(self, *, base: int | None = None) -> Change:
+        """Back to the revision before; raises what `set_workflow` raises."""
+        return await self._orders.do(lambda: self._step(-1, base))
+
+    async def redo(self, *, base: int | None = None) -> Change:
+        """Forward to the revision that was undone last; raises what `set_workflow` raises."""
+        return await self._orders.do(lambda: self._step(1, base))
+
+    async def pause(self) -> Change:
+        """Drop frames until `resume`; viewers keep the last picture."""
+
+        async def work() -> Change:
+            self._go(SessionState.PAUSED)
+            return Change(self.revision)
+
+        return await self._orders.do(work)
+
+    async def resume(self) -> Change:
+        """Go on after `pause`; nothing happens to a session that is not paused."""
+
+        async def work() -> Change:
+            if self._state is SessionState.PAUSED:
+                self._go(SessionState.IDLE if self.workflow is None else SessionState.RUNNING)
+            return Change(self.revision)
+
+        return await self._orders.do(work)
+
+    async def set_fail_policy(self, policy: FailPolicy) -> Change:
+        """What viewers get from now on for a frame whose node raised."""
+
+        async def work() -> Change:
+            self.options = replace(self.options, on_error=policy)
+            await self._run.set_fail_policy(policy)
+            return Change(self.revision)
+
+        return await self._orders.do(work)
+
+    def set_size(self, width: int, height: int) -> None:
+        """The size of the frames to come, for warming up."""
+        self.options = replace(self.options, size=(width, height))
+
+    # --- what the owner task does
+
+    async def _patch(self, patches: Sequence[Patch], who: str) -> Change:
+        catalog = await self._run.catalog()
+        return await self._replace(self._edits.patched(patches, catalog), who, _in_words(patches))
+
+    async def _step(self, by: int, base: int | None) -> Change:
+        self._edits.expect(base)
+        entry = self._edits.neighbour(by)
+        change = await self._load(entry.workflow, entry.number)
+        self._edits.go_to(entry)
+        self._events.put(RevisionChanged(entry.number, entry.who, "undo" if by < 0 else "redo", change))
+        return Change(entry.number, change)
+
+    async def _replace(self, workflow: Workflow, who: str, why: str) -> Change:
+        number = self._edits.next_number
+        first = await self._load(workflow, number)
+        self._edits.push(workflow, who, why)
+        self._events.put(RevisionChanged(number, who, why, first))
+        return Change(number, first)
+
+    async def _load(self, workflow: Workflow, number: int) -> int | None:
+        """Prepare and switch; the id of the first frame, if frames come."""
+        if self._state in (SessionState.IDLE, SessionState.FAILED):
+            self._go(SessionState.PREPARING)
+        try:
+            first = await self._run.load(workflow, number, self.options)
+        except ComfyStreamError as error:
+            if self._state is SessionState.PREPARING:
+                self._go(SessionState.IDLE if self.workflow is None else SessionState.FAILED, str(error))
+            raise
+        if self._state is SessionState.PREPARING:
+            self._go(SessionState.RUNNING)
+        return await self._run.first_frame(first, self._clock.now_ns(), is_paused=self._state is SessionState.PAUSED)
+
+    # --- events of the engine
+
+    def _hear(self, event: SessionEvent) -> None:
+        if isinstance(event, StateChanged):
+            if may_follow(self._state, event.state):
+                self._go(event.state, event.reason)
+            return
+        self._restarts += isinstance(event, EngineRestarted)
+        if isinstance(event, RevisionChanged):
+            self._edits.restore(event.revision)
+        self._events.put(event)
+
+    # --- figures
+
+    async def stats(self) -> LiveStats:
+        """Figures so far."""
+        engine = await self._run.stats()
+        now = self._clock.now_ns()
+        dropped = {**self.counts().dropped}
+        for reason, count in engine.dropped.items() if engine is not None else ():
+            dropped[reason] = dropped.get(reason, 0) + count
+        return LiveStats(
+            state=self._state,
+            revision=self.revision,
+            frames_in=self._input.total,
+            frames_out=self._output.total,
+            input=self._input.stats(now),
+            output=self._output.stats(now),
+            dropped={reason: count for reason, count in dropped.items() if count},
+            viewers=self._viewers,
+            latency_ms=self._latency_ns / 1e6,
+            engine=engine,
+        )
+
+    def counts(self) -> LiveCounts:
+        """Counters that take no call to the engine."""
+        dropped = {**self._dropped}
+        for reason, count in self._run.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+        return LiveCounts(self._input.total, self._output.total, self._restarts, dropped)
+
+    def output_fps(self) -> FpsStats:
+        """The output's rates; cheaper than `stats`."""
+        return self._output.stats(self._clock.now_ns())
+
+    # --- the end
+
+    async def close(self, reason: str = "") -> None:
+        """End it: readers get what is left, edits that wait get an error. Idempotent."""
+        if self._state is SessionState.ENDED:
+            return
+        self._go(SessionState.ENDED, reason)
+        await self._orders.close()
+        self._frames.close()
+        self._events.close()
+        await self._run.close()
+
+
+def _in_words(patches: Sequence[Patch]) -> str:
+    named = ", ".join(f"{patch.node}.{patch.input}" for patch in patches[:3])
+    return named if len(patches) <= 3 else f"{named} and {len(patches) - 3} more"

@@ -1,0 +1,63 @@
+"""What a live session is told, and the figures that it tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from comfystream.engine.protocol import FailPolicy, RunnerStats
+from comfystream.session.live_fps import FpsStats
+from comfystream.session.live_state import SessionState
+
+__all__ = ["LiveCounts", "LiveOptions", "LiveStats"]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """How a session treats its frames.
+
+    Attributes:
+        on_error: what viewers get for a frame whose node raised.
+        clock_fps: pictures per second of a workflow without a live input.
+        size: width and height of the frames to come, for warming up before the first one is there.
+        abandoned_after_s: how long a session without viewers goes on.
+    """
+
+    on_error: FailPolicy = FailPolicy.HOLD
+    clock_fps: float = 30.0
+    size: tuple[int, int] = (512, 512)
+    abandoned_after_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStats:
+    """Figures of a session since it began.
+
+    Attributes:
+        frames_in, frames_out: pictures that came and went.
+        input, output: their rates.
+        dropped: by reason, those of the engine included.
+        viewers: how many are attached.
+        latency_ms: of the newest picture, from its arrival here to its leaving here.
+        engine: the engine's counters; None while there is no run.
+    """
+
+    state: SessionState
+    revision: int
+    frames_in: int
+    frames_out: int
+    input: FpsStats
+    output: FpsStats
+    dropped: dict[str, int]
+    viewers: int
+    latency_ms: float
+    engine: RunnerStats | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCounts:
+    """What is known without asking the engine."""
+
+    frames_in: int
+    frames_out: int
+    restarts: int
+    dropped: dict[str, int]

@@ -1,0 +1,139 @@
+"""All live sessions of a server: made, found, limited in number, ended when nobody wants them any more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import secrets
+from collections.abc import Iterator
+
+from comfystream.clock import Clock, SystemClock
+from comfystream.errors import BusyError, ComfyStreamError
+from comfystream.session.live import LiveOptions, LiveSession
+from comfystream.session.live_engine import EngineHost
+
+__all__ = ["NoSuchSession", "Sessions"]
+
+_log = logging.getLogger(__name__)
+LOOK_EVERY_S = 1.0
+DEFAULT_RETRY_S = 30
+
+
+class NoSuchSession(ComfyStreamError, LookupError):
+    """There is no session of that name, or not any more."""
+
+    default_code = "no_such_session"
+
+
+class TooManySessions(BusyError):
+    """The limit is reached.
+
+    Args:
+        limit: how many may be.
+        retry_after_s: when a place may be free.
+    """
+
+    default_code = "too_many_sessions"
+
+    def __init__(self, limit: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"all {limit} sessions of this server are taken", hint=f"try again in {retry_after_s} s"
+        )
+        self.retry_after_s = retry_after_s
+
+
+class Sessions:
+    """The sessions of one server.
+
+    Args:
+        host: the engine that they share.
+        most: how many there may be at once.
+        clock: injected for tests.
+    """
+
+    def __init__(self, host: EngineHost, most: int = 4, clock: Clock | None = None) -> None:
+        self._host = host
+        self._most = most
+        self._clock: Clock = clock or SystemClock()
+        self._sessions: dict[str, LiveSession] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self.started = 0
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[LiveSession]:
+        """All of them, oldest first."""
+        return iter([*self._sessions.values()])
+
+    @property
+    def most(self) -> int:
+        """How many there may be at once."""
+        return self._most
+
+    def get(self, id: str) -> LiveSession:
+        """One session.
+
+        Raises:
+            NoSuchSession: there is none of that name.
+        """
+        session = self._sessions.get(id)
+        if session is None:
+            raise NoSuchSession(f'there is no session "{id[:40]}"', hint="it may have ended; start a new one")
+        return session
+
+    async def create(self, options: LiveOptions | None = None) -> LiveSession:
+        """A new session. When there is no room, one that its viewers have left makes room.
+
+        Raises:
+            TooManySessions: all are in use.
+        """
+        if len(self._sessions) >= self._most:
+            await self._make_room()
+        session = LiveSession(secrets.token_urlsafe(9), self._host, options, self._clock)
+        self._sessions[session.id] = session
+        self.started += 1
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look(), name="sessions-look")
+        return session
+
+    async def _make_room(self) -> None:
+        left = [session for session in self if session.alone_s > 0]
+        if not left:
+            raise TooManySessions(self._most, self.retry_after_s())
+        await self.end(max(left, key=lambda session: session.alone_s).id, "another one needed its place")
+
+    def retry_after_s(self) -> int:
+        """When a place may be free: when the first session that nobody watches ends."""
+        waits = [session.options.abandoned_after_s - session.alone_s for session in self if session.alone_s > 0]
+        return max(1, math.ceil(min(waits))) if waits else DEFAULT_RETRY_S
+
+    async def end(self, id: str, reason: str = "") -> None:
+        """End a session; one that is not there is passed over."""
+        session = self._sessions.pop(id, None)
+        if session is not None:
+            _log.info("session %s ends: %s", id, reason or "asked for")
+            await session.close(reason)
+
+    async def end_abandoned(self) -> None:
+        """End the sessions that nobody came back to in time."""
+        for session in self:
+            if session.is_abandoned:
+                await self.end(session.id, "nobody came back")
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self.end_abandoned()
+
+    async def close(self) -> None:
+        """End all. Idempotent."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
+            self._looking = None
+        await asyncio.gather(*(self.end(session.id, "the server is shutting down") for session in self))

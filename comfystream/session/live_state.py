@@ -1,0 +1,77 @@
+"""The states of a live session, and what its listeners hear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from comfystream.engine.protocol import Event
+from comfystream.frames import TextCue
+
+__all__ = ["Change", "RevisionChanged", "SessionEvent", "SessionState", "StateChanged", "may_follow"]
+
+
+class SessionState(StrEnum):
+    """What a session does with the frames that it gets."""
+
+    IDLE = "idle"  # there is no workflow: they are given back as they came
+    PREPARING = "preparing"  # the first workflow is loaded, meanwhile as above
+    RUNNING = "running"  # they go through the workflow
+    PAUSED = "paused"  # they are dropped, viewers keep the last picture
+    FAILED = "failed"  # the engine gave up; setting a workflow starts again
+    ENDED = "ended"
+
+
+_NEXT: Mapping[SessionState, frozenset[SessionState]] = {
+    SessionState.IDLE: frozenset({SessionState.PREPARING, SessionState.PAUSED, SessionState.ENDED}),
+    SessionState.PREPARING: frozenset(
+        {SessionState.IDLE, SessionState.RUNNING, SessionState.PAUSED, SessionState.FAILED, SessionState.ENDED}
+    ),
+    SessionState.RUNNING: frozenset({SessionState.PAUSED, SessionState.FAILED, SessionState.ENDED}),
+    SessionState.PAUSED: frozenset(
+        {SessionState.IDLE, SessionState.RUNNING, SessionState.FAILED, SessionState.ENDED}
+    ),
+    SessionState.FAILED: frozenset({SessionState.PREPARING, SessionState.ENDED}),
+    SessionState.ENDED: frozenset(),
+}
+
+
+def may_follow(now: SessionState, then: SessionState) -> bool:
+    """Whether a session may go from one state to the other."""
+    return then in _NEXT[now]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an edit came to.
+
+    Attributes:
+        revision: the session's revision that is in force now; 0 before there is a workflow.
+        first_frame: id of the first frame that it made; None when no frames come at the moment.
+    """
+
+    revision: int
+    first_frame: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The session went to `state`; `reason` says why when nobody asked for it."""
+
+    state: SessionState
+    revision: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionChanged:
+    """Revision `revision` is in force; `who` made it and `why`."""
+
+    revision: int
+    who: str = ""
+    why: str = ""
+    first_frame: int | None = None
+
+
+SessionEvent = StateChanged | RevisionChanged | TextCue | Event

@@ -1,0 +1,81 @@
+"""The web application: routes, guards, and a life that ends in order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from comfystream.engine.protocol import Engine
+from comfystream.settings import ServerSettings
+
+from .http import api, first_generation
+from .http.errors import answer_errors
+from .http.guard import Guard
+from .parts import Parts
+
+__all__ = ["make_app", "parts_key"]
+
+STATIC = Path(__file__).with_name("static")
+parts_key: web.AppKey[Parts] = web.AppKey("parts", Parts)
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; "
+    "connect-src 'self'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def make_app(
+    settings: ServerSettings, start_engine: Callable[[], Engine], guard: Guard | None = None
+) -> web.Application:
+    """The application; its engine starts with it.
+
+    Args:
+        settings: of the operator.
+        start_engine: makes the engine, on a thread.
+        guard: who may call; None takes it from the settings.
+    """
+    guard = guard or Guard.for_settings(settings)
+    app = web.Application(
+        middlewares=[answer_errors, guard.middleware()], client_max_size=settings.max_body_mb << 20
+    )
+    parts = app[parts_key] = Parts.make(settings, start_engine)
+    app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
+    app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
+    app.add_routes([web.get("/static/{file}", _static)])
+    app.cleanup_ctx.append(_life)
+    return app
+
+
+async def _life(app: web.Application) -> AsyncIterator[None]:
+    parts = app[parts_key]
+    parts.host.begin()
+    yield
+    await parts.close()
+
+
+async def _page(request: web.Request) -> web.StreamResponse:
+    """The page for browsers; `OK` for the programs that looked here whether the server is alive."""
+    if "text/html" in request.headers.get("Accept", ""):
+        return web.FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
+    return await _ok(request)
+
+
+async def _ok(request: web.Request) -> web.StreamResponse:
+    return web.Response(text="OK", headers=first_generation.OK_HEADERS)
+
+
+async def _icon(request: web.Request) -> web.StreamResponse:
+    return web.FileResponse(STATIC / "icon.svg", headers={"Content-Type": "image/svg+xml"})
+
+
+async def _static(request: web.Request) -> web.StreamResponse:
+    """A file of the page; only what lies directly in the folder."""
+    files = {path.name: path for path in STATIC.iterdir() if path.is_file()}
+    path = files.get(request.match_info["file"])
+    if path is None:
+        raise web.HTTPNotFound
+    return web.FileResponse(path, headers=PAGE_HEADERS)

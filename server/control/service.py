@@ -1,0 +1,138 @@
+"""What the messages of the control protocol do. Every request gets a reply, whatever is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from pydantic import ValidationError
+
+from comfystream.errors import ComfyStreamError
+from comfystream.session.live import LiveSession
+from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_state import Change
+from comfystream.workflow.api_format import to_api
+from comfystream.workflow.model import Workflow
+from comfystream.workflow.read import parse_workflow
+
+from ..library import Library
+from . import messages as m
+from .parameters import parameters
+
+__all__ = ["ControlService", "error_body", "validation_body"]
+
+_log = logging.getLogger(__name__)
+
+
+class ControlService:
+    """Handles requests for any session.
+
+    Args:
+        host: where the node classes are known.
+        library: the server's workflows.
+    """
+
+    def __init__(self, host: EngineHost, library: Library) -> None:
+        self._host = host
+        self._library = library
+
+    async def handle_text(self, session: LiveSession, text: str, who: str) -> m.Reply:
+        """A request as JSON text."""
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            return refusal(session, None, m.ErrorBody(code="not_json", message=f"this is not JSON: {error}"[:300]))
+        return await self.handle_json(session, document, who)
+
+    async def handle_json(self, session: LiveSession, document: Any, who: str) -> m.Reply:
+        """A request as parsed JSON."""
+        try:
+            request = m.request_adapter.validate_python(document)
+        except ValidationError as error:
+            return refusal(session, _id_of(document), validation_body(error))
+        return await self.handle(session, request, who)
+
+    async def handle(self, session: LiveSession, request: m.Request, who: str) -> m.Reply:
+        """A request."""
+        try:
+            change = await self._do(session, request, who)
+            info = await self.describe(session) if isinstance(request, m.Describe | m.SetWorkflow) else None
+        except ComfyStreamError as error:
+            return refusal(session, request.id, error_body(error))
+        except RecursionError:
+            body = m.ErrorBody(code="too_deep", message="the message is nested too deeply")
+            return refusal(session, request.id, body)
+        return m.Reply(id=request.id, ok=True, revision=change.revision, first_frame=change.first_frame, info=info)
+
+    async def _do(self, session: LiveSession, request: m.Request, who: str) -> Change:
+        match request:
+            case m.PatchValues():
+                return await session.patch(request.patches, base=request.base_revision, who=who)
+            case m.SetWorkflow():
+                return await session.set_workflow(await self._workflow(request), base=request.base_revision, who=who)
+            case m.Undo():
+                return await session.undo(base=request.base_revision)
+            case m.Redo():
+                return await session.redo(base=request.base_revision)
+            case m.Pause():
+                return await session.pause()
+            case m.Resume():
+                return await session.resume()
+            case m.SetFailPolicy():
+                return await session.set_fail_policy(request.policy)
+            case m.Describe():
+                return Change(session.revision)
+
+    async def _workflow(self, request: m.SetWorkflow) -> Workflow:
+        catalog = await self._host.known()
+        if request.name is not None:
+            return self._library.read(request.name, catalog)
+        return parse_workflow(request.workflow, catalog)
+
+    async def describe(self, session: LiveSession) -> m.SessionInfo:
+        """The session as it is now."""
+        workflow = session.workflow
+        if workflow is None:
+            return m.SessionInfo(
+                session=session.id,
+                state=str(session.state),
+                revision=0,
+                fail_policy=str(session.fail_policy),
+                viewers=session.viewers,
+            )
+        return m.SessionInfo(
+            session=session.id,
+            state=str(session.state),
+            revision=session.revision,
+            name=self._library.name_of(workflow),
+            workflow=to_api(workflow),
+            parameters=parameters(workflow, await self._host.known()),
+            can_undo=session.edits.can_undo,
+            can_redo=session.edits.can_redo,
+            fail_policy=str(session.fail_policy),
+            viewers=session.viewers,
+        )
+
+
+def refusal(session: LiveSession, id: str | int | None, error: m.ErrorBody) -> m.Reply:
+    """A reply that says no."""
+    return m.Reply(id=id, ok=False, error=error, revision=session.revision)
+
+
+def error_body(error: ComfyStreamError) -> m.ErrorBody:
+    """One of our errors."""
+    text = str(error) if not error.hint else str(error).removesuffix(f" ({error.hint})")
+    return m.ErrorBody(code=error.code, message=text, hint=error.hint, node=error.node_id)
+
+
+def validation_body(error: ValidationError) -> m.ErrorBody:
+    """What a model says about a message; the first complaint and its place."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or None
+    return m.ErrorBody(code="bad_message", message=first["msg"], field=place)
+
+
+def _id_of(document: Any) -> str | int | None:
+    id = document.get("id") if isinstance(document, dict) else None
+    return id if (isinstance(id, str) and len(id) <= 200) or type(id) is int else None

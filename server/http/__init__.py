@@ -1,0 +1,1 @@
+"""HTTP: routes, what guards them, and what errors look like."""

@@ -1,0 +1,47 @@
+"""Bodies of requests that are no control messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Offer", "OfferBody", "Resolution"]
+
+
+class Offer(BaseModel):
+    """A session description as browsers have it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sdp: str = Field(min_length=1, max_length=256 * 1024)
+    type: str = Field("offer", max_length=20)
+
+
+class Resolution(BaseModel):
+    """Size of the pictures to come."""
+
+    model_config = ConfigDict(frozen=True)
+
+    width: int = Field(gt=0, le=8192)
+    height: int = Field(gt=0, le=8192)
+
+
+class OfferBody(BaseModel):
+    """POST /offer. Clients of the first generation send more than we know; that is passed over.
+
+    Attributes:
+        prompts: API-format workflow, a list of one, or nothing: then frames are echoed.
+        offer: from the browser.
+        resolution: size of the pictures to come.
+        workflow: one of the server's workflows by name, in place of `prompts`.
+        session: id of a session to come back to.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    prompts: Any = None
+    offer: Offer
+    resolution: Resolution | None = None
+    workflow: str | None = Field(None, max_length=200)
+    session: str | None = Field(None, max_length=100)
