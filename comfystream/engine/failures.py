@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from comfystream.clock import Clock
 from comfystream.engine.protocol import NodeBlocked, NodeFailed
+from comfystream.engine.scheduler import Observer
+from comfystream.engine.step import Step
 from comfystream.errors import NodeError
 from comfystream.frames import Lane
 
-__all__ = ["FailureLog"]
+__all__ = ["BlockedObserver", "FailureLog"]
 
 REPEAT_NS = 1_000_000_000
 
@@ -56,3 +60,14 @@ class FailureLog:
             self._reported.clear()
         self._reported[key] = (now, 0)
         return unsent + 1
+
+
+class BlockedObserver(Observer):
+    """Hears of blocked nodes while a revision ticks."""
+
+    def __init__(self, report: Callable[[Step, str, int], None], revision: int) -> None:
+        self._report = report
+        self._revision = revision
+
+    def blocked(self, step: Step, message: str) -> None:
+        self._report(step, message, self._revision)

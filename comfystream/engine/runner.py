@@ -7,7 +7,6 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
@@ -16,7 +15,7 @@ from comfystream.channels import Closed
 from comfystream.engine.activation import Activation, Prepared
 from comfystream.engine.bound import Binder, Instances
 from comfystream.engine.emitter import Emitter
-from comfystream.engine.failures import FailureLog
+from comfystream.engine.failures import BlockedObserver, FailureLog
 from comfystream.engine.host import Host
 from comfystream.engine.lane_io import audio_value, empty_mask
 from comfystream.engine.lanes import Input, Lanes, LaneState
@@ -37,7 +36,6 @@ from comfystream.engine.protocol import (
 )
 from comfystream.engine.rehearsal import needs_rehearsal, plain_picture, rehearse, silence
 from comfystream.engine.running import Running
-from comfystream.engine.scheduler import Observer
 from comfystream.engine.step import Step
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
@@ -102,7 +100,7 @@ class LocalRunner:
             progress.phase("warm", total=len(plan.lanes))
             cross = current.activation.crossing_values() if current is not None else {}
             cross = {**self._rehearse(prepared, current, sample), **cross}
-        activation = self._activation(prepared, binder, cross=cross, observer=_BlockedObserver(self.blocked, number))
+        activation = self._activation(prepared, binder, cross=cross, observer=BlockedObserver(self.blocked, number))
         bindings = plan.bindings
         revision = Revision(
             number=number,
@@ -392,14 +390,3 @@ class LocalRunner:
         self._hold_attempt([])
         if not already:
             self.send(Stopped())
-
-
-class _BlockedObserver(Observer):
-    """Hears of blocked nodes while a revision ticks."""
-
-    def __init__(self, report: Callable[[Step, str, int], None], revision: int) -> None:
-        self._report = report
-        self._revision = revision
-
-    def blocked(self, step: Step, message: str) -> None:
-        self._report(step, message, self._revision)

@@ -112,8 +112,8 @@ class StaticStore:
                 else:
                     self._users.pop(signature, None)
                     self._kept.pop(signature, None)
-            if not self._kept:
-                self._ids.clear()
+            if not self._users:
+                self._ids.clear()  # nobody can ask for them again
 
     def __len__(self) -> int:
         return len(self._kept)
