@@ -96,16 +96,16 @@ class OnceRunner:
         self._instances.keep_only(plan.steps.values())
         record = _Record()
         binder = make_binder(plan, self._instances)
-        prepared = run_static(plan, host.catalog, binder, host.blocker, host.store, host.clock, record)
-        signatures = [sign for sign in prepared.signatures.values() if sign is not None]
-        host.store.hold(signatures)
-        host.store.release(self._held)
-        self._held = signatures
+        prepared = run_static(plan, host.catalog, binder, host.blocker, host.store, host.clock, record, self._hold)
         kept = [id for id in plan.steps if id in prepared.kept]
         return OnceResult(record.outputs, tuple(record.ran), tuple(kept), checked)
+
+    def _hold(self, signatures: list[int]) -> None:
+        self._host.store.hold(signatures)
+        before, self._held = self._held, signatures
+        self._host.store.release(before)
 
     def close(self) -> None:
         """Let go of what is kept. Idempotent."""
         self._thread.shutdown()
-        self._host.store.release(self._held)
-        self._held = []
+        self._hold([])

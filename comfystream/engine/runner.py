@@ -64,6 +64,7 @@ class LocalRunner:
         self._instances = Instances()
         self._numbers = itertools.count(1)
         self._prepared: dict[int, Running] = {}
+        self._attempt: list[int] = []
         self._current: Running | None = None
         self._switching = threading.Lock()
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare", initializer=host.enter_thread)
@@ -93,8 +94,9 @@ class LocalRunner:
                 self._instances.keep_only([*current.activation.plan.steps.values(), *plan.steps.values()])
             binder = make_binder(plan, self._instances)
             progress.phase("load", total=len(plan.static_roots))
+            host = self._host
             prepared = run_static(
-                plan, self._host.catalog, binder, self._host.blocker, self._host.store, self._host.clock, progress
+                plan, host.catalog, binder, host.blocker, host.store, host.clock, progress, self._hold_attempt
             )
             progress.phase("warm", total=len(plan.lanes))
             cross = current.activation.crossing_values() if current is not None else {}
@@ -111,6 +113,12 @@ class LocalRunner:
         )
         self._keep(Running(revision, activation))
         return revision
+
+    def _hold_attempt(self, signatures: list[int]) -> None:
+        """Keep what the newest attempt loaded, whether it succeeds or not, until the next one."""
+        self._host.store.hold(signatures)
+        before, self._attempt = self._attempt, signatures
+        self._host.store.release(before)
 
     def _activation(self, prepared: Prepared, binder: Binder, **more: Any) -> Activation:
         return Activation(
@@ -259,8 +267,8 @@ class LocalRunner:
             running.is_settled = True
         if previous is not None:
             self._release(previous)
-        running.first_frame.set_result(frame.id)
         self.send(Activated(running.revision.number, lane, frame.id))
+        running.first_frame.set_result(frame.id)
 
     def _failed(self, running: Running, lane: Lane, frame: Input, io: LaneState, error: NodeError) -> None:
         self._meter.failed += 1
@@ -285,8 +293,8 @@ class LocalRunner:
             self._current = previous
             running.is_settled = True
         self._release(running)
-        running.first_frame.set_exception(error)
         self.send(RolledBack(running.revision.number, previous.revision.number, str(error)))
+        running.first_frame.set_exception(error)
         return True
 
     def blocked(self, step: Step, message: str, revision: int) -> None:
@@ -376,6 +384,7 @@ class LocalRunner:
             if not running.first_frame.done():
                 running.first_frame.cancel()
             self._release(running)
+        self._hold_attempt([])
         if not already:
             self.send(Stopped())
 

@@ -481,3 +481,32 @@ def _calls(local: Any) -> list[tuple[str, object]]:
     module = sys.modules[local.host.catalog.get("TestAdd").cls.__module__]
     module.CALLS.clear()
     return module.CALLS
+
+
+class TestKeeping:
+    """What is kept, and that it is let go."""
+
+    def test_what_was_loaded_before_a_failure_is_there_for_the_next_try(self, local: Any) -> None:
+        run, calls = Run(local), _calls(local)
+        graph = chain(node("TestSource", number=8.0, tag="loaded"), node("TestFail", value=link("1"), on="all"))
+        with pytest.raises(NodeError):
+            run.load(graph)
+        graph["2"] = node("TestPass", value=link("1"))
+        run.load(graph)
+        run.feed(video(0)).finish()
+        assert run.texts == ["8.0"]
+        assert calls.count(("Source", "loaded")) == 1
+        run.runner.close()
+
+    def test_a_closed_run_leaves_nothing_behind(self, local: Any) -> None:
+        before = len(local.host.store)
+        run = Run(local)
+        graph = chain(node("TestSource", number=8.0, tag="gone"), node("TestAdd", value=link("1"), amount=0.25))
+        for amount in (0.5, 0.75, 1.0):
+            graph["2"]["inputs"]["amount"] = amount
+            run.load(graph)
+            run.feed(video(0))
+        run.finish()
+        assert len(local.host.store) > before
+        run.runner.close()
+        assert len(local.host.store) == before
