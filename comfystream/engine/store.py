@@ -112,7 +112,7 @@ class StaticStore:
                 else:
                     self._users.pop(signature, None)
                     self._kept.pop(signature, None)
-            if not self._kept:
+            if not self._kept and not self._users:  # a number that somebody holds must keep its meaning
                 self._ids.clear()
 
     def __len__(self) -> int:
