@@ -8,7 +8,7 @@ import platform
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -45,9 +45,14 @@ class Finding:
     hint: str = ""
 
 
-def examine() -> list[Finding]:
-    """All checks, in order. One that raises is a finding, too."""
-    return [finding for name, check in CHECKS.items() for finding in _careful(name, check)]
+def examine(pack_folders: Sequence[str] = ()) -> list[Finding]:
+    """All checks, in order. One that raises is a finding, too.
+
+    Args:
+        pack_folders: folders of node packs to load beside the bundled ones.
+    """
+    checks = {**CHECKS, "Nodes": lambda: _nodes(pack_folders)}
+    return [finding for name, check in checks.items() for finding in _careful(name, check)]
 
 
 def _careful(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -179,10 +184,10 @@ def _room() -> str:
     return f", {stat.f_bavail * stat.f_frsize / 1e9:.1f} GB free"
 
 
-def _nodes() -> Iterator[Finding]:
-    from comfystream.catalog.registry import load_catalog
+def _nodes(pack_folders: Sequence[str] = ()) -> Iterator[Finding]:
+    from comfystream.catalog.registry import CatalogOptions, load_catalog
 
-    catalog = load_catalog()
+    catalog = load_catalog(CatalogOptions(pack_folders=tuple(pack_folders)))
     broken = catalog.broken()
     detail = f"{len(catalog.keys())} classes"
     if broken:
@@ -190,7 +195,7 @@ def _nodes() -> Iterator[Finding]:
         hint = f"{broken[0].message} {broken[0].hint}".strip()
         yield Finding("Nodes", Verdict.BAD, f"{detail}; broken: {names}", hint)
     else:
-        yield Finding("Nodes", Verdict.GOOD, f"{detail} bundled")
+        yield Finding("Nodes", Verdict.GOOD, detail if pack_folders else f"{detail} bundled")
 
 
 def _comfyui() -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,12 +13,16 @@ __all__ = ["doctor"]
 
 
 def doctor(
+    nodes: Annotated[
+        list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Folder of custom node packs to try, too.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Check Python, torch, GPU, codecs and ComfyUI, with a plain verdict for each."""
     from ..examination import Verdict, examine
+    from ..loading import pack_folders
 
-    findings = examine()
+    findings = examine(pack_folders(nodes or []))
     if as_json:
         import dataclasses
         import json

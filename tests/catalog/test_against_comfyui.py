@@ -13,8 +13,8 @@ import pytest
 SCRIPT = Path(__file__).with_name("described_nodes.py")
 
 
-def described(*args: str) -> dict:
-    done = subprocess.run([sys.executable, str(SCRIPT), *args], capture_output=True, text=True, timeout=120)
+def described(*args: str, python: str = sys.executable) -> dict:
+    done = subprocess.run([python, str(SCRIPT), *args], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -59,6 +59,6 @@ def test_the_same_nodes_under_a_real_comfyui() -> None:
     folder = os.environ.get("COMFYUI_PATH")
     if not folder:
         pytest.skip("COMFYUI_PATH is not set: the stand-in is not compared with a real ComfyUI")
-    real, ours = described(folder), described()
+    real, ours = described(folder, python=os.environ.get("COMFYUI_PYTHON", sys.executable)), described()
     assert real["newer"], "this ComfyUI is too old to compare with"
     assert ours["info"] == real["info"]

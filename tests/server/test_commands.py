@@ -137,6 +137,15 @@ def test_doctor_fails_when_something_needed_is_missing(comfystream, monkeypatch)
     assert "Not ready: Video encoders" in ended.out
 
 
+def test_doctor_tries_node_packs(comfystream, tmp_path, trouble):
+    assert comfystream("doctor", "--nodes", trouble).code == 0
+    (tmp_path / "broken.py").write_text("import a_module_that_is_not_there")
+    ended = comfystream("doctor", "--nodes", tmp_path)
+    assert ended.code == 2
+    assert "broken: broken" in ended.out
+    assert "Not ready: Nodes" in ended.out
+
+
 def test_doctor_finds_comfyui_by_its_variable(comfystream, monkeypatch, tmp_path):
     (tmp_path / "comfy").mkdir()
     (tmp_path / "nodes.py").touch()
