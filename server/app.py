@@ -47,6 +47,7 @@ def make_app(
     app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
     app.add_routes([web.get("/static/{file}", _static)])
     app.cleanup_ctx.append(_life)
+    app.on_shutdown.append(_drain)
     return app
 
 
@@ -55,6 +56,12 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
     parts.host.begin()
     yield
     await parts.close()
+
+
+async def _drain(app: web.Application) -> None:
+    """Viewers are told and sessions end, which closes the sockets that the server would otherwise wait for."""
+    await app[parts_key].viewers.close()
+    await app[parts_key].sessions.close()
 
 
 async def _page(request: web.Request) -> web.StreamResponse:
