@@ -31,7 +31,7 @@ PAGE_HEADERS = {
 def make_app(
     settings: ServerSettings, start_engine: Callable[[], Engine], guard: Guard | None = None
 ) -> web.Application:
-    """The application; its engine starts with it.
+    """The application; its engine starts when it is first asked for, or by `Parts.host.begin`.
 
     Args:
         settings: of the operator.
@@ -52,10 +52,8 @@ def make_app(
 
 
 async def _life(app: web.Application) -> AsyncIterator[None]:
-    parts = app[parts_key]
-    parts.host.begin()
     yield
-    await parts.close()
+    await app[parts_key].close()
 
 
 async def _drain(app: web.Application) -> None:
