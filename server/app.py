@@ -31,7 +31,7 @@ PAGE_HEADERS = {
 def make_app(
     settings: ServerSettings, start_engine: Callable[[], Engine], guard: Guard | None = None
 ) -> web.Application:
-    """The application; its engine starts with it.
+    """The application; its engine starts when it is first asked for, or by `Parts.host.begin`.
 
     Args:
         settings: of the operator.
@@ -47,14 +47,19 @@ def make_app(
     app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
     app.add_routes([web.get("/static/{file}", _static)])
     app.cleanup_ctx.append(_life)
+    app.on_shutdown.append(_drain)
     return app
 
 
 async def _life(app: web.Application) -> AsyncIterator[None]:
-    parts = app[parts_key]
-    parts.host.begin()
     yield
-    await parts.close()
+    await app[parts_key].close()
+
+
+async def _drain(app: web.Application) -> None:
+    """Viewers are told and sessions end, which closes the sockets that the server would otherwise wait for."""
+    await app[parts_key].viewers.close()
+    await app[parts_key].sessions.close()
 
 
 async def _page(request: web.Request) -> web.StreamResponse:

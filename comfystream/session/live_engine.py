@@ -46,6 +46,7 @@ class EngineHost:
         self.broken_packs: tuple[PackBroken, ...] = ()
         self.starts = 0
         self._is_suspect = False
+        self._deciding = asyncio.Lock()
         self._pinging: asyncio.Task[object] | None = None
 
     def begin(self) -> None:
@@ -62,14 +63,17 @@ class EngineHost:
         """
         if self._closed:
             raise EngineError("the server is shutting down", code="closed")
-        if self._is_suspect or (self._starting is not None and self._starting.done()):
-            state, _ = await self.state() if self._is_suspect else (self._start_state(), "")
-            self._is_suspect = False
-            if state is EngineState.FAILED:
+        async with self._deciding:
+            if await self._is_lost():
                 await self._drop()
+            self._is_suspect = False
         self.begin()
         assert self._starting is not None
         return await asyncio.shield(self._starting)
+
+    async def _is_lost(self) -> bool:
+        state = (await self.state())[0] if self._is_suspect else self._start_state()
+        return state is EngineState.FAILED
 
     async def known(self) -> ObjectInfoCatalog:
         """The node classes, waiting until the engine is there."""

@@ -92,6 +92,8 @@ def run_server(settings: ServerSettings) -> None:
 async def _serve(app: web.Application, settings: ServerSettings, token: str) -> None:
     from aiohttp import web
 
+    from ..app import parts_key
+
     runner = web.AppRunner(app, shutdown_timeout=DRAIN_S)
     stopped = asyncio.Event()
     _on_signals(stopped)
@@ -106,6 +108,7 @@ async def _serve(app: web.Application, settings: ServerSettings, token: str) -> 
                 code="cannot_listen",
                 hint="another program may have the port; --port 0 takes a free one",
             ) from error
+        app[parts_key].host.begin()
         port = runner.addresses[0][1]
         _say_address(settings.host, port, token)
         await stopped.wait()

@@ -247,6 +247,7 @@ async function start() {
   page.workflows = await api('/api/v1/workflows')
   $('workflow').append(new Option('none: the picture as it is', ''), ...page.workflows.map(one => new Option(one.title, one.name)))
   $('workflow').options[0].disabled = true
+  addEventListener('pagehide', () => page.pc?.close())  // the server knows at once, not after half a minute
   page.loaded = true
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from typing import Any
 
 from app_harness import Browser, app_with, browser
@@ -125,3 +127,35 @@ async def test_bad_offers_never_stop_a_running_session(shared_engine: ChildEngin
         assert {status // 100 for status, _ in statuses} == {4}
         stays.shown = None
         await until(lambda: stays.shown is not None and stays.shown > 240)
+
+
+@on_loop
+async def test_viewers_leave_nothing_behind(shared_engine: ChildEngine) -> None:
+    async with app_with(shared_engine) as app:
+        counts = []
+        for _ in range(4):
+            async with browser(app, "comfystream", prompts=fill(1.0)) as client:
+                await until(lambda client=client: client.shown is not None and client.shown > 240)
+            session = app.parts.sessions.get(client.session)
+            await until(lambda session=session: session.viewers == 0, "it has left")
+            await app.parts.sessions.end(session.id)
+            await asyncio.sleep(0.2)
+            counts.append((len(asyncio.all_tasks()), threads_named("feed-"), threads_named("engine-out")))
+        assert counts[-1] == counts[1]
+        assert counts[-1][1:] == (0, 0)
+
+
+def threads_named(start: str) -> int:
+    return sum(thread.name.startswith(start) for thread in threading.enumerate())
+
+
+@on_loop
+async def test_ending_the_server_closes_open_sockets_quickly(shared_engine: ChildEngine) -> None:
+    async with app_with(shared_engine) as app:
+        session = await app.parts.sessions.create()
+        socket = await app.client.ws_connect(f"/api/v1/sessions/{session.id}/control")
+        await socket.receive_json()
+        began = time.monotonic()
+        await app.client.server.close()
+        assert time.monotonic() - began < 4
+        await socket.close()

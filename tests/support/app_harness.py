@@ -57,6 +57,7 @@ async def app_with(engine: Engine | None, **settings: Any) -> AsyncIterator[App]
 
     app = make_app(ServerSettings(ice_loopback=True, **settings), start)
     async with TestClient(TestServer(app)) as client:
+        app[parts_key].host.begin()
         yield App(client, app[parts_key])
 
 
