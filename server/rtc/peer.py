@@ -308,6 +308,7 @@ class Peer:
                 "frames": video.sent,
                 "key_frames": video.keys,
                 "dropped": video.dropped,
+                "failed": video.failed,
                 "bytes": video.bytes,
                 "target_bitrate": video.bitrate,
                 "estimate": video.estimate,

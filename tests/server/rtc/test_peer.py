@@ -221,3 +221,23 @@ def test_a_peer_that_never_connected_closes() -> None:
         assert host.peer.state == "closed"
 
     run(scenario())
+
+
+def test_a_picture_that_cannot_be_encoded_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        host, client = Host(), Host()
+        await client.peer.accept(*await host.peer.answer(await client.peer.offer(("video",), ("control",))))
+        await host.until("connected")
+        host.peer.send_video(shown(0, (16_400, 16)))  # wider than VP8 can say
+        async with asyncio.timeout(DEADLINE_S):
+            while not host.peer.stats["video_out"]["failed"]:
+                client.peer.send_message("control", "still there?")
+                await host.messages.get()
+        host.peer.send_video(shown(1))
+        frame = await asyncio.wait_for(client.videos.get(), DEADLINE_S)
+        assert read_counter(frame.image) == 1
+        assert "could not be encoded" in caplog.text
+        await client.peer.close()
+        await host.peer.close()
+
+    run(scenario())
