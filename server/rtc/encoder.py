@@ -14,6 +14,8 @@ from av.video.frame import PictureType
 from comfystream.media.planes import byte_planes
 from comfystream.media.scale import Scaler
 
+from .bitrate import range_for
+
 __all__ = ["RTP_VIDEO", "VideoEncoder"]
 
 RTP_VIDEO = Fraction(1, 90_000)  # the clock of video over RTP (RFC 6184 5.1, RFC 7741 4.1)
@@ -93,9 +95,15 @@ def _new(name: str, size: tuple[int, int], bitrate: int, options: dict[str, str]
 
 
 def _open_h264(size: tuple[int, int], bitrate: int) -> VideoCodecContext:
-    """Without `forced-idr` a picture on demand would not be one that a late viewer can begin with."""
+    """Without `forced-idr` a picture on demand would not be one that a late viewer can begin with.
+
+    libx264 takes another bitrate while it runs only when it keeps a buffer model (`bufsize`): here of half a second at
+    the most that such a picture is ever given.
+    """
     preset = "superfast" if size[0] * size[1] <= _SMALL else "ultrafast"
     options = {"preset": preset, "tune": "zerolatency", "forced-idr": "1"}
+    most = max(bitrate, range_for(*size).most)
+    options |= {"maxrate": str(most), "bufsize": str(most // 2)}
     context = _new("libx264", size, bitrate, options)
     context.profile = "Baseline"
     context.thread_count = _threads(size)

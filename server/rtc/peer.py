@@ -89,13 +89,16 @@ class Peer:
             NetworkError: the offer cannot be used; `code` says why: "bad_sdp", "sdp_too_large", "unsupported_codec".
                 The peer is closed then.
         """
-        offer = read_offer(sdp, kind)
         try:
+            offer = read_offer(sdp, kind, self._video_codecs)
             self._transceivers = self._prepare(offer.kinds)
             await self._connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
             self._agree(self._transceivers)
             limit_ports(self._connection, self._ice)
             await self._connection.setLocalDescription()
+        except NetworkError:
+            await self.close()
+            raise
         except MALFORMED as error:
             await self.close()
             raise NetworkError(f"the offer cannot be used: {error}"[:300], code="bad_sdp") from error
@@ -305,6 +308,7 @@ class Peer:
                 "frames": video.sent,
                 "key_frames": video.keys,
                 "dropped": video.dropped,
+                "failed": video.failed,
                 "bytes": video.bytes,
                 "target_bitrate": video.bitrate,
                 "estimate": video.estimate,

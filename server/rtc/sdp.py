@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from aiortc import RTCIceCandidate
@@ -15,7 +15,7 @@ from comfystream.errors import NetworkError
 
 __all__ = ["MALFORMED", "SUPPORTED", "Offer", "read_candidates", "read_offer"]
 
-SUPPORTED = {"video": ("H264", "VP8"), "audio": ("opus",)}  # by the codec names of SDP
+SUPPORTED: Mapping[str, tuple[str, ...]] = {"video": ("H264", "VP8"), "audio": ("opus",)}  # by the codec names of SDP
 
 MOST_BYTES, MOST_SECTIONS, MOST_CANDIDATES = 128 * 1024, 16, 64
 
@@ -50,8 +50,12 @@ class Offer:
     later: tuple[RTCIceCandidate, ...]
 
 
-def read_offer(sdp: str, kind: str) -> Offer:
+def read_offer(sdp: str, kind: str, video_codecs: tuple[str, ...] = ()) -> Offer:
     """Check an offer.
+
+    Args:
+        sdp, kind: what came; `kind` has to be "offer".
+        video_codecs: those that may be agreed on; empty = all of `SUPPORTED`.
 
     Raises:
         NetworkError: it is too large ("sdp_too_large"), cannot be read ("bad_sdp"), or asks only for codecs that are
@@ -68,8 +72,9 @@ def read_offer(sdp: str, kind: str) -> Offer:
         raise _bad("its SDP cannot be read", error) from error
     _check_sections(description.media)
     _check_bundle(description)
+    known = SUPPORTED if not video_codecs else {**SUPPORTED, "video": video_codecs}
     for media in description.media:
-        _check_section(media)
+        _check_section(media, known)
     kinds = tuple(media.kind for media in description.media)
     return Offer(_without_names(sdp), kinds, tuple(_named_candidates(description.media)))
 
@@ -97,11 +102,11 @@ def _check_bundle(description: SessionDescription) -> None:
     """What is bundled goes over the transport of the first one named (RFC 9143 7.2): it has to be there."""
     mids = {media.rtp.muxId for media in description.media}
     for group in description.group:
-        if group.semantic == "BUNDLE" and (unknown := set(group.items) - mids):
+        if group.semantic == "BUNDLE" and (unknown := {str(item) for item in group.items} - mids):
             raise _bad(f'the BUNDLE group names the mid "{min(unknown)[:40]}", which no media section has')
 
 
-def _check_section(media: MediaDescription) -> None:
+def _check_section(media: MediaDescription, supported: Mapping[str, tuple[str, ...]]) -> None:
     if media.kind not in ("audio", "video", "application"):
         raise _bad(f'media of kind "{media.kind[:40]}" is not known; known are audio, video and application')
     if media.ice is None or not media.ice.usernameFragment or not media.ice.password:
@@ -111,19 +116,18 @@ def _check_section(media: MediaDescription) -> None:
     if media.kind != "application":
         if not media.rtcp_mux:
             raise _bad(f"the {media.kind} section has no rtcp-mux")
-        _check_codecs(media)
+        _check_codecs(media, supported[media.kind])
 
 
-def _check_codecs(media: MediaDescription) -> None:
+def _check_codecs(media: MediaDescription, known: tuple[str, ...]) -> None:
     try:
         common = find_common_codecs(CODECS[media.kind], media.rtp.codecs)
     except MALFORMED as error:
         raise _bad(f"the codecs of the {media.kind} section cannot be read", error) from error
-    known = SUPPORTED[media.kind]
     if any(codec.name.upper() in map(str.upper, known) for codec in common):
         return
     offered = ", ".join(dict.fromkeys(codec.name for codec in media.rtp.codecs)) or "none"
-    detail = " (H264: constrained baseline, packetization-mode 1)" if media.kind == "video" else ""
+    detail = " (H264: constrained baseline, packetization-mode 1)" if "H264" in known else ""
     raise NetworkError(
         f"no codec for {media.kind} in common: offered {offered[:200]}; supported {', '.join(known)}{detail}",
         code="unsupported_codec",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from .encoder import RTP_VIDEO, VideoEncoder
 from .timeline import Timeline
 
 __all__ = ["SoundTrack", "VideoTrack"]
+
+logger = logging.getLogger(__name__)
 
 _RATE = 48_000  # of Opus over RTP, whatever it carries (RFC 7587 4.1)
 _SLICE = 960  # samples in 20 ms
@@ -45,7 +48,7 @@ class VideoTrack(MediaStreamTrack):
         self._thread: ThreadPoolExecutor | None = None
         self.estimate: int | None = None
         self.media_s: Fraction | None = None
-        self.sent = self.dropped = self.keys = self.bytes = self.bitrate = 0
+        self.sent = self.dropped = self.failed = self.keys = self.bytes = self.bitrate = 0
         self.encode_ms = 0.0
         self.size = (0, 0)
 
@@ -76,18 +79,22 @@ class VideoTrack(MediaStreamTrack):
         Raises:
             MediaStreamError: the track was stopped.
         """
-        if self._shown is not None and self._next is None and not self._needs_key:
+        if self._shown is not None:  # aiortc comes back when the packets of the last one are out
             self._shown.stamps.sent = time.monotonic_ns()
         while self.readyState == "live":
             await self._wake.wait()
             self._wake.clear()
             frame, self._next = self._next or self._shown, None
-            if frame is not None and self.readyState == "live":
-                return await self._encode(frame)
+            if frame is not None and self._encoder is not None and self.readyState == "live":
+                try:
+                    return await self._encode(frame, self._encoder)
+                except av.FFmpegError:  # the sender would end with it: this picture is lost, the next begins anew
+                    self.failed += 1
+                    logger.warning("a picture could not be encoded (%d so far)", self.failed, exc_info=self.failed == 1)
+                    self._encoder = VideoEncoder(self._encoder.codec)
         raise MediaStreamError
 
-    async def _encode(self, frame: VideoFrame) -> av.Packet[Any]:
-        assert self._encoder is not None
+    async def _encode(self, frame: VideoFrame, encoder: VideoEncoder) -> av.Packet[Any]:
         now = time.monotonic_ns()
         again = frame is self._shown
         pts = self._timeline.repeated(now) if again else self._timeline.at(frame.pts, frame.time_base, now)
@@ -95,7 +102,7 @@ class VideoTrack(MediaStreamTrack):
         self.bitrate = fitting(self.size, self.estimate)
         is_key, self._needs_key = self._needs_key, False
         packet = await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: self._encoder_of().encode(frame.image, pts, self.bitrate, is_key=is_key)
+            self._thread, lambda: encoder.encode(frame.image, pts, self.bitrate, is_key=is_key)
         )
         self._shown = frame
         self.media_s = frame.pts * frame.time_base
@@ -103,10 +110,6 @@ class VideoTrack(MediaStreamTrack):
         self.encode_ms += ((frame.stamps.encoded - now) / 1e6 - self.encode_ms) / min(30, self.sent + 1)
         self.sent, self.keys, self.bytes = self.sent + 1, self.keys + packet.is_keyframe, self.bytes + packet.size
         return packet
-
-    def _encoder_of(self) -> VideoEncoder:
-        assert self._encoder is not None
-        return self._encoder
 
     def stop(self) -> None:
         """No more pictures. Idempotent."""

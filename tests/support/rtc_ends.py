@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
 from aiortc.codecs import get_capabilities
+from aiortc.rtp import RtpPacket
 
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.pattern import draw_pattern, read_counter
@@ -114,3 +115,14 @@ class Host:
 def shown(number: int, size: tuple[int, int] = (256, 256)) -> VideoFrame:
     """A picture with a counter, as a session would send it."""
     return VideoFrame(number, number, Fraction(1, 30), draw_pattern(*size, number))
+
+
+def frame(number: int, first: int, parts: int = 3, *, has_marker: bool = True) -> list[RtpPacket]:
+    """The packets of one frame; each part is the frame's number and its own."""
+    packets = []
+    for part in range(parts):
+        packet = RtpPacket(payload_type=96, sequence_number=(first + part) & 0xFFFF, timestamp=number * 3000)
+        packet._data = packet.payload = bytes([number, part])
+        packet.marker = int(has_marker and part == parts - 1)
+        packets.append(packet)
+    return packets
