@@ -25,6 +25,8 @@ class Lane(StrEnum):
     AUDIO = "audio"
     CLOCK = "clock"
 
+    __hash__ = str.__hash__  # Enum's own is a Python function, and lanes are looked up several times per tick
+
 
 @dataclass(slots=True)
 class Stamps:

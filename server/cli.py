@@ -15,7 +15,7 @@ import typer
 import comfystream
 
 from .commands import check, doctor, nodes, run, serve
-from .faults import exit_code_of
+from .faults import INTERRUPTED, exit_code_of
 
 __all__ = ["app", "main"]
 
@@ -79,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's Ctrl-C
     try:
         outcome = app([word for word in given if word != "--debug"], prog_name="comfystream", standalone_mode=False)
+        if outcome == INTERRUPTED:  # what newer releases of typer make of a KeyboardInterrupt
+            raise KeyboardInterrupt
     except BaseException as error:  # noqa: BLE001 - process main: every error ends here as one line
         return exit_code_of(error, is_debug=is_debug)
     return outcome if isinstance(outcome, int) else 0

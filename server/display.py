@@ -13,9 +13,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from comfystream.session.result import JobProgress
 
-__all__ = ["Display", "clock", "open_display"]
+__all__ = ["Display", "clock", "open_display", "wide_console"]
 
 LOG_EVERY_S = 5.0
+FIRST_FRAMES_S = 0.5
 
 
 class Display(Protocol):
@@ -32,6 +33,14 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def wide_console() -> Console:
+    """Standard output; where it is no terminal, wide enough that no table is cut."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    return console
 
 
 def open_display(console: Console, *, is_quiet: bool) -> AbstractContextManager[Display]:
@@ -72,7 +81,7 @@ class _Lines:
             return
         if progress.phase != self._phase or progress.frames:
             print(f"comfystream: {_words(progress)}", file=sys.stderr, flush=True)
-        self._phase, self._next = progress.phase, now + LOG_EVERY_S
+        self._phase, self._next = progress.phase, now + (LOG_EVERY_S if progress.frames else FIRST_FRAMES_S)
 
 
 def _words(progress: JobProgress) -> str:

@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from .machine import version_of
 
-__all__ = ["Finding", "Verdict", "examine", "show"]
+__all__ = ["Finding", "Verdict", "encodes_picture", "encodes_sound", "examine", "show"]
 
 OLDEST_PYTHON = (3, 11)
 PICTURE_ENCODERS = ("libx264", "libvpx-vp9", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
@@ -96,8 +96,8 @@ def _media() -> Iterator[Finding]:
     libraries = getattr(av, "ffmpeg_version_info", "") or ".".join(map(str, av.library_versions["libavcodec"]))
     yield Finding("PyAV", Verdict.GOOD, f"{av.__version__} with FFmpeg {libraries}")
     for kind, names, attempt in (
-        ("Video encoders", PICTURE_ENCODERS, _encodes_picture),
-        ("Sound encoders", SOUND_ENCODERS, _encodes_sound),
+        ("Video encoders", PICTURE_ENCODERS, encodes_picture),
+        ("Sound encoders", SOUND_ENCODERS, encodes_sound),
     ):
         listed = [name for name in names if name in av.codecs_available]
         failed = {name: reason for name in listed if (reason := attempt(name))}
@@ -110,7 +110,7 @@ def _media() -> Iterator[Finding]:
         yield Finding(kind, _good(not lacking), detail, hint)
 
 
-def _encodes_picture(name: str) -> str:
+def encodes_picture(name: str) -> str:
     """Empty when the encoder makes a packet, else why not."""
     av: Any = importlib.import_module("av")
     from fractions import Fraction
@@ -125,7 +125,7 @@ def _encodes_picture(name: str) -> str:
         return str(error)
 
 
-def _encodes_sound(name: str) -> str:
+def encodes_sound(name: str) -> str:
     """Empty when the encoder makes a packet, else why not."""
     av: Any = importlib.import_module("av")
     try:
@@ -204,7 +204,7 @@ def _comfyui() -> Iterator[Finding]:
         detail = f"COMFYUI_PATH names {named}, which is no ComfyUI"
         yield Finding("ComfyUI", Verdict.MISSING, detail, "correct or unset it")
         return
-    hint = "not needed; to use its nodes, set COMFYUI_PATH to its folder"
+    hint = "not needed; tests that compare with it look for it in COMFYUI_PATH"
     yield Finding("ComfyUI", Verdict.MISSING, "not found", hint)
 
 

@@ -55,13 +55,13 @@ def exit_code_of(error: BaseException, *, is_debug: bool = False) -> int:
     match error:
         case Reported():
             return error.code
+        case KeyboardInterrupt() | typer.Abort():
+            say_note("stopped by Ctrl-C; nothing was written")
+            return INTERRUPTED
         case typer.Exit():
             return error.exit_code
         case SystemExit():
             return error.code if isinstance(error.code, int) else DEFECT
-        case KeyboardInterrupt() | typer.Abort():
-            say_note("stopped by Ctrl-C; nothing was written")
-            return INTERRUPTED
         case ComfyStreamError():
             say_error(str(error))
             return BAD_INPUT

@@ -41,7 +41,7 @@ def show_summary(console: Console, result: FileResult) -> None:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index > 0)
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True, overflow="ellipsis")
     return table
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# A machine that never ran ComfyStream: what lies in a developer's own folder must not decide about a test.
+_HOME = tempfile.mkdtemp(prefix="comfystream-tests-")
+os.environ["COMFYSTREAM_HOME"] = str(Path(_HOME) / "not-yet")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
     "comfystream/engine/child_main.py": (1, "request handler: what an order raised goes back to whoever gave it"),
     "comfystream/engine/fingerprint.py": (1, "node execution: a node that cannot tell whether it changed is run"),
     "comfystream/session/live_orders.py": (1, "task scope: a defect ends one edit, and whoever asked for it is told"),
+    "comfystream/engine/lanes.py": (1, "task scope: a lane thread has no caller, so the run ends with what it raised"),
     "comfystream/session/crew.py": (1, "task scope: the owner of the threads raises it again"),
     "comfystream/workflow/check_node.py": (1, "node execution: what a node's own validation raises is its answer"),
     "server/bench/comfyui_child.py": (1, "process main: why the checkout does not load goes to the parent, in words"),
@@ -240,9 +242,9 @@ def test_a_broad_except_is_found() -> None:
 
 
 def _committed_texts() -> Iterator[tuple[str, str]]:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=False)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
+    if not shutil.which("git") or not (REPOSITORY / ".git").exists():
+        pytest.skip("needs git and a git checkout: only git knows which files are ours")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         path = REPOSITORY / name
         if path.is_file() and b"\0" not in (data := path.read_bytes())[:8000]:

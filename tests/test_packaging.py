@@ -22,12 +22,11 @@ def _settings() -> dict:
     return tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
 
 
-def _tracked() -> list[str]:
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=False)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    return [name for name in listed.stdout.decode().split("\0") if name and (REPOSITORY / name).is_file()]
+def _files() -> list[str]:
+    """The files of the packages and those in the root, without what Python has made beside them."""
+    folders = [REPOSITORY / folder for folder in _settings()["package-dir"].values()]
+    found = [*REPOSITORY.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]
+    return [path.relative_to(REPOSITORY).as_posix() for path in found if path.is_file() and path.suffix != ".pyc"]
 
 
 def _in_wheel(name: str) -> str | None:
@@ -42,7 +41,7 @@ def _in_wheel(name: str) -> str | None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy of the repository, so that nothing built before leaks into it."""
     copy, made = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
-    for name in _tracked():
+    for name in _files():
         if _in_wheel(name) or "/" not in name:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, copy / name)
@@ -54,13 +53,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_package_folder_is_listed() -> None:
-    code = [target for name in _tracked() if name.endswith(".py") and (target := _in_wheel(name))]
+    code = [target for name in _files() if name.endswith(".py") and (target := _in_wheel(name))]
     folders = {Path(target).parent.as_posix() for target in code}
     assert {folder.replace("/", ".") for folder in folders} == set(_settings()["packages"])
 
 
 def test_the_wheel_holds_all_code_and_data(wheel: Path) -> None:
-    wanted = {target for name in _tracked() if (target := _in_wheel(name))}
+    wanted = {target for name in _files() if (target := _in_wheel(name))}
     assert len(wanted) > 20
     assert not wanted - set(zipfile.ZipFile(wheel).namelist())
 
@@ -125,3 +124,12 @@ def test_the_programs_exist(wheel: Path, installed: Path, beside_comfyui: Path) 
         module, function = target.split(":")
         script = f"import {module}, nodes; assert nodes.WHOSE; print(callable({module}.{function}))"
         assert _run(installed, script, beside_comfyui).strip() == "True"
+
+
+def test_a_workflow_is_found_good_on_a_new_machine(installed: Path, tmp_path: Path) -> None:
+    """No folder of ours exists there yet, and nothing but the wheel is installed."""
+    script = "import sys; from comfystream_server.cli import main; sys.exit(main())"
+    command = [str(installed), "-P", "-c", script, "check", str(REPOSITORY / "workflows/edges.json")]
+    home = {**os.environ, "COMFYSTREAM_HOME": str(tmp_path / "not-yet")}
+    done = subprocess.run(command, cwd=tmp_path, env=home, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -239,10 +239,14 @@ def test(arguments: list[str]) -> None:
 
 
 def lint(arguments: list[str]) -> None:
-    """Ruff on everything, mypy on the library and the server."""
+    """Ruff on everything and mypy on the library and the server; both, also when the first finds something."""
     setup()
-    run(PYTHON, "-P", "-m", "ruff", "check", ".", *arguments)
-    run(PYTHON, "-P", "-m", "mypy", "comfystream", "server")
+    found = [
+        subprocess.call([str(PYTHON), "-P", "-m", *command], cwd=ROOT)
+        for command in (["ruff", "check", ".", *arguments], ["mypy", "comfystream", "server"])
+    ]
+    if any(found):
+        raise SystemExit(1)
 
 
 def clean(arguments: list[str]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from comfystream.catalog.packs import BrokenPack, LoadedPack, PackSource
 from comfystream.catalog.standin.finder import ONLY_REAL, ROOTS
-from comfystream.errors import AssetError
+from comfystream.errors import AssetError, ComfyStreamError
 
 __all__ = ["attempt", "load_pack", "run_prestartup"]
 
@@ -42,10 +42,14 @@ def attempt(pack: str, work: Callable[[], T], key: str = "") -> T | BrokenPack:
 
 
 def _broken(pack: str, error: BaseException, key: str) -> BrokenPack:
+    return BrokenPack(pack, _message(error), _trace(error), _hint(error), key)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, ComfyStreamError):  # its hint is told apart, and its class says nothing to a person
+        return error.message
     kind = type(error).__name__
-    text = str(error)
-    message = " ".join(f"{kind}: {text}".split()) if text else kind
-    return BrokenPack(pack, message, _trace(error), _hint(error), key)
+    return " ".join(f"{kind}: {error}".split()) if str(error) else kind
 
 
 def _trace(error: BaseException) -> str:
@@ -65,7 +69,7 @@ def _hint(error: BaseException) -> str:
         return getattr(error, "hint", "")
     root = error.name.partition(".")[0]
     if root in ROOTS | ONLY_REAL:
-        return "the pack needs a real ComfyUI: --comfyui DIR"
+        return "the pack needs a real ComfyUI"
     if isinstance(error, ModuleNotFoundError):
         return f"install what the pack needs (it has no module {error.name!r}); see its requirements.txt"
     return ""

@@ -39,6 +39,7 @@ class Prepared:
         fingerprints: of volatile steps that have one, by node id.
         run: ids that were run for it (the others were kept).
         spent_ns: how long each of those took.
+        kept: ids whose result was kept from before.
     """
 
     plan: Plan
@@ -47,6 +48,7 @@ class Prepared:
     fingerprints: Mapping[str, Fingerprint]
     run: tuple[str, ...]
     spent_ns: Mapping[str, int]
+    kept: frozenset[str] = frozenset()
 
 
 class Activation:
@@ -144,9 +146,12 @@ class LaneTick:
         self._general: frozenset[str] = frozenset()
         self._compiled = None if plan.is_dynamic else activation.compile(plan, self._general)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.total_ns = [0] * (len(plan.steps) + 1)
-        self.max_ns = [0] * (len(plan.steps) + 1)
+        # a place per step, those on demand included, and one for nodes that expansions add
+        count = len(plan.steps) + len(plan.on_demand) + 1
+        self.total_ns = [0] * count
+        self.max_ns = [0] * count
         self.calls = 0
+        self._demanded = [0] * count
         self._volatile = {
             step.id: activation.prepared.values[step.id] for step in plan.steps if self._is_kept_volatile(step)
         }
@@ -181,6 +186,10 @@ class LaneTick:
             raise node_error(self.plan.steps[index], error) from error
         return self._finish(result, frame, mask) if type(result) is Bail else result
 
+    def calls_of(self, index: int) -> int:
+        """How often a step ran: each tick, or when it was asked for."""
+        return self.calls if index < len(self.plan.steps) else self._demanded[index]
+
     # --- the general way
 
     def _run_scheduled(self, frame: Any, mask: Any) -> tuple[Any, ...] | None:
@@ -204,8 +213,11 @@ class LaneTick:
         for id, slots in live.items():
             values[id] = tuple(slots.get(slot) for slot in range(max(slots) + 1))
         targets = [later.id for later in self.plan.steps[bail.index :]]
-        self._evaluate(targets, values, resume=(step.id, bail.raw))
-        self._learn(step, bail.raw)
+        if bail.raw is MISSING:
+            self._evaluate(targets, values)
+        else:
+            self._evaluate(targets, values, resume=(step.id, bail.raw))
+            self._learn(step, bail.raw)
         return self._outputs(values)
 
     def _learn(self, step: Step, raw: Any) -> None:
@@ -247,8 +259,8 @@ class LaneTick:
     ) -> None:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-        indexes = {step.id: i for i, step in enumerate(self.plan.steps)}
-        self._scheduler.timed_by = lambda step: self._timed(indexes.get(step.id, len(self.plan.steps)))
+        indexes = {step.id: i for i, step in enumerate((*self.plan.steps, *self.plan.on_demand))}
+        self._scheduler.timed_by = lambda step: self._timed(indexes.get(step.id, len(indexes)))
         self._loop.run_until_complete(self._scheduler.run(targets, values, resume=resume))
 
     @contextlib.contextmanager
@@ -258,6 +270,7 @@ class LaneTick:
             yield
         finally:
             spent = time.perf_counter_ns() - began
+            self._demanded[index] += 1
             self.total_ns[index] += spent
             self.max_ns[index] = max(self.max_ns[index], spent)
 

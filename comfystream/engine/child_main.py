@@ -52,11 +52,11 @@ class _ServedRunner:
     def _feed(self) -> None:
         while (packed := self._inbox.get()) is not None:
             frame = self._reader.read(packed)
-            if packed.slot is not None:
-                self._wire.send(Freed(self.id, packed.slot))
             if not isinstance(frame, TextCue):
                 with contextlib.suppress(Closed):
                     self.runner.submit(frame)
+            if packed.slot is not None:  # afterwards: the frame need not wait for this message
+                self._wire.send(Freed(self.id, packed.slot))
 
     def finish(self, timeout_s: float | None) -> bool:
         """All inputs that were sent before are in; wait until all has come out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import pickle
@@ -9,9 +10,11 @@ import secrets
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 
@@ -23,7 +26,7 @@ __all__ = ["ChildProcess"]
 
 _log = logging.getLogger(__name__)
 START_S = 180.0
-KEPT_LINES = 40
+KEPT_LINES = 400  # a fault handler's report of all threads is long
 _BOOT = "import sys; sys.path[:] = {path!r}; from comfystream.engine.child_main import main; main()"
 
 
@@ -108,7 +111,7 @@ class ChildProcess:
             return "it is still running"
         self._log_thread.join(2)
         words = f"exit code {code}" if code >= 0 else f"killed by {_signal_name(-code)}"
-        place = next((line.strip() for line in self.last_lines if line.strip().startswith("File ")), "")
+        place = _crash_place(list(self.last_lines))
         return f"{words} in {place}" if place and code < 0 else words
 
     def _tail(self) -> str:
@@ -124,6 +127,14 @@ class ChildProcess:
             self._process.wait()
         if self._folder is not None:
             self._folder.cleanup()
+
+
+def _crash_place(lines: Sequence[str]) -> str:
+    """Where the crashing thread was, from what Python's fault handler wrote; empty when it wrote nothing."""
+    crashed = itertools.dropwhile(lambda line: not line.startswith("Current thread"), lines)
+    files = [line.strip() for line in crashed if line.strip().startswith("File ")]
+    library = sysconfig.get_path("stdlib")
+    return next((line for line in files if library not in line), files[0] if files else "")
 
 
 def _signal_name(number: int) -> str:

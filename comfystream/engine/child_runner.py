@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import queue
 import threading
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from comfystream.engine.protocol import (
     EngineRestarted,
     Event,
     FailPolicy,
+    NodeBlocked,
     NodeFailed,
     OnEvent,
     OnOutput,
@@ -74,6 +76,7 @@ class ChildRunner:
         self._slots = SlotWriter(IN_SLOTS)
         self._reader = SlotReader()
         self._flight = _Flight(options.live)
+        self._dropped: Counter[str] = Counter()
         self._sending = threading.Lock()
         self._alive = threading.Event()
         self._alive.set()
@@ -149,6 +152,7 @@ class ChildRunner:
                     self._engine.send(Feed(self.id, packed))
                     return True
             if self._options.live:
+                self._dropped["engine_busy"] += 1
                 return False
         raise Closed
 
@@ -163,12 +167,12 @@ class ChildRunner:
     def _put_out(self) -> None:
         while (packed := self._outbox.get()) is not None:
             frame = self._reader.read(packed)
-            if packed.slot is not None:
-                self._engine.send(Freed(self.id, packed.slot))
             if self._flight.arrived(frame):
                 if self._good:
                     self._good[-1].has_made_frames = True
                 self._on_output(frame)
+            if packed.slot is not None:  # afterwards: the frame need not wait for this message
+                self._engine.send(Freed(self.id, packed.slot))
 
     def happened(self, event: Event) -> None:
         """An event of the child's runner, with its revision numbers."""
@@ -176,7 +180,7 @@ class ChildRunner:
             return
         if isinstance(event, RolledBack):
             event = replace(event, restored=event.restored + self._offset)
-        if isinstance(event, Progress | Activated | RolledBack | NodeFailed):
+        if isinstance(event, Progress | Activated | RolledBack | NodeFailed | NodeBlocked):
             event = replace(event, revision=event.revision + self._offset)
         self._on_event(event)
 
@@ -208,7 +212,9 @@ class ChildRunner:
                 error if isinstance(error, ComfyStreamError) else EngineDied("the engine process did not answer")
             )
             return
-        self._on_event(EngineRestarted(reason, number, self._flight.take_lost()))
+        lost = self._flight.take_lost()
+        self._dropped["engine_restart"] += lost
+        self._on_event(EngineRestarted(reason, number, lost))
         for frame in self._flight.again():
             packed = self._slots.write(frame)
             if packed is not None:
@@ -257,7 +263,7 @@ class ChildRunner:
     def stats(self) -> RunnerStats:
         """See `engine.protocol.Runner.stats`."""
         stats: RunnerStats = self._engine.call(self.id, "stats").result()
-        return stats
+        return replace(stats, dropped=Counter(stats.dropped) + self._dropped)  # what never reached it was dropped here
 
     def close(self) -> None:
         """See `engine.protocol.Runner.close`."""

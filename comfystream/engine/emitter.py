@@ -46,7 +46,7 @@ class Emitter:
         outputs: tuple[Output, ...],
         values: tuple[Any, ...],
         frame: VideoFrame | AudioFrame,
-        duration: int,
+        duration: Callable[[VideoFrame | AudioFrame], int],
     ) -> None:
         """Put out the values of one tick.
 
@@ -54,7 +54,7 @@ class Emitter:
             running: whose tick it was.
             outputs, values: what the plan puts out, and this tick's values.
             frame: the input that the tick was made from.
-            duration: media time that the input spans, in its time base; 0 when unknown.
+            duration: gives the media time that the input spans, in its time base; asked only for texts.
         """
         for output, value in zip(outputs, values, strict=True):
             if type(value) is self._blocker or value is None:
@@ -65,7 +65,7 @@ class Emitter:
                 self._put_sound(output, value, frame)
             elif output.is_live or output.node_id not in running.text_sent:
                 running.text_sent.add(output.node_id)
-                self._put_text(output, value, frame, duration)
+                self._put_text(output, value, frame, duration(frame))
 
     def _hold(self, output: Output, frame: VideoFrame | AudioFrame) -> None:
         """A blocked output: the picture stays as it is."""

@@ -30,7 +30,7 @@ class Bail:
 
     Attributes:
         index: the step (in `LanePlan.steps`) that gave something else.
-        raw: what its function returned.
+        raw: what its function returned; MISSING when it was not called.
         live: the values that later steps read, by producing link.
     """
 
@@ -116,14 +116,15 @@ def general_call(step: Step, binder: Binder, blocker: type) -> Callable[..., Any
     function = binder.function(step)
     names = [name for name, _ in step.links]
     fixed = {**binder.extra_arguments(step), **step.constants}
+    raw_links = {name: [link.node, link.slot] for name, link in step.links if name in step.raw}
     used = step.used
 
     def call(*values: Any) -> Any:
-        calls = call_arguments(step, {**fixed, **dict(zip(names, values, strict=True))})
+        calls = call_arguments(step, {**fixed, **dict(zip(names, values, strict=True)), **raw_links})
+        if any(blocked_in(step, arguments, blocker) is not None for arguments in calls):
+            return _Irregular(MISSING)  # not called yet: the scheduler knows what to do and whom to tell
         results = []
         for arguments in calls:
-            if blocked_in(step, arguments, blocker) is not None:
-                return _Irregular(blocker(None))
             raw = function(**arguments)
             result = normalise(step, raw, blocker)
             if result.expand is not None or any(type(v) is blocker for v in result.values or ()):

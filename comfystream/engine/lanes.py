@@ -11,17 +11,19 @@ from typing import Any, Protocol
 
 from comfystream.channels import BoundedQueue, Broadcast, Closed, LatestSlot, Subscription
 from comfystream.engine.emitter import Emitter
-from comfystream.engine.lane_io import AudioGather
 from comfystream.engine.meter import Meter
 from comfystream.engine.protocol import RunnerOptions
 from comfystream.engine.running import Running
+from comfystream.errors import EngineError
 from comfystream.frames import AudioFrame, Lane, VideoFrame
 from comfystream.media.convert import TensorReader
+from comfystream.media.sound import AudioBuffers
 
 __all__ = ["Input", "LaneState", "Lanes", "Ticker"]
 
 Input = VideoFrame | AudioFrame
 FILE_QUEUE = 4
+LONGEST_GAP_S = 1.0
 LIVE_AUDIO_QUEUE = 100  # frames of 20 ms: two seconds, then the oldest go
 
 
@@ -63,12 +65,33 @@ class LaneState:
     def __init__(self, emitter: Emitter) -> None:
         self.reader = TensorReader()
         self.emitter = emitter
-        self.gather: AudioGather | None = None
-        self.gather_ms = 0.0
+        self._buffers: AudioBuffers | None = None
+        self._buffer_key = (0.0, 0)
         self._last_pts: int | None = None
 
+    def gather(self, frame: AudioFrame, buffer_ms: float) -> list[AudioFrame]:
+        """Take sound in; the buffers for ticks that it fills.
+
+        Raises:
+            EngineError: the sample rate changed.
+        """
+        rate = self._buffer_key[1]
+        if rate and frame.sample_rate != rate:
+            raise EngineError(
+                f"the sound changed its sample rate from {rate} to {frame.sample_rate} Hz",
+                hint="restart the stream; sources keep one rate for a run",
+            )
+        if self._buffers is None or self._buffer_key[0] != buffer_ms:
+            self._buffers = AudioBuffers(buffer_ms, frame.sample_rate, longest_gap_s=LONGEST_GAP_S)
+            self._buffer_key = (buffer_ms, frame.sample_rate)
+        return self._buffers.push(frame)
+
+    def flush(self) -> list[AudioFrame]:
+        """What was gathered and fills no buffer."""
+        return self._buffers.flush() if self._buffers is not None else []
+
     def duration(self, frame: Input) -> int:
-        """Media time that an input spans, in its time base; 0 when that cannot be known."""
+        """Media time that an input spans, or that passed since this was asked before; 0 when that cannot be known."""
         if isinstance(frame, AudioFrame):
             return int(Fraction(frame.samples.shape[-1], frame.sample_rate) / frame.time_base)
         before, self._last_pts = self._last_pts, frame.pts
@@ -134,9 +157,8 @@ class Lanes:
             target()
         except Closed:
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - task scope: a lane thread has no caller, the run ends with it
             self._runner.crashed(error)
-            raise
 
     # --- loops
 
@@ -164,15 +186,13 @@ class Lanes:
         running = self._runner.current
         wanted = running.activation.plan.audio_buffer_ms if running is not None else 0.0
         if wanted and isinstance(frame, AudioFrame):
-            if state.gather is None or state.gather_ms != wanted:
-                state.gather, state.gather_ms = AudioGather(wanted), wanted
-            for buffer in state.gather.add(frame):
+            for buffer in state.gather(frame, wanted):
                 self._runner.tick(Lane.AUDIO, buffer, state)
 
     def _flush_sound(self, state: LaneState) -> None:
-        rest = state.gather.flush() if state.gather is not None else None
-        if rest is not None and not self._runner.is_closed:
-            self._runner.tick(Lane.AUDIO, rest, state)
+        for rest in state.flush():
+            if not self._runner.is_closed:
+                self._runner.tick(Lane.AUDIO, rest, state)
 
     def _run_clock(self) -> None:
         """Tick a workflow without an input: paced when live, as fast as it can for a file."""

@@ -23,6 +23,7 @@ class Meter:
         self.dropped: Counter[str] = Counter()
         self.failed = 0
         self.convert_ns = 0
+        self.graph_ns = 0
         self._ticks: dict[Lane, deque[int]] = {lane: deque(maxlen=KEPT_TICKS) for lane in Lane}
 
     def tick(self, lane: Lane, spent_ns: int) -> None:
@@ -40,6 +41,7 @@ class Meter:
             tick_ms={lane: tuple(spent / 1e6 for spent in list(ticks)) for lane, ticks in self._ticks.items() if ticks},
             convert_ms=self.convert_ns / 1e6,
             nodes=node_timings(activation) if activation is not None else (),
+            graph_ms=self.graph_ns / 1e6,
         )
 
 
@@ -51,9 +53,10 @@ def node_timings(activation: Activation) -> tuple[NodeTiming, ...]:
         if step is not None:
             timings.append(_timing(step, "static", 1, spent_ms, spent_ms))
     for lane, tick in activation.lanes.items():
-        for i, step in enumerate(tick.plan.steps):
-            if tick.calls:
-                timings.append(_timing(step, lane.value, tick.calls, tick.total_ns[i] / 1e6, tick.max_ns[i] / 1e6))
+        for i, step in enumerate((*tick.plan.steps, *tick.plan.on_demand)):
+            calls = tick.calls_of(i)
+            if calls:
+                timings.append(_timing(step, lane.value, calls, tick.total_ns[i] / 1e6, tick.max_ns[i] / 1e6))
     return tuple(timings)
 
 

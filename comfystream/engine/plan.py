@@ -345,7 +345,7 @@ class _Compiler:
 
 
 def _is_dynamic(step: Step) -> bool:
-    return step.is_async or step.asks_for_lazy or may_expand(step.spec)
+    return step.is_async or step.asks_for_lazy or bool(step.raw) or may_expand(step.spec)
 
 
 def may_expand(spec: NodeSpec) -> bool:

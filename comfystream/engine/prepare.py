@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from comfystream.catalog.spec import Catalog
@@ -58,8 +58,15 @@ def run_static(
     store: StaticStore,
     clock: Clock,
     observer: Observer,
+    hold: Callable[[list[int]], None],
 ) -> Prepared:
     """Run the static and volatile steps that every tick needs, reusing what is kept.
+
+    Args:
+        plan, catalog, binder, blocker, store, clock: what to run and with what.
+        observer: told what runs.
+        hold: called with the signatures before anything runs; the caller holds them in the store, so that what was
+            loaded before something failed is still there for the next try.
 
     Raises:
         NodeError: a node raised.
@@ -86,12 +93,14 @@ def run_static(
             fingerprint = asked.evaluate()
             fingerprints[step.id] = asked
         signatures[step.id] = store.sign(step, signatures, fingerprint)
+    hold([signature for signature in signatures.values() if signature is not None])
+    kept = frozenset(id for id, signature in signatures.items() if store.get(signature) is not None)
     scheduler = Scheduler(
         plan.steps, catalog, binder, blocker, store=store, signatures=signatures, observer=recorder, timed_by=timed
     )
     values: dict[str, tuple[Any, ...]] = {}
     asyncio.run(scheduler.run(plan.static_roots, values))
-    return Prepared(plan, _only_plan(values, plan), signatures, fingerprints, tuple(recorder.ran), spent_ns)
+    return Prepared(plan, _only_plan(values, plan), signatures, fingerprints, tuple(recorder.ran), spent_ns, kept)
 
 
 def _only_plan(values: Mapping[str, tuple[Any, ...]], plan: Plan) -> dict[str, tuple[Any, ...]]:

@@ -25,6 +25,7 @@ __all__ = [
     "EngineRestarted",
     "Event",
     "FailPolicy",
+    "NodeBlocked",
     "NodeFailed",
     "NodeTiming",
     "PackBroken",
@@ -113,6 +114,7 @@ class RunnerStats:
         tick_ms: per lane, the last up to 1024 tick durations in milliseconds (conversion in and out included).
         convert_ms: total milliseconds spent on pixel conversion, in and out.
         nodes: time per node of the active revision, in execution order.
+        graph_ms: total milliseconds spent in the graphs: the nodes and what the engine does between them.
     """
 
     submitted: Mapping[Lane, int]
@@ -122,6 +124,7 @@ class RunnerStats:
     tick_ms: Mapping[Lane, tuple[float, ...]]
     convert_ms: float
     nodes: tuple[NodeTiming, ...]
+    graph_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,17 @@ class NodeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeBlocked:
+    """A node was not run because one before it blocked it with a message; repeats are reported once a second."""
+
+    node_id: str
+    class_type: str
+    message: str
+    revision: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRestarted:
     """The engine process died (`reason`) and runs again with revision `revision` (0 = none was active)."""
 
@@ -201,7 +215,7 @@ class Stopped:
     error: str = ""
 
 
-Event = Progress | Activated | RolledBack | NodeFailed | EngineRestarted | PackBroken | Stopped
+Event = Progress | Activated | RolledBack | NodeFailed | NodeBlocked | EngineRestarted | PackBroken | Stopped
 
 
 class Runner(Protocol):

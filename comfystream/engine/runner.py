@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import itertools
+import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -33,8 +36,10 @@ from comfystream.engine.protocol import (
     RunnerStats,
     Stopped,
 )
-from comfystream.engine.rehearsal import needs_rehearsal, plain_picture, rehearse, silence
+from comfystream.engine.rehearsal import needs_rehearsal, picture_of, rehearse, silence
 from comfystream.engine.running import Running
+from comfystream.engine.scheduler import Observer
+from comfystream.engine.step import Step
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.media.convert import TensorReader
@@ -42,6 +47,7 @@ from comfystream.workflow.model import Workflow
 
 __all__ = ["LocalRunner"]
 
+_log = logging.getLogger(__name__)
 CLOSE_S = 5.0
 KEPT_PREPARED = 4
 
@@ -59,6 +65,7 @@ class LocalRunner:
         self._instances = Instances()
         self._numbers = itertools.count(1)
         self._prepared: dict[int, Running] = {}
+        self._attempt: list[int] = []
         self._current: Running | None = None
         self._switching = threading.Lock()
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare", initializer=host.enter_thread)
@@ -66,7 +73,6 @@ class LocalRunner:
         self._sample_rate = 48_000
         self._closed = False
         self._error: ComfyStreamError | None = None
-        self._on_error = options.on_error
         self._lanes = Lanes(self, options.live)
 
     # --- revisions
@@ -89,13 +95,14 @@ class LocalRunner:
                 self._instances.keep_only([*current.activation.plan.steps.values(), *plan.steps.values()])
             binder = make_binder(plan, self._instances)
             progress.phase("load", total=len(plan.static_roots))
+            host = self._host
             prepared = run_static(
-                plan, self._host.catalog, binder, self._host.blocker, self._host.store, self._host.clock, progress
+                plan, host.catalog, binder, host.blocker, host.store, host.clock, progress, self._hold_attempt
             )
             progress.phase("warm", total=len(plan.lanes))
             cross = current.activation.crossing_values() if current is not None else {}
             cross = {**self._rehearse(prepared, current, sample), **cross}
-        activation = self._activation(prepared, binder, cross=cross)
+        activation = self._activation(prepared, binder, cross=cross, observer=_BlockedObserver(self.blocked, number))
         bindings = plan.bindings
         revision = Revision(
             number=number,
@@ -107,6 +114,12 @@ class LocalRunner:
         )
         self._keep(Running(revision, activation))
         return revision
+
+    def _hold_attempt(self, signatures: list[int]) -> None:
+        """Keep what the newest attempt loaded, whether it succeeds or not, until the next one."""
+        self._host.store.hold(signatures)
+        before, self._attempt = self._attempt, signatures
+        self._host.store.release(before)
 
     def _activation(self, prepared: Prepared, binder: Binder, **more: Any) -> Activation:
         return Activation(
@@ -134,14 +147,7 @@ class LocalRunner:
             return {}
         forked = self._instances.fork() if self._options.live else Instances()
         activation = self._activation(prepared, make_binder(plan, forked), without_sinks=True)
-        newest = self._newest
-        image = (
-            newest.image
-            if newest is not None
-            else sample.image
-            if isinstance(sample, VideoFrame)
-            else plain_picture(*sample)
-        )
+        image = picture_of(self._newest or sample)
         picture = TensorReader().read(image) if Lane.VIDEO in plan.lanes else None
         sound = None
         if Lane.AUDIO in plan.lanes:
@@ -220,7 +226,7 @@ class LocalRunner:
         except NodeError as error:
             self._failed(running, lane, frame, io, error)
             return
-        if done and not running.first_frame.done():
+        if done and not running.is_settled:
             self._proved(running, lane, frame)
         self._meter.tick(lane, time.perf_counter_ns() - began)
 
@@ -233,12 +239,16 @@ class LocalRunner:
             self._meter.convert_ns += time.perf_counter_ns() - began
         if tick.plan.reads_mask:
             mask = empty_mask()
-        values = tick.run(value, mask)
+        began = time.perf_counter_ns()
+        try:
+            values = tick.run(value, mask)
+        finally:
+            self._meter.graph_ns += time.perf_counter_ns() - began
         if values is None:
             self._meter.dropped["waiting_for_other_lane"] += 1
             return False
         try:
-            io.emitter.put(running, tick.plan.outputs, values, frame, io.duration(frame))
+            io.emitter.put(running, tick.plan.outputs, values, frame, io.duration)
         except (EngineError, MediaError) as error:
             output = next(o for o in tick.plan.outputs if error.node_id in (None, o.node_id))
             class_type = running.activation.plan.workflow.nodes[output.node_id].class_type
@@ -248,40 +258,48 @@ class LocalRunner:
     def _proved(self, running: Running, lane: Lane, frame: Input) -> None:
         with self._switching:
             previous, running.previous = running.previous, None
+            running.is_settled = True
         if previous is not None:
             self._release(previous)
-        running.first_frame.set_result(frame.id)
         self.send(Activated(running.revision.number, lane, frame.id))
+        running.first_frame.set_result(frame.id)
 
     def _failed(self, running: Running, lane: Lane, frame: Input, io: LaneState, error: NodeError) -> None:
         self._meter.failed += 1
-        event = self._failures.event(error, frame=frame.id, lane=lane, revision=running.revision.number)
+        event = self._failures.failed(error, frame=frame.id, lane=lane, revision=running.revision.number)
         if event is not None:
             self.send(event)
         if self._roll_back(running, error):
             self.tick(lane, frame, io)
-        elif self._on_error is FailPolicy.STOP:
+        elif self._options.on_error is FailPolicy.STOP:
             self.stop(error)
         else:
-            if not running.first_frame.done():
+            if not running.is_settled:
                 self._proved(running, lane, frame)
-            io.emitter.put_failed(running, error, frame, self._on_error)
+            io.emitter.put_failed(running, error, frame, self._options.on_error)
 
     def _roll_back(self, running: Running, error: NodeError) -> bool:
         """Go back to the revision before, if this one has not made a frame yet."""
         with self._switching:
             previous = running.previous
-            if previous is None or running.first_frame.done() or self._current is not running:
+            if previous is None or running.is_settled or self._current is not running:
                 return False
             self._current = previous
+            running.is_settled = True
         self._release(running)
-        running.first_frame.set_exception(error)
         self.send(RolledBack(running.revision.number, previous.revision.number, str(error)))
+        running.first_frame.set_exception(error)
         return True
 
     def set_fail_policy(self, policy: FailPolicy) -> None:
         """See `engine.protocol.Runner.set_fail_policy`."""
-        self._on_error = policy
+        self._options = replace(self._options, on_error=policy)
+
+    def blocked(self, step: Step, message: str, revision: int) -> None:
+        """A node did not run in a tick, because of a blocker with a message."""
+        event = self._failures.blocked(step.display_id, step.spec.key, message, revision)
+        if event is not None:
+            self.send(event)
 
     # --- the end
 
@@ -322,12 +340,13 @@ class LocalRunner:
         return self._error
 
     def crashed(self, error: BaseException) -> None:
-        """A lane thread met something that is no node's fault: the run ends with it."""
-        self.stop(
-            EngineError(
-                f"{type(error).__name__}: {error}", hint="this is a defect of ComfyStream; the log has the details"
-            )
-        )
+        """A lane thread met something that no node raised: the run ends with it."""
+        if isinstance(error, ComfyStreamError):
+            self.stop(error)
+            return
+        _log.error("a lane thread failed", exc_info=error)
+        hint = "this is a defect of ComfyStream; the log has the details"
+        self.stop(EngineError(f"{type(error).__name__}: {error}", hint=hint))
 
     def stop(self, error: ComfyStreamError) -> None:
         """End the run because of an error."""
@@ -363,5 +382,17 @@ class LocalRunner:
             if not running.first_frame.done():
                 running.first_frame.cancel()
             self._release(running)
+        self._hold_attempt([])
         if not already:
             self.send(Stopped())
+
+
+class _BlockedObserver(Observer):
+    """Hears of blocked nodes while a revision ticks."""
+
+    def __init__(self, report: Callable[[Step, str, int], None], revision: int) -> None:
+        self._report = report
+        self._revision = revision
+
+    def blocked(self, step: Step, message: str) -> None:
+        self._report(step, message, self._revision)

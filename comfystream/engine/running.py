@@ -21,6 +21,7 @@ class Running:
         activation: what ticks.
         previous: what ran before, kept until this one has made its first frame; then None.
         first_frame: resolved with the id of that frame, or failed when it is rolled back.
+        is_settled: whether `first_frame` has its outcome (asking the future takes a lock, and this is asked per tick).
         text_sent: constant text outputs that were put out.
     """
 
@@ -28,6 +29,7 @@ class Running:
     activation: Activation
     previous: Running | None = None
     first_frame: Future[int] = field(default_factory=Future)
+    is_settled: bool = False
     text_sent: set[str] = field(default_factory=set)
 
     def takes(self, lane: Lane) -> bool:

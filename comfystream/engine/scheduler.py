@@ -237,7 +237,10 @@ class Scheduler:
                 if missing_lazy:
                     arguments[name] = None
                 continue
-            arguments[name] = outputs[link.slot] if link.slot < len(outputs) else None
+            if name in step.raw:
+                arguments[name] = [link.node, link.slot]
+            else:
+                arguments[name] = outputs[link.slot] if link.slot < len(outputs) else None
         if not missing_lazy:
             arguments.update({name: None for name in step.lazy if name not in arguments})
         return arguments

@@ -31,6 +31,7 @@ class Step:
         constants: inputs with a constant value that the function gets.
         links: inputs that come from another node, in file order.
         lazy: names among `links` that are evaluated only when the node asks for them.
+        raw: names among `links` whose argument is the link itself, as `[node, slot]` (`rawLink`).
         hidden: argument name to marker, for V1 functions ("UNIQUE_ID", "PROMPT", ...).
         schedule, lane: when it runs; `lane` is None for STATIC.
         used: output slots that another step or an output reads, ascending.
@@ -44,6 +45,7 @@ class Step:
     constants: Mapping[str, Any]
     links: tuple[tuple[str, Link], ...]
     lazy: frozenset[str] = frozenset()
+    raw: frozenset[str] = frozenset()
     hidden: Mapping[str, str] = field(default_factory=dict)
     schedule: Schedule = Schedule.STATIC
     lane: Lane | None = None
@@ -75,15 +77,15 @@ def make_step(node: Node, spec: NodeSpec, *, parent: str | None = None, display_
     constants: dict[str, Any] = {}
     links: list[tuple[str, Link]] = []
     lazy: set[str] = set()
+    raw: set[str] = set()
     hidden_section = spec.inputs.get("hidden") or {}
     for name, value in node.inputs.items():
         declared = spec.input(name)
         options = declared[1] if declared is not None else {}
         if isinstance(value, Link):
-            if options.get("rawLink"):
-                constants[name] = [value.node, value.slot]
-                continue
             links.append((name, value))
+            if options.get("rawLink"):
+                raw.add(name)
             if options.get("lazy"):
                 lazy.add(name)
         elif declared is not None or spec.accept_all_inputs or spec.has_dynamic_inputs or name in hidden_section:
@@ -95,6 +97,7 @@ def make_step(node: Node, spec: NodeSpec, *, parent: str | None = None, display_
         constants=constants,
         links=tuple(links),
         lazy=frozenset(lazy),
+        raw=frozenset(raw),
         hidden=dict(spec.hidden or {}),
         parent=parent,
         display_id=display_id or node.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import socket
 import sys
 import threading
@@ -89,8 +90,9 @@ class Wire:
         Raises:
             OSError: the other side is gone.
         """
+        packed = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)  # sooner than the connection's own pickler
         with self._sending:
-            self._connection.send(message)
+            self._connection.send_bytes(packed)
 
     def receive(self) -> Message:
         """Wait for the next message.

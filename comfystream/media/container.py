@@ -11,11 +11,12 @@ import av
 import av.error
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from comfystream.errors import MediaError
 
-__all__ = ["first_audio", "first_video", "open_input", "origin_of", "output_error"]
+__all__ = ["first_audio", "first_video", "length_of", "open_input", "origin_of", "output_error"]
 
 # libav "plays" a text file as the screen of a terminal
 _NOT_MEDIA = {"tty", "bin"}
@@ -79,8 +80,7 @@ def first_video(container: InputContainer) -> VideoStream | None:
 
 
 def _is_cover(stream: VideoStream) -> bool:
-    disposition = getattr(stream, "disposition", 0)
-    return bool(int(disposition) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
+    return Disposition.attached_pic in stream.disposition
 
 
 def first_audio(container: InputContainer) -> AudioStream | None:
@@ -96,6 +96,15 @@ def origin_of(container: InputContainer) -> Fraction:
         if stream is not None and stream.start_time is not None and stream.time_base is not None
     ]
     return Fraction(min(starts, default=0))
+
+
+def length_of(container: InputContainer) -> Fraction | None:
+    """Seconds from the first to the last moment; None when it is not known."""
+    if not container.duration:
+        return None
+    length = Fraction(container.duration, av.time_base)
+    starts_anywhere = "matroska" in container.format.name  # its header says the end, not the length
+    return length - origin_of(container) if starts_anywhere else length
 
 
 def output_error(path: Path, error: BaseException) -> MediaError:

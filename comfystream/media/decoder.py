@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from comfystream.errors import MediaError
-from comfystream.media.container import origin_of
+from comfystream.media.container import length_of, origin_of
 
 __all__ = ["Decoder"]
 
@@ -90,7 +90,7 @@ class Decoder:
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None or packet.time_base is None:
             return
-        end = (time + (packet.duration or 0)) * packet.time_base - self._origin
+        end = (time + (packet.duration or 0)) * packet.time_base
         index = packet.stream_index
         self._ends[index] = max(end, self._ends.get(index, end))
 
@@ -99,7 +99,7 @@ class Decoder:
         main = self._main
         if main is None:
             return False
-        announced = _length(main)
+        announced = _end(main)
         reached = self._ends.get(main.index, Fraction(0))
         if announced is None and self._container.duration:
             announced = Fraction(self._container.duration, av.time_base)
@@ -109,19 +109,20 @@ class Decoder:
         return reached < announced - (Fraction(1, 10) if self._cut else max(Fraction(1, 2), announced / 100))
 
     def _broken(self, reason: str) -> MediaError:
-        ends = [self._ends.get(self._main.index, Fraction(0))] if self._main is not None else [Fraction(0)]
-        of = f" of {self._container.duration / av.time_base:.1f} s" if self._container.duration else ""
+        end = self._ends.get(self._main.index, self._origin) if self._main is not None else self._origin
+        length = length_of(self._container)
+        of = f" of {float(length):.1f} s" if length else ""
         return MediaError(
-            f"{self._name} breaks off at {float(max(ends)):.1f} s{of}: {reason}",
+            f"{self._name} breaks off at {float(end - self._origin):.1f} s{of}: {reason}",
             code="truncated",
             hint="what came before can be used",
         )
 
 
-def _length(stream: VideoStream | AudioStream) -> Fraction | None:
-    """Announced length in seconds of one stream: by its header, or by the tag that Matroska files carry."""
+def _end(stream: VideoStream | AudioStream) -> Fraction | None:
+    """Announced end in seconds of one stream: by its header, or by the tag that Matroska files carry (an end, too)."""
     if stream.duration is not None and stream.time_base is not None:
-        return Fraction(stream.duration * stream.time_base)
+        return Fraction(((stream.start_time or 0) + stream.duration) * stream.time_base)
     parts = stream.metadata.get("DURATION", "").split(":")
     try:
         hours, minutes, seconds = (Fraction(part) for part in parts)

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from comfystream.clock import rescale
 from comfystream.errors import MediaError
 from comfystream.frames import AudioFrame, Stamps, VideoFrame
-from comfystream.media.container import first_audio, first_video, open_input, origin_of
+from comfystream.media.container import first_audio, first_video, length_of, open_input, origin_of
 from comfystream.media.decoder import Decoder
 from comfystream.media.rotation import Rotator, display_steps
 from comfystream.media.sound import SampleReader
@@ -58,7 +58,7 @@ class FileSource:
             self._decoder = Decoder(container, str(self._path), *streams)
             self._decoded = self._decoder.frames()
             self._ahead = self._first_frames()
-            self._info = self._describe(container.duration)
+            self._info = self._describe(length_of(container))
         except BaseException:
             container.close()
             raise
@@ -116,12 +116,12 @@ class FileSource:
                 return ahead
         raise MediaError(f"{self._path}: no picture could be decoded", code="not_decodable", hint="the file is damaged")
 
-    def _describe(self, duration: int | None) -> SourceInfo:
+    def _describe(self, length: Fraction | None) -> SourceInfo:
         return SourceInfo(
             name=self._path.name,
             video=self._pictures.info() if self._pictures else None,
             audio=self._sound.info() if self._sound else None,
-            duration_s=duration / av.time_base if duration else None,
+            duration_s=float(length) if length else None,
         )
 
     def _made(self, frame: av.VideoFrame | av.AudioFrame) -> VideoFrame | AudioFrame:

@@ -107,7 +107,7 @@ class ImageWriter:
             cv2.transform(rgb[:padded], matrix, dst=yuv[:padded])
             small = half[: padded // 2]
             cv2.resize(yuv[:padded], (even // 2, padded // 2), dst=small, interpolation=cv2.INTER_AREA)
-            luma[start : start + count] = yuv[:count, :width, 0]
+            cv2.extractChannel(yuv[:count, :width], 0, dst=luma[start : start + count])
             for channel, plane in enumerate(chroma, 1):
                 cv2.extractChannel(small, channel, dst=plane[at : at + padded // 2])
         return image

@@ -14,9 +14,10 @@ from comfystream.media.planes import blank, byte_planes
 
 __all__ = ["Scaler", "SizeMode", "pad_even", "placement"]
 
-# PyAV 18 uses a thread per core for each conversion unless told otherwise: four times the CPU of one at 512x512.
-# Older releases have no such argument and use one thread.
-_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+# PyAV 17 and later use a thread per core for each conversion unless told otherwise: four times the CPU of one at
+# 512x512. Older releases have no such argument and use one thread.
+_OLD = int(av.__version__.split(".")[0]) < 17
+_ONE_THREAD: dict[str, Any] = {} if _OLD else {"threads": 1}
 
 
 class SizeMode(StrEnum):
@@ -74,8 +75,8 @@ class Scaler:
             format=format,
             src_colorspace=came.matrix,
             dst_colorspace=wanted.matrix,
-            src_color_range=2 if came.full else 1,
-            dst_color_range=2 if wanted.full or _is_rgb(format) else 1,
+            src_color_range=_range(image.format.name, came, wanted),
+            dst_color_range=_range(format, wanted, came),
             interpolation=interpolation,
             **_ONE_THREAD,
         )
@@ -93,6 +94,17 @@ class Scaler:
 
 def _is_rgb(format: str) -> bool:
     return av.VideoFormat(format).is_rgb
+
+
+def _range(format: str, own: Colour, other: Colour) -> int:
+    """AVCOL_RANGE_* to tell swscale for one side of a conversion.
+
+    PyAV before 17 sets swscale's matrix and range only where those of the two sides differ. swscale does not look at
+    the range of an RGB side, so there it is given as the opposite of the other side's.
+    """
+    if _is_rgb(format):
+        return 1 if _OLD and other.full else 2
+    return 2 if own.full else 1
 
 
 def _place(image: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:

@@ -53,13 +53,19 @@ class Seam:
         self._rate = sample_rate
         self.next = start
 
+    def gap(self, frame: AudioFrame) -> int:
+        """Samples between the end of what came before and `frame`; negative where they overlap, 0 at the start."""
+        return 0 if self.next is None else self._at(frame) - self.next
+
+    def _at(self, frame: AudioFrame) -> int:
+        return rescale(frame.pts, frame.time_base, Fraction(1, self._rate))
+
     def align(self, frame: AudioFrame, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """`samples` of `frame`, longer or shorter at the front so that they follow what came before."""
-        at = rescale(frame.pts, frame.time_base, Fraction(1, self._rate))
-        gap = 0 if self.next is None else at - self.next
+        gap = self.gap(frame)
         if abs(gap) > self._rate * _GAP_S:
             samples = np.pad(samples, ((0, 0), (gap, 0))) if gap > 0 else samples[:, -gap:]
-        self.next = (at if self.next is None else self.next) + samples.shape[1]
+        self.next = (self._at(frame) if self.next is None else self.next) + samples.shape[1]
         return samples
 
 
@@ -71,11 +77,15 @@ class AudioBuffers:
     Args:
         buffer_ms: length of a buffer in milliseconds; at least one sample.
         sample_rate: of the sound that will come.
+        longest_gap_s: a hole or a jump back that is longer is a new beginning: nothing is filled in or cut, and what
+        was
+            gathered is forgotten. None repairs gaps of any length.
     """
 
-    def __init__(self, buffer_ms: float, sample_rate: int) -> None:
+    def __init__(self, buffer_ms: float, sample_rate: int, longest_gap_s: float | None = None) -> None:
         if not buffer_ms > 0:
             raise ValueError(f"buffer_ms must be more than 0, got {buffer_ms}")
+        self._longest_gap = None if longest_gap_s is None else int(sample_rate * longest_gap_s)
         self.length = max(1, int(sample_rate * buffer_ms / 1000))
         self._rate = sample_rate
         self._parts: list[NDArray[np.float32]] = []
@@ -91,6 +101,8 @@ class AudioBuffers:
         """
         if frame.sample_rate != self._rate:
             raise ValueError(f"sample rate changed: expected {self._rate} Hz, got {frame.sample_rate} Hz")
+        if self._longest_gap is not None and abs(self._seam.gap(frame)) > self._longest_gap:
+            self._seam, self._parts, self._held = Seam(self._rate), [], 0
         self._hold(self._seam.align(frame, mono(frame.samples)))
         return self._cut(frame.stamps)
 

@@ -25,12 +25,10 @@ class Timeline:
         self._step = max(1, step)
         self._second = max(1, int(1 / time_base))
         self._last: int | None = None
-        self.repaired = 0
 
     def place(self, pts: int | None) -> int:
         """The time at which the next frame is shown."""
-        last, self._last = self._last, self._place(pts, self._last)
-        self.repaired += pts is None or (last is not None and self._last != pts + self._offset)
+        self._last = self._place(pts, self._last)
         return self._last
 
     def _place(self, pts: int | None, last: int | None) -> int:

@@ -49,9 +49,14 @@ class Ends:
     size: tuple[int, int]
     total_s: float | None
 
+    def close(self) -> None:
+        """Let go of the source. Idempotent."""
+        if self.source is not None:
+            self.source.close()
 
-def open_ends(options: FileJobOptions, bindings: Bindings, clock: Clock, stack: contextlib.ExitStack) -> Ends:
-    """Open all files; `stack` closes what was read and removes what was not completed.
+
+def open_ends(options: FileJobOptions, bindings: Bindings, clock: Clock) -> Ends:
+    """Open all files, or none.
 
     Raises:
         MediaError: a file that cannot be read or written, or has not what the workflow needs.
@@ -67,13 +72,15 @@ def open_ends(options: FileJobOptions, bindings: Bindings, clock: Clock, stack: 
         has_audio=has_audio,
         writes=options.target is not None,
     )
-    source = _open_source(options, ways, clock)
-    if source is not None:
-        stack.callback(source.close)
-    sink = _open_sink(options, ways, source)
-    if sink is not None:
-        stack.callback(sink.abort)
-    texts = _open_texts(options, bindings, stack)
+    with contextlib.ExitStack() as undo:
+        source = _open_source(options, ways, clock)
+        if source is not None:
+            undo.callback(source.close)
+        sink = _open_sink(options, ways, source)
+        if sink is not None:
+            undo.callback(sink.abort)
+        texts = _open_texts(options, bindings, undo)
+        undo.pop_all()
     video = source.info.video if source is not None else None
     size = (video.width, video.height) if video is not None else options.size or CLOCK_SIZE
     return Ends(source, sink, texts, ways, size, _total_s(options, source))
@@ -135,13 +142,13 @@ def _fps(options: FileJobOptions, source: Source | None) -> Fraction:
     return video.fps if video is not None else options.clock_fps
 
 
-def _open_texts(options: FileJobOptions, bindings: Bindings, stack: contextlib.ExitStack) -> dict[str, TextSink]:
+def _open_texts(options: FileJobOptions, bindings: Bindings, undo: contextlib.ExitStack) -> dict[str, TextSink]:
     """A file for each node that puts out text."""
     texts: dict[str, TextSink] = {}
     nodes = [live.node_id for live in bindings.outputs_of("text")]
     for node_id, file in zip(nodes, options.text_files(nodes), strict=True):
         texts[node_id] = TextSink(file, overwrite=options.overwrite)
-        stack.callback(texts[node_id].abort)
+        undo.callback(texts[node_id].abort)
     return texts
 
 

@@ -82,8 +82,10 @@ class FileJob:
         """
         bindings = bind(self._workflow)
         with contextlib.ExitStack() as stack:
-            ends = open_ends(self._options, bindings, CountingClock(self._clock, self._meter), stack)
+            ends = open_ends(self._options, bindings, CountingClock(self._clock, self._meter))
+            stack.callback(ends.close)
             writer = Writer(ends.sink, ends.texts, ends.routes, self._meter)
+            stack.callback(writer.abort)
             runner = self._engine.open(self._runner_options(ends), writer.put, self._hear)
             stack.callback(runner.close)
             return self._run(ends, writer, runner)

@@ -55,7 +55,15 @@ class FileJobOptions:
         return self.duration_s is not None or self.frames is not None
 
     def text_files(self, nodes: Sequence[str]) -> list[Path]:
-        """A side file for each of the nodes that put out text; with several, each has its node's id in the name."""
+        """A side file for each of the nodes that put out text; with several, each has its node's id in the name.
+
+        Raises:
+            ConfigError: there is text and no place for it, or a place and no text.
+        """
+        if not nodes and self.text is not None:
+            raise ConfigError(
+                f"{self.text}: the workflow puts out no text", code="no_text", hint="it needs a SaveTextTensor"
+            )
         if not nodes:
             return []
         file = self.text or (self.target.with_suffix(".jsonl") if self.target is not None else None)

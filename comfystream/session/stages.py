@@ -95,7 +95,6 @@ def stages(
         read, written: frames in and out.
     """
     computed = sum(stats.computed.values())
-    graph_ms = sum(node.total_ms for node in stats.nodes if node.where != "static")
 
     def stage(name: str, total_ms: float, frames: int, waited_ns: int = 0) -> Stage:
         return Stage(name, total_ms, frames, total_ms / run_ms if run_ms > 0 else 0.0, waited_ns / 1e6)
@@ -104,7 +103,7 @@ def stages(
         Stage("prepare", prepare_ms, 0, 0.0),
         stage("decode", clock.decode / 1e6, read, clock.feed + clock.pace),
         stage("convert", stats.convert_ms, computed),
-        stage("graph", graph_ms, computed, clock.hold),
+        stage("graph", stats.graph_ms, computed, clock.hold),
         stage("encode", clock.encode / 1e6, written, clock.idle),
     )
 

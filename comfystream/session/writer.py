@@ -39,6 +39,7 @@ class Writer:
         self._routes = routes
         self._meter = meter
         self._queue: BoundedQueue[Frame] = BoundedQueue(QUEUED_FRAMES)
+        self._is_complete = False
         self.frames = self.sounds = self.cues = 0
         self.size = (0, 0)
         self.media_s = 0.0
@@ -112,4 +113,13 @@ class Writer:
         if self._sink is not None:
             written = self._sink.keep_partial() if is_cut else self._sink.finish()
         self._meter.encode += time.perf_counter_ns() - began
+        self._is_complete = True
         return written
+
+    def abort(self) -> None:
+        """Leave nothing behind, unless the files are complete. Idempotent."""
+        if self._is_complete:
+            return
+        for sink in (self._sink, *self._texts.values()):
+            if sink is not None:
+                sink.abort()

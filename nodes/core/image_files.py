@@ -83,7 +83,8 @@ class LoadImage:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         folder = folder_paths.get_input_directory()
-        files = [name for name in os.listdir(folder) if os.path.isfile(os.path.join(folder, name))]
+        files = os.listdir(folder) if os.path.isdir(folder) else []  # a new machine has no such folder yet
+        files = [name for name in files if os.path.isfile(os.path.join(folder, name))]
         pictures = folder_paths.filter_files_content_types(files, ["image"])
         return {"required": {"image": (sorted(pictures), {"image_upload": True})}}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 from torch import Tensor
-from torch.nn.functional import max_pool2d, pad
+from torch.nn.functional import pad
 
 __all__ = ["NODES", "dilate", "erode"]
 
@@ -26,8 +26,6 @@ def _dilate_along(planes: Tensor, size: int, before: int, vertical: bool) -> Ten
 
 def _dilate(picture: Tensor, size: int, before: int) -> Tensor:
     planes = picture.movedim(-1, 1)
-    if size == 3:
-        return max_pool2d(planes, 3, 1, 1).movedim(1, -1)
     return _dilate_along(_dilate_along(planes, size, before, True), size, before, False).movedim(1, -1)
 
 

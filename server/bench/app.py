@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +19,7 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True)
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write the figures there as JSON.", dir_okay=False)]
+Seconds = Annotated[float, typer.Option(min=2, help="How long, per engine.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A short run: shows that it works, not how fast.")]
 Checkout = Annotated[
     Path | None,
@@ -34,47 +35,91 @@ def _bench() -> None:
 @app.command()
 def engine(comfyui: Checkout = None, json: Json = None, quick: Quick = False) -> None:
     """What the engine adds per frame to the nodes' own work."""
-    from .engine import bench_engine
+    _report(json, engine=_engine(quick, comfyui))
 
-    _report("engine", bench_engine(comfyui=comfyui, rounds=10 if quick else 200), json)
+
+@app.command()
+def file(json: Json = None, quick: Quick = False) -> None:
+    """A video file through a workflow, beside a loop that only decodes and encodes it."""
+    _report(json, file=_file(quick))
 
 
 @app.command()
 def swap(json: Json = None, quick: Quick = False) -> None:
     """The longest gap in the output while a workflow that takes five seconds to load is put in."""
-    from .swap import bench_swap
-
-    _report("swap", bench_swap(load_s=0.5, steady_s=0.5) if quick else bench_swap(), json)
+    _report(json, swap=_swap(quick))
 
 
 @app.command()
-def overload(
-    seconds: Annotated[float, typer.Option(min=2, help="How long, per engine.")] = 120.0,
-    json: Json = None,
-    quick: Quick = False,
-) -> None:
+def overload(seconds: Seconds = 120.0, json: Json = None, quick: Quick = False) -> None:
     """Memory, age and drops when the graph is three times slower than its input."""
-    from .overload import bench_overload
-
-    _report("overload", bench_overload(seconds=2.0 if quick else seconds), json)
+    _report(json, overload=_overload(quick, seconds))
 
 
 @app.command()
 def child(json: Json = None, quick: Quick = False) -> None:
     """What the process border adds to the latency of a frame."""
+    _report(json, child=_child(quick))
+
+
+@app.command(name="all")
+def everything(
+    comfyui: Checkout = None, seconds: Seconds = 120.0, json: Json = None, quick: Quick = False
+) -> None:
+    """All of them, one after the other."""
+    _report(
+        json,
+        engine=_engine(quick, comfyui),
+        file=_file(quick),
+        swap=_swap(quick),
+        overload=_overload(quick, seconds),
+        child=_child(quick),
+    )
+
+
+# Torch is imported when a bench begins, not when somebody asks for --help.
+
+
+def _engine(quick: bool, comfyui: Path | None) -> Iterator[Row]:
+    from .engine import bench_engine
+
+    yield from bench_engine(comfyui=comfyui, rounds=10 if quick else 200)
+
+
+def _file(quick: bool) -> Iterator[Row]:
+    from .file import bench_file
+
+    yield from bench_file(frames=30, rounds=1) if quick else bench_file()
+
+
+def _swap(quick: bool) -> Iterator[Row]:
+    from .swap import bench_swap
+
+    yield from bench_swap(load_s=0.3, steady_s=0.3) if quick else bench_swap()
+
+
+def _overload(quick: bool, seconds: float) -> Iterator[Row]:
+    from .overload import bench_overload
+
+    yield from bench_overload(seconds=2.0 if quick else seconds)
+
+
+def _child(quick: bool) -> Iterator[Row]:
     from .child import bench_child
 
-    _report("child", bench_child(frames=10, warm_up=2) if quick else bench_child(), json)
+    yield from bench_child(frames=5, warm_up=1) if quick else bench_child()
 
 
-def _report(title: str, rows: Iterable[Row], json: Path | None) -> None:
-    console = Console()
+def _report(json: Path | None, **benches: Iterator[Row]) -> None:
+    console, found = Console(), []
     try:
-        found = list(rows)
+        for title, bench in benches.items():
+            rows = list(bench)
+            print_rows(console, title, rows)
+            found += rows
     except ComfyStreamError as error:
         Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
         raise typer.Exit(2) from None
-    print_rows(console, title, found)
     if json is not None:
         write_rows(json, found, describe_machine())
 

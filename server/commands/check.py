@@ -109,8 +109,6 @@ def _show(workflow: Workflow, catalog: NodeCatalog, result: CheckResult) -> None
             words = ", ".join(f'{live.modality} (node {live.node_id} "{live.class_type}")' for live in ends)
             print(f"  {name:<8} {words or 'none: it runs by its own clock'}")
         print(f"  modality {_modality(result)}")
-    for broken in catalog.broken():
-        say_note(f"warning: node pack {broken.pack}: {broken.message}")
     for problem in result.problems:
         if not problem.is_error:
             say_note(f"warning: {workflow.source}: {problem}")

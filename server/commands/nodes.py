@@ -10,8 +10,6 @@ import typer
 
 from comfystream.errors import ConfigError
 
-from ..faults import say_note
-
 if TYPE_CHECKING:
     from comfystream.catalog.registry import NodeCatalog
     from comfystream.catalog.spec import NodeSpec
@@ -38,8 +36,6 @@ def nodes(
 
         print(json.dumps({spec.key: node_info(spec) for spec in found}, indent=2))
         return
-    for broken in catalog.broken():
-        say_note(f"warning: node pack {broken.pack}: {broken.message}{f' ({broken.hint})' if broken.hint else ''}")
     if not found:
         hint = "comfystream nodes lists all"
         raise ConfigError(f'no node class has "{search}" in it', code="nothing_found", hint=hint)
@@ -58,8 +54,9 @@ def _text(spec: NodeSpec) -> str:
 
 
 def _show(found: list[NodeSpec]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from ..display import wide_console
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("Class", "Category", "Inputs", "Outputs", "Pack"):
@@ -68,8 +65,6 @@ def _show(found: list[NodeSpec]) -> None:
         inputs = [name for section in ("required", "optional") for name in spec.inputs.get(section, ())]
         outputs = [kind if isinstance(kind, str) else "COMBO" for kind in spec.output_types]
         table.add_row(spec.key, spec.category, ", ".join(inputs), ", ".join(outputs), spec.pack)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
+    console = wide_console()
     console.print(table, highlight=False)
     console.print(f"{len(found)} classes", highlight=False)

@@ -230,7 +230,7 @@ def _go(engine: Engine, workflow: Workflow, options: FileJobOptions, report: Pat
     from comfystream.engine.protocol import FailPolicy
     from comfystream.session.file_job import FileJob
 
-    from ..display import open_display
+    from ..display import open_display, wide_console
     from ..events import EventLines
     from ..summary import show_summary
 
@@ -243,7 +243,7 @@ def _go(engine: Engine, workflow: Workflow, options: FileJobOptions, report: Pat
 
         write_report(report, workflow, options, result)
     if not is_quiet:
-        show_summary(Console(), result)
+        show_summary(wide_console(), result)
     _say_how_it_ended(result)
 
 

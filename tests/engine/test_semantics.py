@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engine_harness import Run, grey, link, node, sound, video
+from engine_harness import Run, grey, link, node, sound, video, wait_for
 
-from comfystream.engine.protocol import FailPolicy, NodeFailed
+from comfystream.engine.protocol import FailPolicy, NodeBlocked, NodeFailed
 from comfystream.errors import NodeError, WorkflowError
 
 Open = Callable[..., Run]
@@ -165,7 +165,12 @@ class TestBlockers:
     @pytest.mark.parametrize("kind", ["TestBlock", "TestV3Block"])
     def test_a_blocked_text_is_not_put_out(self, open_run: Open, kind: str) -> None:
         inputs = {"value": LIVE, **({"block": True, "message": "no"} if kind == "TestBlock" else {})}
-        assert texts(open_run, chain(node(kind, **inputs), node("TestPass", value=link("1"))), 2) == []
+        run = open_run()
+        run.load(chain(node(kind, **inputs), node("TestPass", value=link("1"))))
+        assert run.feed(video(0), video(1)).finish().texts == []
+        (event,) = run.events_of(NodeBlocked)
+        assert (event.node_id, event.class_type) == ("2", "TestPass")
+        assert event.message == ("no" if kind == "TestBlock" else "blocked on purpose")
 
     def test_only_the_blocked_item_of_a_list_is_blocked(self, open_run: Open) -> None:
         graph = chain(
@@ -282,6 +287,7 @@ class TestCaching:
         graph = chain(node("TestSource", number=4.0, tag="kept"), node("TestAdd", value=link("1"), amount=1.0))
         run.load(graph)
         run.feed(video(0))
+        wait_for(lambda: run.texts)
         graph["2"]["inputs"]["amount"] = 2.0
         second = run.load(graph)
         run.feed(video(1)).finish()
@@ -293,6 +299,7 @@ class TestCaching:
         run, calls = Run(local), _calls(local)
         run.load(chain(node("TestSource", number=4.0, tag="shared")))
         run.feed(video(0))
+        wait_for(lambda: run.texts)
         moved = chain(node("TestPass", value=LIVE), node("TestSource", number=4.0, tag="shared"))
         run.load(moved)
         run.feed(video(1)).finish()
@@ -334,6 +341,7 @@ class TestCaching:
         graph = chain(node("TestCounter", value=LIVE), node("TestAddInts", a=link("1", 1), b=0))
         run.load(graph)
         run.feed(video(0), video(1))
+        wait_for(lambda: len(run.texts) == 2)
         graph["2"]["inputs"]["b"] = 100
         run.load(graph)
         run.feed(video(2)).finish()
@@ -473,3 +481,32 @@ def _calls(local: Any) -> list[tuple[str, object]]:
     module = sys.modules[local.host.catalog.get("TestAdd").cls.__module__]
     module.CALLS.clear()
     return module.CALLS
+
+
+class TestKeeping:
+    """What is kept, and that it is let go."""
+
+    def test_what_was_loaded_before_a_failure_is_there_for_the_next_try(self, local: Any) -> None:
+        run, calls = Run(local), _calls(local)
+        graph = chain(node("TestSource", number=8.0, tag="loaded"), node("TestFail", value=link("1"), on="all"))
+        with pytest.raises(NodeError):
+            run.load(graph)
+        graph["2"] = node("TestPass", value=link("1"))
+        run.load(graph)
+        run.feed(video(0)).finish()
+        assert run.texts == ["8.0"]
+        assert calls.count(("Source", "loaded")) == 1
+        run.runner.close()
+
+    def test_a_closed_run_leaves_nothing_behind(self, local: Any) -> None:
+        before = len(local.host.store)
+        run = Run(local)
+        graph = chain(node("TestSource", number=8.0, tag="gone"), node("TestAdd", value=link("1"), amount=0.25))
+        for amount in (0.5, 0.75, 1.0):
+            graph["2"]["inputs"]["amount"] = amount
+            run.load(graph)
+            run.feed(video(0))
+        run.finish()
+        assert len(local.host.store) > before
+        run.runner.close()
+        assert len(local.host.store) == before

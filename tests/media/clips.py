@@ -81,10 +81,7 @@ def make_clip(
 
 
 def _fast(codec: str) -> dict[str, str]:
-    return {"libx264": {"preset": "ultrafast", "crf": "12"}, "libvpx-vp9": {"cpu-used": "8", "deadline":
-    "realtime"}}.get(
-        codec, {}
-    )
+    return {"preset": "ultrafast", "crf": "12"} if codec == "libx264" else {}
 
 
 def _encode_tone(stream: Any, count: int, rate: int, layout: str, offset_s: float) -> list[Any]:
@@ -137,18 +134,16 @@ def flashes(path: Path) -> list[float]:
 def beeps(path: Path) -> list[float]:
     """Media times in seconds at which a beep starts."""
     times: list[float] = []
-    lit = False
+    last = 0.0
     with av.open(str(path)) as container:
         resampler = av.AudioResampler("fltp", "mono", RATE)
         for frame in container.decode(audio=0):
             for part in resampler.resample(frame):
-                level = np.abs(part.to_ndarray()[0])
                 start = float((part.pts or 0) * part.time_base)
-                for at in range(0, level.size - 47, 48):  # a millisecond at a time
-                    loud = bool(level[at : at + 48].max() > 0.25)
-                    if loud and not lit and (not times or start + at / RATE - times[-1] > 0.3):
-                        times.append(start + at / RATE)
-                    lit = loud
+                for at in np.flatnonzero(np.abs(part.to_ndarray()[0]) > 0.25) / RATE + start:
+                    if not times or at - last > 0.3:
+                        times.append(float(at))
+                    last = at
     return times
 
 

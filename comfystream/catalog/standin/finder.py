@@ -20,7 +20,7 @@ ONLY_REAL = frozenset({"comfy_extras", "comfy_api_nodes", "comfy_config", "laten
 
 def needs_comfyui(name: str) -> str:
     """What a person reads when a pack asks for a part of ComfyUI that is not here."""
-    return f"{name} is part of ComfyUI and not of ComfyStream; nodes that use it need --comfyui DIR"
+    return f"{name} is part of ComfyUI and not of ComfyStream; nodes that use it need a real ComfyUI"
 
 
 def comes_from_tree(module: ModuleType) -> bool:
