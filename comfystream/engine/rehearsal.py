@@ -16,10 +16,10 @@ from comfystream.engine.activation import Activation, Prepared
 from comfystream.engine.bound import Binder
 from comfystream.engine.plan import Plan
 from comfystream.engine.step import Schedule
-from comfystream.frames import Lane
+from comfystream.frames import Lane, VideoFrame
 from comfystream.workflow.model import Link
 
-__all__ = ["needs_rehearsal", "plain_picture", "rehearse", "silence"]
+__all__ = ["needs_rehearsal", "picture_of", "rehearse", "silence"]
 
 MakeActivation = Callable[[Prepared, Binder], Activation]
 
@@ -51,9 +51,11 @@ def rehearse(activation: Activation, picture: Any, mask: Any, sound: Mapping[str
     return activation.crossing_values()
 
 
-def plain_picture(width: int, height: int) -> av.VideoFrame:
-    """A mid-grey picture, for when no frame has come yet."""
-    return av.VideoFrame.from_ndarray(np.full((height, width, 3), 128, np.uint8), "rgb24")
+def picture_of(sample: VideoFrame | tuple[int, int]) -> av.VideoFrame:
+    """A frame's picture; a mid-grey one of that width and height when no frame has come yet."""
+    if isinstance(sample, VideoFrame):
+        return sample.image
+    return av.VideoFrame.from_ndarray(np.full((sample[1], sample[0], 3), 128, np.uint8), "rgb24")
 
 
 def silence(buffer_ms: float, sample_rate: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -34,7 +35,7 @@ from comfystream.engine.protocol import (
     RunnerStats,
     Stopped,
 )
-from comfystream.engine.rehearsal import needs_rehearsal, plain_picture, rehearse, silence
+from comfystream.engine.rehearsal import needs_rehearsal, picture_of, rehearse, silence
 from comfystream.engine.running import Running
 from comfystream.engine.step import Step
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
@@ -70,7 +71,6 @@ class LocalRunner:
         self._sample_rate = 48_000
         self._closed = False
         self._error: ComfyStreamError | None = None
-        self._on_error = options.on_error
         self._lanes = Lanes(self, options.live)
 
     # --- revisions
@@ -145,14 +145,7 @@ class LocalRunner:
             return {}
         forked = self._instances.fork() if self._options.live else Instances()
         activation = self._activation(prepared, make_binder(plan, forked), without_sinks=True)
-        newest = self._newest
-        image = (
-            newest.image
-            if newest is not None
-            else sample.image
-            if isinstance(sample, VideoFrame)
-            else plain_picture(*sample)
-        )
+        image = picture_of(self._newest or sample)
         picture = TensorReader().read(image) if Lane.VIDEO in plan.lanes else None
         sound = None
         if Lane.AUDIO in plan.lanes:
@@ -276,12 +269,12 @@ class LocalRunner:
             self.send(event)
         if self._roll_back(running, error):
             self.tick(lane, frame, io)
-        elif self._on_error is FailPolicy.STOP:
+        elif self._options.on_error is FailPolicy.STOP:
             self.stop(error)
         else:
             if not running.is_settled:
                 self._proved(running, lane, frame)
-            io.emitter.put_failed(running, error, frame, self._on_error)
+            io.emitter.put_failed(running, error, frame, self._options.on_error)
 
     def _roll_back(self, running: Running, error: NodeError) -> bool:
         """Go back to the revision before, if this one has not made a frame yet."""
@@ -296,15 +289,15 @@ class LocalRunner:
         running.first_frame.set_exception(error)
         return True
 
+    def set_fail_policy(self, policy: FailPolicy) -> None:
+        """See `engine.protocol.Runner.set_fail_policy`."""
+        self._options = replace(self._options, on_error=policy)
+
     def blocked(self, step: Step, message: str, revision: int) -> None:
         """A node did not run in a tick, because of a blocker with a message."""
         event = self._failures.blocked(step.display_id, step.spec.key, message, revision)
         if event is not None:
             self.send(event)
-
-    def set_fail_policy(self, policy: FailPolicy) -> None:
-        """See `engine.protocol.Runner.set_fail_policy`."""
-        self._on_error = policy
 
     # --- the end
 

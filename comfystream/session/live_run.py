@@ -15,6 +15,7 @@ from comfystream.engine.protocol import (
     EngineRestarted,
     Event,
     FailPolicy,
+    NodeBlocked,
     NodeFailed,
     Progress,
     Revision,
@@ -245,7 +246,7 @@ class LiveRun:
         if isinstance(event, RolledBack):
             restored = self._numbers.get(event.restored, 0)
             return replace(event, revision=self._numbers.get(event.revision, 0), restored=restored)
-        if isinstance(event, Activated | NodeFailed | EngineRestarted):
+        if isinstance(event, Activated | NodeFailed | NodeBlocked | EngineRestarted):
             return replace(event, revision=self._numbers.get(event.revision, 0))
         return event
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from comfystream.engine.protocol import Activated, EngineRestarted, NodeFailed, PackBroken, Progress, RolledBack
+from comfystream.engine.protocol import (
+    Activated,
+    EngineRestarted,
+    NodeBlocked,
+    NodeFailed,
+    PackBroken,
+    Progress,
+    RolledBack,
+)
 from comfystream.frames import TextCue
 from comfystream.session.live import LiveStats
 from comfystream.session.live_state import RevisionChanged, SessionEvent, StateChanged
@@ -21,6 +29,7 @@ _NAMES: dict[type, str] = {
     Activated: "activated",
     RolledBack: "rolled_back",
     NodeFailed: "node_failed",
+    NodeBlocked: "node_blocked",
     EngineRestarted: "engine_restarted",
     PackBroken: "pack_broken",
 }

@@ -85,6 +85,7 @@ function heard(message) {
     case 'progress': if (page.state === 'preparing' || data.phase === 'load') show(page.state, `${data.phase} ${data.done}/${data.total}`); break
     case 'activated': show(page.state); break
     case 'node_failed': card(`Node ${data.node_id} "${data.class_type}" failed`, data.message, data.count > 1 ? `${data.hint} (${data.count} times)` : data.hint); break
+    case 'node_blocked': card(`Node ${data.node_id} "${data.class_type}" did not run`, data.message, '', 'note'); break
     case 'rolled_back': card('Went back to the revision before', data.reason, '', 'note'); break
     case 'engine_restarted': card('The engine was started again', data.reason, 'the workflow goes on', 'note'); break
     case 'text': card('Text', data.text, '', 'note'); break

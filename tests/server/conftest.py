@@ -155,6 +155,7 @@ def trouble() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildEngine]:
+    """An engine process with the testing nodes, for all live tests here."""
     base = tmp_path_factory.mktemp("home")
     (base / "input").mkdir()
     engine = ChildEngine(EngineOptions(packs=(str(TESTING_PACK),), threads=1, folders=Folders(base=str(base))))

@@ -17,7 +17,7 @@ import pytest
 from engine_harness import fill, link, node
 
 CHROMIUM = os.environ.get("CHROMIUM_PATH", "/usr/bin/chromium")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[browser]")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
