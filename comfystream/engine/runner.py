@@ -111,6 +111,9 @@ class LocalRunner:
             nodes_run=prepared.run,
         )
         self._keep(Running(revision, activation))
+        if current is None:
+            gc.collect()
+            gc.freeze()  # what loading made is never garbage: full collections stay short from here on
         return revision
 
     def _hold_attempt(self, signatures: list[int]) -> None:
@@ -177,15 +180,11 @@ class LocalRunner:
                 raise EngineError(
                     f"revision {revision.number} is not prepared any more", hint="prepare the workflow again"
                 )
-            first = self._current is None
             running.previous = self._current
             if running.previous is not None and running.previous.previous is not None:
                 self._release(running.previous.previous)
                 running.previous.previous = None
             self._current = running
-        if first:
-            gc.collect()
-            gc.freeze()  # what loading made is never garbage: full collections stay short from here on
         self._lanes.follow(running)
         return running.first_frame
 
