@@ -44,7 +44,6 @@ STAND_INS = REPOSITORY / "comfystream/catalog/standin/tree"
 
 MOST_LINES, MOST_LINES_PER_FUNCTION = 400, 60
 LONG: dict[str, str] = {
-    "comfystream/engine/scheduler.py": "the slow path of a tick: one state machine over the nodes of a graph",
     "server/commands/run.py:run": "its options are its arguments: typer reads flags and help off them",
 }
 

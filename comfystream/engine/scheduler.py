@@ -18,13 +18,13 @@ from typing import Any
 
 from comfystream.catalog.spec import Catalog
 from comfystream.engine.bound import Binder
+from comfystream.engine.expansion import as_input, follow, is_link, set_graph_prefix
 from comfystream.engine.hints import hint_for
 from comfystream.engine.invoke import CallResult, blocked_in, call_arguments, merge, merge_ui, normalise
 from comfystream.engine.step import Step, make_step
 from comfystream.engine.store import Kept, StaticStore
-from comfystream.engine.values import Items, as_items
 from comfystream.errors import ComfyStreamError, EngineError, NodeError, WorkflowError
-from comfystream.workflow.model import Link, Literal, Node
+from comfystream.workflow.model import Node
 
 __all__ = ["Observer", "Scheduler", "node_error"]
 
@@ -364,7 +364,7 @@ class Scheduler:
                 if made.spec.is_output:
                     needed.append(id)
             if result.expand is not None:
-                needed.extend(value[0] for value in result.values or () if _is_link(value))
+                needed.extend(value[0] for value in result.values or () if is_link(value))
         state.expanding[step.id] = results
         for id in needed:
             if self._wait_for(state, step.id, id, values):
@@ -377,52 +377,16 @@ class Scheduler:
         spec = self._catalog.get(class_type)
         if spec is None:
             raise node_error(parent, EngineError(f'expanded to node class "{class_type}", which is not installed'))
-        inputs = {name: _as_input(value) for name, value in info.get("inputs", {}).items()}
+        inputs = {name: as_input(value) for name, value in info.get("inputs", {}).items()}
         display = info.get("override_display_id") or parent.display_id
         return make_step(Node(id, class_type, inputs), spec, parent=parent.id, display_id=display)
 
     def _splice(self, state: _State, step: Step, values: dict[str, tuple[Any, ...]]) -> None:
         results = state.expanding.pop(step.id)
         spliced = [
-            tuple(_follow(value, values) for value in result.values)
+            tuple(follow(value, values) for value in result.values)
             if result.expand is not None and result.values is not None
             else result.values
             for result in results
         ]
         self._finish(state, step, merge(step, spliced), results, values)
-
-
-def _is_link(value: Any) -> bool:
-    return (
-        isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int | float)
-    )
-
-
-def _as_input(value: Any) -> Any:
-    if _is_link(value):
-        return Link(value[0], int(value[1]))
-    if isinstance(value, dict) and set(value) == {"__value__"}:
-        return Literal(value["__value__"])
-    return value
-
-
-def _follow(value: Any, values: Mapping[str, tuple[Any, ...]]) -> Any:
-    if not _is_link(value):
-        return value
-    outputs = values[value[0]]
-    slot = int(value[1])
-    return Items(as_items(outputs[slot] if slot < len(outputs) else None))
-
-
-def set_graph_prefix(step: Step, call_index: int) -> None:
-    """Tell `GraphBuilder` whose expansion it builds, so that the ids it makes are unique."""
-    builder = _graph_builder()
-    if builder is not None:
-        builder.set_default_prefix(step.id, call_index, 0)
-
-
-def _graph_builder() -> Any:
-    import sys
-
-    module = sys.modules.get("comfy_execution.graph_utils")
-    return getattr(module, "GraphBuilder", None)

@@ -206,6 +206,16 @@ class TestUnusualResults:
         assert texts(open_run, graph) == ["extra"]
 
 
+class TestText:
+    @pytest.mark.parametrize(("inputs", "expected"), [({}, "ab"), ({"remove_linebreaks": False}, "a\r\nb")])
+    def test_line_breaks_are_taken_out_unless_they_are_wanted(
+        self, open_run: Open, inputs: dict[str, Any], expected: str
+    ) -> None:
+        graph = chain(node("TestPass", value="a\r\nb"))
+        graph["out"]["inputs"].update(inputs)
+        assert texts(open_run, graph) == [expected]
+
+
 class TestHidden:
     def test_v1_hidden_inputs(self, open_run: Open) -> None:
         assert texts(open_run, chain(node("TestHidden", value=LIVE))) == ["1|TestHidden|None|True|None"]
