@@ -10,6 +10,7 @@ from typing import Any
 
 from comfystream.frames import AudioFrame, TextCue, VideoFrame
 from comfystream.session.live import LiveSession
+from comfystream.session.live_claims import Claim
 from comfystream.session.live_engine import EngineHost
 
 from .control import first_generation
@@ -30,7 +31,7 @@ MOST_AT_ONCE = 64
 
 
 class _Viewer:
-    """One connection. Of several that send pictures into one session, the one that came last is its source."""
+    """One connection. Of several that send pictures into one session, the one whose first came last is its source."""
 
     def __init__(self, owner: Viewers, session: LiveSession, number: int, ice: IceSettings) -> None:
         self.session = session
@@ -41,6 +42,7 @@ class _Viewer:
         self._said = (0, 0)
         self._is_controller = False
         self._has_left = False
+        self._claim: Claim | None = None
         self._connected = asyncio.Event()
         self.peer = Peer(
             ice=ice,
@@ -74,8 +76,11 @@ class _Viewer:
     # --- in
 
     def _take(self, frame: VideoFrame | AudioFrame) -> None:
-        if not self._has_left and self._owner.is_source(self):
-            self.session.submit(frame)
+        if self._has_left:
+            return
+        if self._claim is None:
+            self._claim = self.session.claim_source(f"viewer {self.number}")
+        self._claim.submit(frame)
 
     def _state(self, state: str) -> None:
         _log.info("session %s: viewer %d is %s", self.session.id, self.number, state)
@@ -164,6 +169,8 @@ class _Viewer:
     def gone(self) -> bool:
         """Mark it as gone; False when it was already."""
         already, self._has_left = self._has_left, True
+        if self._claim is not None:
+            self._claim.release()
         return not already
 
     async def close(self) -> None:
@@ -214,10 +221,6 @@ class Viewers:
             raise
         self._viewers.append(viewer)
         return answer
-
-    def is_source(self, viewer: _Viewer) -> bool:
-        """Whether what this viewer sends goes into its session: somebody who came back replaces what was left."""
-        return all(other.number <= viewer.number for other in self._viewers if other.session is viewer.session)
 
     def leave(self, viewer: _Viewer) -> None:
         """A viewer has gone. Idempotent; nobody else notices."""

@@ -13,6 +13,7 @@ from comfystream.clock import Clock, SystemClock
 from comfystream.engine.protocol import EngineRestarted, FailPolicy
 from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
+from comfystream.session.live_claims import Claim, Claims
 from comfystream.session.live_edits import Edits, StaleRevision
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_figures import LiveCounts, LiveOptions, LiveStats
@@ -25,6 +26,7 @@ from comfystream.session.live_state import (
     RevisionChanged,
     SessionEvent,
     SessionState,
+    SourceChanged,
     StateChanged,
     may_follow,
 )
@@ -67,6 +69,7 @@ class LiveSession:
         self._viewers = 0
         self._alone_since_ns: int | None = self._clock.now_ns()
         self._orders = Orders(id, self._patch)
+        self._claims = Claims(self.submit, lambda who: self._events.put(SourceChanged(who)))
 
     # --- what it is
 
@@ -138,6 +141,20 @@ class LiveSession:
         return self.alone_s > self.options.abandoned_after_s
 
     # --- frames
+
+    def claim_source(self, who: str, *, is_chosen: bool = False) -> Claim:
+        """A place in the line of those who send frames into this session.
+
+        Args:
+            who: names it to people, such as "viewer 3" or "clip.mp4".
+            is_chosen: somebody asked for this source: it goes before viewers and publishers, who merely came.
+        """
+        return self._claims.make(who, is_chosen=is_chosen)
+
+    @property
+    def source(self) -> str:
+        """Who sends frames at the moment; empty for nobody."""
+        return self._claims.holder.who if self._claims.holder is not None else ""
 
     def submit(self, frame: VideoFrame | AudioFrame) -> None:
         """A frame has come; never waits. Its id is the session's from here on, since a source may start again."""
@@ -323,6 +340,7 @@ class LiveSession:
             viewers=self._viewers,
             latency_ms=self._latency_ns / 1e6,
             engine=engine,
+            source=self.source,
         )
 
     def counts(self) -> LiveCounts:

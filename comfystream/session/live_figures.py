@@ -39,6 +39,7 @@ class LiveStats:
         viewers: how many are attached.
         latency_ms: of the newest picture, from its arrival here to its leaving here.
         engine: the engine's counters; None while there is no run.
+        source: who sends frames; empty for nobody.
     """
 
     state: SessionState
@@ -51,6 +52,7 @@ class LiveStats:
     viewers: int
     latency_ms: float
     engine: RunnerStats | None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 import secrets
 from collections.abc import Iterator
 
 from comfystream.clock import Clock, SystemClock
-from comfystream.errors import BusyError, ComfyStreamError
+from comfystream.errors import BusyError, ComfyStreamError, ConfigError
 from comfystream.session.live import LiveOptions, LiveSession
 from comfystream.session.live_engine import EngineHost
 
-__all__ = ["NoSuchSession", "Sessions"]
+__all__ = ["NoSuchSession", "SessionExists", "Sessions", "TooManySessions"]
 
 _log = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DEFAULT_RETRY_S = 30
 
 
@@ -25,6 +27,12 @@ class NoSuchSession(ComfyStreamError, LookupError):
     """There is no session of that name, or not any more."""
 
     default_code = "no_such_session"
+
+
+class SessionExists(ComfyStreamError):
+    """A session of that name is there already."""
+
+    default_code = "session_exists"
 
 
 class TooManySessions(BusyError):
@@ -85,15 +93,27 @@ class Sessions:
             raise NoSuchSession(f'there is no session "{id[:40]}"', hint="it may have ended; start a new one")
         return session
 
-    async def create(self, options: LiveOptions | None = None) -> LiveSession:
+    async def create(self, options: LiveOptions | None = None, id: str = "") -> LiveSession:
         """A new session. When there is no room, one that its viewers have left makes room.
+
+        Args:
+            options: how it treats frames.
+            id: a name for it that somebody chose; empty makes one that cannot be guessed.
 
         Raises:
             TooManySessions: all are in use.
+            SessionExists: one of that name is there.
+            ConfigError: `id` is no name.
         """
+        if id and not _NAME.fullmatch(id):
+            raise ConfigError(
+                f'"{id[:40]}" cannot name a session', code="bad_name", hint="letters, digits, - and _, at most 64"
+            )
+        if id in self._sessions:
+            raise SessionExists(f'there is a session "{id}" already', hint="take another name, or use that one")
         if len(self._sessions) >= self._most:
             await self._make_room()
-        session = LiveSession(secrets.token_urlsafe(9), self._host, options, self._clock)
+        session = LiveSession(id or secrets.token_urlsafe(9), self._host, options, self._clock)
         self._sessions[session.id] = session
         self.started += 1
         if self._looking is None:

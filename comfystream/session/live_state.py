@@ -9,7 +9,7 @@ from enum import StrEnum
 from comfystream.engine.protocol import Event
 from comfystream.frames import TextCue
 
-__all__ = ["Change", "RevisionChanged", "SessionEvent", "SessionState", "StateChanged", "may_follow"]
+__all__ = ["Change", "RevisionChanged", "SessionEvent", "SessionState", "SourceChanged", "StateChanged", "may_follow"]
 
 
 class SessionState(StrEnum):
@@ -74,4 +74,11 @@ class RevisionChanged:
     first_frame: int | None = None
 
 
-SessionEvent = StateChanged | RevisionChanged | TextCue | Event
+@dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """Frames come from `who` now; from nobody when it is empty."""
+
+    who: str
+
+
+SessionEvent = StateChanged | RevisionChanged | SourceChanged | TextCue | Event

@@ -177,8 +177,8 @@ class Reply(_Message):
 class Notice(_Message):
     """Something happened: `event` says what, `data` tells more.
 
-    Events: state, revision, progress, activated, rolled_back, node_failed, node_blocked, engine_restarted, text,
-    stats.
+    Events: state, revision, source, progress, activated, rolled_back, node_failed, node_blocked,
+    engine_restarted, text, stats.
     """
 
     v: Literal[1] = 1

@@ -16,7 +16,7 @@ from comfystream.engine.protocol import (
 )
 from comfystream.frames import TextCue
 from comfystream.session.live import LiveStats
-from comfystream.session.live_state import RevisionChanged, SessionEvent, StateChanged
+from comfystream.session.live_state import RevisionChanged, SessionEvent, SourceChanged, StateChanged
 
 from .messages import Notice
 
@@ -24,6 +24,7 @@ __all__ = ["notice", "stats_notice"]
 
 _NAMES: dict[type, str] = {
     StateChanged: "state",
+    SourceChanged: "source",
     RevisionChanged: "revision",
     Progress: "progress",
     Activated: "activated",
@@ -64,6 +65,7 @@ def figures(stats: LiveStats, connection: dict[str, Any] | None = None) -> dict[
         "frames_out": stats.frames_out,
         "dropped": stats.dropped,
         "viewers": stats.viewers,
+        "source": stats.source,
         "latency_ms": round(stats.latency_ms, 1),
     }
     if engine is not None:
