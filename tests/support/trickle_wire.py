@@ -103,7 +103,9 @@ class Answer:
 class Wire:
     """One connection, one request, byte by byte."""
 
-    def __init__(self, base: str, method: str, path: str, headers: dict[str, str] | None = None, body: str = "") -> None:
+    def __init__(
+        self, base: str, method: str, path: str, headers: dict[str, str] | None = None, body: str = ""
+    ) -> None:
         parts = urlsplit(base)
         self._is_head = method == "HEAD"
         self.socket = socket.create_connection((parts.hostname or "", parts.port or 80), DEADLINE_S)

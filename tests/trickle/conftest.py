@@ -19,7 +19,9 @@ def server_url() -> Iterator[str]:
     if REMOTE:
         yield REMOTE
         return
-    with running(auto_create=True, changefeed=True, keep_alive_s=KEEP_ALIVE_S, grace_s=0.1, gone_check_s=0.05) as server:
+    with running(
+        auto_create=True, changefeed=True, keep_alive_s=KEEP_ALIVE_S, grace_s=0.1, gone_check_s=0.05
+    ) as server:
         yield server.url
 
 
