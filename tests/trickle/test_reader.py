@@ -54,14 +54,14 @@ async def test_b39_it_starts_at_the_current_one_and_asks_ahead() -> None:
     async def never(exchange: Exchange) -> None:
         await asyncio.Event().wait()
 
-    async with FakeTrickleServer(scripted(unfinished, never)).serving() as fake:
-        async with TrickleReader(fake.url, options=QUICK) as reader:
-            segment = await reader.next()
-            assert segment is not None
-            assert (segment.number, segment.latest, segment.content_type) == (4, 5, "video/MP2T")
-            await fake.until(lambda fake: len(fake.heard) == 2)
-            assert fake.numbers("GET") == ["-2", "5"]
-            assert await anext(segment.chunks()) == b"begun"
+    steps = scripted(unfinished, never)
+    async with FakeTrickleServer(steps).serving() as fake, TrickleReader(fake.url, options=QUICK) as reader:
+        segment = await reader.next()
+        assert segment is not None
+        assert (segment.number, segment.latest, segment.content_type) == (4, 5, "video/MP2T")
+        await fake.until(lambda fake: len(fake.heard) == 2)
+        assert fake.numbers("GET") == ["-2", "5"]
+        assert await anext(segment.chunks()) == b"begun"
 
 
 @on_loop
@@ -72,11 +72,11 @@ async def test_b40_closed_is_the_end_whatever_else_it_says() -> None:
 
 @on_loop
 async def test_b40_not_found_is_the_end_and_not_asked_again() -> None:
-    async with FakeTrickleServer(scripted(lambda exchange: exchange.answer(404))).serving() as fake:
-        async with TrickleReader(fake.url, options=QUICK) as reader:
-            assert await reader.next() is None
-            assert reader.end is EndReason.NOT_FOUND
-            assert await reader.next() is None
+    steps = scripted(lambda exchange: exchange.answer(404))
+    async with FakeTrickleServer(steps).serving() as fake, TrickleReader(fake.url, options=QUICK) as reader:
+        assert await reader.next() is None
+        assert reader.end is EndReason.NOT_FOUND
+        assert await reader.next() is None
     assert len(fake.heard) == 1
 
 
@@ -197,16 +197,16 @@ async def test_b45_a_body_that_breaks_off_goes_on_with_the_next() -> None:
         await asyncio.sleep(0.05)
         exchange.hang_up()
 
-    async with FakeTrickleServer(scripted(breaks, lambda exchange: exchange.segment(b"one", 1))).serving() as fake:
-        async with TrickleReader(fake.url, options=QUICK) as reader:
-            segment = await reader.next()
-            assert segment is not None
-            assert [chunk async for chunk in segment.chunks()] == [b"half"]
-            assert segment.is_broken
-            segment = await reader.next()
-            assert segment is not None
-            assert (segment.number, await segment.read()) == (1, b"one")
-            assert reader.stats.broken == 1
+    steps = scripted(breaks, lambda exchange: exchange.segment(b"one", 1))
+    async with FakeTrickleServer(steps).serving() as fake, TrickleReader(fake.url, options=QUICK) as reader:
+        segment = await reader.next()
+        assert segment is not None
+        assert [chunk async for chunk in segment.chunks()] == [b"half"]
+        assert segment.is_broken
+        segment = await reader.next()
+        assert segment is not None
+        assert (segment.number, await segment.read()) == (1, b"one")
+        assert reader.stats.broken == 1
 
 
 @on_loop
@@ -229,10 +229,10 @@ async def test_b45_a_whole_body_cannot_be_had_of_a_broken_one() -> None:
 @on_loop
 async def test_b45_five_failures_in_a_row_are_too_many() -> None:
     failing = [lambda exchange: exchange.hang_up()] * 2 + [lambda exchange: exchange.answer(500)] * 10
-    async with FakeTrickleServer(scripted(*failing)).serving() as fake:
-        async with TrickleReader(fake.url, options=QUICK) as reader:
-            with pytest.raises(NetworkError) as caught:
-                await reader.next()
+    steps = scripted(*failing)
+    async with FakeTrickleServer(steps).serving() as fake, TrickleReader(fake.url, options=QUICK) as reader:
+        with pytest.raises(NetworkError) as caught:
+            await reader.next()
         assert caught.value.code == "channel_unreachable"
         assert "500" in caught.value.message
         assert reader.stats.failures == 5
@@ -261,13 +261,13 @@ async def test_b45_a_body_that_stalls_counts_as_broken() -> None:
 
 @on_loop
 async def test_a_segment_is_read_up_to_a_limit() -> None:
-    async with FakeTrickleServer(scripted(lambda exchange: exchange.segment(b"x" * 1000, 0))).serving() as fake:
-        async with TrickleReader(fake.url, options=QUICK) as reader:
-            segment = await reader.next()
-            assert segment is not None
-            with pytest.raises(NetworkError) as caught:
-                await segment.read(999)
-            assert caught.value.code == "segment_too_large"
+    steps = scripted(lambda exchange: exchange.segment(b"x" * 1000, 0))
+    async with FakeTrickleServer(steps).serving() as fake, TrickleReader(fake.url, options=QUICK) as reader:
+        segment = await reader.next()
+        assert segment is not None
+        with pytest.raises(NetworkError) as caught:
+            await segment.read(999)
+        assert caught.value.code == "segment_too_large"
 
 
 @on_loop
