@@ -12,7 +12,9 @@ __all__ = ["ProgressPictures", "progress_picture"]
 _EMPTY, _FULL = 60, 170  # luma of the bar
 
 
-def progress_picture(size: tuple[int, int], text: str, share: float | None = None, title: str = "Loading") -> av.VideoFrame:
+def progress_picture(
+    size: tuple[int, int], text: str, share: float | None = None, title: str = "Loading"
+) -> av.VideoFrame:
     """A card with a bar at its foot, yuv420p. Some milliseconds: see `ProgressPictures`.
 
     Args:

@@ -162,7 +162,7 @@ class Demuxer:
             next((s for s in streams if s.codec is not None and s.codec.is_video is wanted), None)
             for wanted in (True, False)
         )
-        chosen = {stream.pid: stream for stream in (video, audio) if stream is not None and stream.pid not in self._tables}
+        chosen = {s.pid: s for s in (video, audio) if s is not None and s.pid not in self._tables}
         if number != self._program:
             has_video = any(reader.stream.codec.is_video for reader in self._readers.values() if reader.stream.codec)
             if not chosen or (self._readers and (has_video or video is None)):

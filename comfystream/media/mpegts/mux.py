@@ -98,10 +98,10 @@ def _pes(id: int, data: bytes, pts: int, *, is_video: bool) -> bytes:
 
     Such a unit gets a byte more of header than it needs if it would end with a packet that is full.
     """
-    time = bytes((0x21 | pts >> 29 & 0x0E, pts >> 22 & 0xFF, pts >> 14 & 0xFF | 1, pts >> 7 & 0xFF, pts << 1 & 0xFF | 1))
+    low = (pts >> 22, pts >> 14 | 1, pts >> 7, pts << 1 | 1)  # 8, 7 and a one, 8, 7 and a one
+    time = bytes((0x21 | pts >> 29 & 0x0E, *(part & 0xFF for part in low)))
     length = 3 + len(time) + len(data)
-    # Readers in the field were only ever tried with pictures of no stated length, as FFmpeg writes them.
-    stated = 0 if is_video or length > 0xFFFF else length
+    stated = 0 if is_video or length > 0xFFFF else length  # as FFmpeg writes pictures, which all readers know
     fills = stated == 0 and (9 + len(time) + len(data) + 8) % _ROOM == 0
     head = b"\x00\x00\x01" + bytes((id,)) + stated.to_bytes(2, "big")
     return head + bytes((0x84, 0x80, len(time) + fills)) + time + b"\xff" * fills + data

@@ -11,7 +11,7 @@ __all__ = ["begins_stream", "nal_types", "with_delimiter"]
 _START = b"\x00\x00\x01"
 _DELIMITER = b"\x00\x00\x00\x01\x09\xf0"
 _H264_SLICES, _H264_IDR, _H264_SPS, _H264_DELIMITER = range(1, 6), 5, 7, 9
-_HEVC_SLICES, _HEVC_ENTRIES = range(0, 32), range(16, 24)
+_HEVC_SLICES, _HEVC_ENTRIES = range(32), range(16, 24)
 
 
 def nal_types(codec: StreamCodec, data: bytes) -> Iterator[int]:

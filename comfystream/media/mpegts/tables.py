@@ -56,7 +56,7 @@ class SectionReader:
         """Whole sections whose checksum is right."""
         if is_start:
             pointer = payload[0] if payload else 0
-            done = self._take(payload[1 : 1 + pointer]) if self._is_open else []
+            done: list[bytes] = self._take(payload[1 : 1 + pointer]) if self._is_open else []
             self._held, self._is_open = bytearray(), True
             return done + self._take(payload[1 + pointer :])
         return self._take(payload) if self._is_open else []
