@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from comfystream.byoc.messages import StreamParams
 from comfystream.frames import AudioFrame, Frame, VideoFrame
 
-__all__ = ["Backend", "Outlet", "Pipe", "PipeReport", "StreamStart"]
+__all__ = ["Backend", "Loading", "Outlet", "Pipe", "PipeReport", "StreamStart"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,14 @@ class StreamStart:
     size: tuple[int, int] | None
     capability: str
     outlet: Outlet
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What is going on before a stream is ready, in words; `share` says how much is done, 0..1, where that is known."""
+
+    words: str
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +92,8 @@ class Pipe(Protocol):
         """
         ...
 
-    def loading(self) -> str | None:
-        """What a viewer may read while it is not ready; None when it is. Its pictures are not shown meanwhile."""
+    def loading(self) -> Loading | None:
+        """What a viewer may see while it is not ready; None when it is. Its pictures are not shown meanwhile."""
         ...
 
     def report(self) -> PipeReport:

@@ -1,5 +1,6 @@
 """Frames as a `FrameProcessor` sees them. A tensor is made when it is asked for, so a frame that is passed on costs
-nothing."""
+nothing.
+"""
 
 from __future__ import annotations
 

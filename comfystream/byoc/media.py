@@ -7,14 +7,15 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from comfystream.byoc.backend import Pipe
+from comfystream.byoc.backend import Loading, Pipe
 from comfystream.byoc.events import EVENTS
 from comfystream.byoc.figures import Figures
 from comfystream.byoc.links import MediaIn, MediaOut
 from comfystream.byoc.messages import StreamParams
-from comfystream.byoc.output_time import OutputTime
-from comfystream.byoc.stand_in import LoadingPicture, Watch
+from comfystream.byoc.stand_in import Stall
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
+from comfystream.media.progress import ProgressPictures
+from comfystream.media.scale import Scaler, SizeMode
 
 __all__ = ["MediaPath"]
 
@@ -27,6 +28,7 @@ class MediaPath:
         figures: counts.
         put_data: takes texts.
         tell: takes events.
+        size: that pictures go out in; None: as they are made.
 
     Attributes:
         source, sink: set before the pumps start; None leaves that end out.
@@ -38,6 +40,7 @@ class MediaPath:
         figures: Figures,
         put_data: Callable[[Any], None],
         tell: Callable[[dict[str, Any], str], None],
+        size: tuple[int, int] | None = None,
     ) -> None:
         self.source: MediaIn | None = None
         self.sink: MediaOut | None = None
@@ -45,12 +48,13 @@ class MediaPath:
         self._figures = figures
         self._put_data = put_data
         self._tell = tell
+        self._size = size
+        self._scaler = Scaler()
         self._least_gap: Fraction | None = None
         self._due: Fraction | None = None
         self._is_loading_shown: bool | None = None
-        self._card = LoadingPicture()
-        self._watch = Watch()
-        self._time = OutputTime()
+        self._card = ProgressPictures()
+        self._stall = Stall()
         self._newest: VideoFrame | None = None
 
     def set_params(self, params: StreamParams) -> None:
@@ -78,12 +82,13 @@ class MediaPath:
     def _picture(self, frame: VideoFrame) -> None:
         if self._is_too_early(frame):
             return
-        words = self._loading()
+        loading = self._loading()
         self._pipe.submit(frame)
-        if words is not None:
-            self._watch.came()
-            self._put_picture(self._card.for_frame(frame, words))
-        elif self._watch.is_stalled():
+        if loading is not None:
+            self._stall.came()
+            size = (frame.image.width, frame.image.height)
+            self._put_picture(replace(frame, image=self._card.picture(size, loading.words, loading.share)))
+        elif self._stall.is_stalled():
             shown = self._newest
             self._put_picture(frame if shown is None else replace(frame, image=shown.image))
 
@@ -93,9 +98,9 @@ class MediaPath:
         else:
             self._pipe.submit(frame)
 
-    def _loading(self) -> str | None:
-        words = self._pipe.loading()
-        return words if words is not None or not self._is_loading_shown else "Please wait"
+    def _loading(self) -> Loading | None:
+        loading = self._pipe.loading()
+        return loading if loading is not None or not self._is_loading_shown else Loading("Please wait")
 
     def _is_too_early(self, frame: VideoFrame) -> bool:
         """Whether the frame rate leaves it out; the places for pictures lie evenly, whatever the source's own rate."""
@@ -127,22 +132,23 @@ class MediaPath:
                 self._put_sound(frame)
             case VideoFrame():
                 if self._loading() is None:
-                    self._watch.came()
+                    self._stall.came()
                     self._newest = frame
                     self._put_picture(frame)
 
     def _put_picture(self, frame: VideoFrame) -> None:
+        if self._size is not None:
+            frame = replace(frame, image=self._scaler.resize(frame.image, self._size, SizeMode.FILL))
         self._figures.size = (frame.image.width, frame.image.height)
         if self.sink is None:
             return
-        self.sink.offer(self._time.place(frame))
+        self.sink.offer(frame)
         if self._figures.went(is_video=True):
             self._tell({"type": "send_first_processed_segment"}, EVENTS)
 
     def _put_sound(self, frame: AudioFrame) -> None:
-        placed = self._time.place_sound(frame)
-        if self.sink is not None and placed is not None:
-            self.sink.offer(placed)
+        if self.sink is not None:
+            self.sink.offer(frame)
             self._figures.went(is_video=False)
 
     async def close(self) -> None:

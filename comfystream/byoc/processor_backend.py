@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from comfystream.byoc.backend import PipeReport, StreamStart
+from comfystream.byoc.backend import Loading, PipeReport, StreamStart
 from comfystream.byoc.events import EVENTS, now_ms
 from comfystream.byoc.frames import AudioFrame, VideoFrame, to_sound
 from comfystream.byoc.messages import StreamParams
@@ -19,7 +19,8 @@ from comfystream.errors import ComfyStreamError, ConfigError, EngineError
 from comfystream.frames import AudioFrame as Sound
 from comfystream.frames import Frame
 from comfystream.frames import VideoFrame as Picture
-from comfystream.media.convert import ImageWriter
+from comfystream.media.convert import ImageWriter, TensorReader
+from comfystream.media.slate import slate
 
 __all__ = ["ProcessorBackend"]
 
@@ -48,8 +49,9 @@ class ProcessorBackend:
         self.on_stop = [processor.on_stream_stop, *([on_stop] if on_stop else [])]
 
     async def load(self) -> None:
-        """Let it load its models."""
+        """Let it load its models, and torch with them: its import must not fall on the first picture."""
         await _asked(self.processor.start(), "load_failed")
+        await asyncio.to_thread(_warm_up)
 
     async def open(self, start: StreamStart) -> ProcessorPipe:
         """A pipe; the app's own start goes on beside it."""
@@ -62,13 +64,18 @@ class ProcessorBackend:
         """Nothing of an app has to be ended."""
 
 
+def _warm_up() -> None:
+    reader, writer = TensorReader(), ImageWriter()
+    writer.write(reader.read(slate(16, 16, "")))
+
+
 async def _asked(work: Any, code: str) -> None:
     """Await an app's code; what it raises becomes one of our errors."""
     try:
         await work
     except ComfyStreamError:
         raise
-    except Exception as error:  # noqa: BLE001 - node execution: an app's code may raise anything
+    except Exception as error:
         _log.warning("%s", code, exc_info=error)
         words = f"{type(error).__name__}: {error}"
         raise (ConfigError if code == "params_refused" else EngineError)(words, code=code) from error
@@ -199,9 +206,9 @@ class ProcessorPipe:
         if given:
             await _asked(call_with(self._threads, self._processor.update_params, given), "params_refused")
 
-    def loading(self) -> str | None:
+    def loading(self) -> Loading | None:
         """While the app starts."""
-        return None if self._ready.is_set() else "The stream starts"
+        return None if self._ready.is_set() else Loading("The stream starts")
 
     def report(self) -> PipeReport:
         """How it is."""

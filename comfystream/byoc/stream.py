@@ -101,15 +101,16 @@ class Stream:
 
     def _begin(self) -> list[asyncio.Task[str]]:
         urls, links = self.channels, self._links
-        self._media = MediaPath(self.pipe, self.figures, self._put_data, self._tell)
+        is_fixed = self._body.params.detect_out_resolution is False
+        size = self._size if is_fixed else None
+        self._media = MediaPath(self.pipe, self.figures, self._put_data, self._tell, size)
         self._media.set_params(self._body.params)
         work: list[tuple[str, Coroutine[Any, Any, str]]] = [("outputs", self._media.pump_out())]
         if urls.subscribe_url:
             self._media.source = links.media_in(urls.subscribe_url, self._size)
             work.append(("in", self._media.pump_in()))
         if urls.publish_url:
-            is_fixed = self._body.params.detect_out_resolution is False
-            self._media.sink = links.media_out(urls.publish_url, self._size if is_fixed else None)
+            self._media.sink = links.media_out(urls.publish_url)
             work.append(("out", _until_over(self._media.sink.run(), "publish")))
         if urls.control_url:
             work.append(("control", self._listen(urls.control_url)))
@@ -189,12 +190,11 @@ class Stream:
         last: Any = None
         reader = self._links.control(url)
         try:
-            async with contextlib.aclosing(read_messages(reader)) as orders:
-                async for order in orders:
-                    if order == last:
-                        continue  # gateways say the last one again after a reconnection
-                    if await self._obey(order):
-                        last = order
+            async for order in read_messages(reader):
+                if order == last:
+                    continue  # gateways say the last one again after a reconnection
+                if await self._obey(order):
+                    last = order
         finally:
             await reader.close()
         return "control channel ended"

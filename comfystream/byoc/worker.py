@@ -164,7 +164,7 @@ class Worker:
         if not is_new:
             return await self._join(slot)
         try:
-            await self._wait_until_loaded()
+            await self._wait_until_loaded(slot)
             await slot.stream.open()
             async with self._lock:
                 if slot.state is not StreamState.STARTING:
@@ -182,9 +182,7 @@ class Worker:
         async with self._lock:
             known = self._slots.get(body.gateway_request_id)
             if known is not None and known.state is StreamState.STOPPING:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self.options.stop_wait_s):
-                        await self._lock.wait_for(lambda: self._slots.get(known.stream.id) is not known)
+                await self._until_gone(known)
                 known = self._slots.get(body.gateway_request_id)
             if known is not None and known.state is not StreamState.STOPPING:
                 return known, False
@@ -195,6 +193,12 @@ class Worker:
             self._note_idle()
             return slot, True
 
+    async def _until_gone(self, slot: _Slot) -> None:
+        """Wait for the end of a stream, not for ever; the lock is held."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.options.stop_wait_s):
+                await self._lock.wait_for(lambda: self._slots.get(slot.stream.id) is not slot)
+
     async def _join(self, slot: _Slot) -> Stream:
         """Somebody starts it already: its outcome is ours."""
         async with self._lock:
@@ -203,14 +207,15 @@ class Worker:
             raise BusyError("Pipeline is still in use", code="in_use")
         return slot.stream
 
-    async def _wait_until_loaded(self) -> None:
+    async def _wait_until_loaded(self, slot: _Slot) -> None:
         self._try_now.set()
+        waited_for = (LoadState.READY, LoadState.CLOSED)
         async with self._lock:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.options.load_wait_s):
-                    await self._lock.wait_for(lambda: self._load in (LoadState.READY, LoadState.CLOSED))
-            except TimeoutError:
-                pass
+                    await self._lock.wait_for(
+                        lambda: self._load in waited_for or slot.state is not StreamState.STARTING
+                    )
             if self._load is not LoadState.READY:
                 raise NotReady("Pipeline is still initializing. Please wait for IDLE status.")
 
@@ -292,9 +297,7 @@ class Worker:
         await self._go(slot, StreamState.STOPPING)
         stream.end(reason)
         async with self._lock:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.options.stop_wait_s):
-                    await self._lock.wait_for(lambda: self._slots.get(stream.id) is not slot)
+            await self._until_gone(slot)
         return True
 
     async def close(self) -> None:
