@@ -8,14 +8,22 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from comfystream.byoc.backend import Backend
+from comfystream.byoc.capability import (
+    OrchestratorAccess,
+    capability_from,
+    orchestrator_from,
+    worker_token_from,
+)
 from comfystream.byoc.links import Links
 from comfystream.byoc.processor import FrameProcessor
 from comfystream.byoc.processor_backend import ProcessorBackend
+from comfystream.byoc.registration import Registration
 from comfystream.byoc.routes import Identity, add_routes, guard
 from comfystream.byoc.worker import Worker, WorkerOptions
 from comfystream.errors import ConfigError
@@ -56,6 +64,7 @@ class StreamServer:
         pipeline, version: what `/version` and `/app-version` tell.
         on_stream_start, on_stream_stop: called with each stream, as the processor's own.
         beside: what runs as long as the server, such as a registration.
+        register: register with the orchestrator of `ORCH_URL` and `ORCH_SECRET`, if both are set.
     """
 
     def __init__(
@@ -76,6 +85,7 @@ class StreamServer:
         on_stream_start: Callable[..., Any] | None = None,
         on_stream_stop: Callable[..., Any] | None = None,
         beside: Sequence[Task] = (),
+        register: bool = True,
     ) -> None:
         if backend is None and frame_processor is None:
             raise ConfigError("a StreamServer needs a frame_processor", code="no_processor")
@@ -91,8 +101,9 @@ class StreamServer:
         self._backend = backend
         self._links = Links(verify_tls=verify_tls)
         self._options = WorkerOptions(capacity=capacity, size=size)
-        self._token = token
+        self._token = token or worker_token_from(os.environ)
         self._beside = tuple(beside)
+        self._access = orchestrator_from(os.environ, self._token) if register else None
         self._worker: Worker | None = None
         self._runner: web.AppRunner | None = None
         self._stopped = asyncio.Event()
@@ -130,9 +141,17 @@ class StreamServer:
             ) from error
         self.port = self._runner.addresses[0][1]
         self.worker.begin()
+        if self._access is not None:
+            self._beside = (*self._beside, self._registration(self._access))
+            self._access = None
         for task in self._beside:
             task.begin(self.worker)
         _log.info("worker listens on %s:%d as %s", self.host, self.port, ", ".join(self.identity.capabilities))
+
+    def _registration(self, access: OrchestratorAccess) -> Registration:
+        found = capability_from(os.environ, f"http://localhost:{self.port}", self._options.capacity)
+        named = found if "CAPABILITY_NAME" in os.environ else replace(found, name=self.identity.capabilities[0])
+        return Registration(access, [named])
 
     async def run_forever(self) -> None:
         """Serve until Ctrl-C, SIGTERM or `stop`."""

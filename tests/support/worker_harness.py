@@ -88,7 +88,9 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def serving(processor: FrameProcessor | None = None, *, is_ready: bool = True, **options: Any) -> AsyncIterator[Worker]:
+async def serving(
+    processor: FrameProcessor | None = None, *, is_ready: bool = True, **options: Any
+) -> AsyncIterator[Worker]:
     """A worker on a free port."""
     options = {"size": SIZE, "capability_name": "test", **options}
     if "backend" not in options:
@@ -178,7 +180,9 @@ async def listening(url: str) -> AsyncIterator[Listener]:
 
 
 @contextlib.asynccontextmanager
-async def camera(url: str, value: int = 60, *, sound: bool = False, fps: int = 20, size: tuple[int, int] = SIZE) -> AsyncIterator[Any]:
+async def camera(
+    url: str, value: int = 60, *, sound: bool = False, fps: int = 20, size: tuple[int, int] = SIZE
+) -> AsyncIterator[Any]:
     """Publishes a grey picture, and a tone, until the block ends."""
     image = picture(value, *size)
     tone = (0.3 * np.sin(np.arange(48_000 // fps) * 2 * np.pi * 440 / 48_000)).astype(np.float32)[np.newaxis]
