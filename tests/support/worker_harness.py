@@ -129,7 +129,7 @@ class Orchestrator:
             self.server.close(id + suffix)
 
     async def send_control(self, *documents: Any, id: str = "s1") -> None:
-        async with TrickleWriter(f"{self.url}/{id}-control", start=None) as writer:
+        async with TrickleWriter(f"{self.url}/{id}-control", content_type="video/MP2T", start=None) as writer:
             for document in documents:
                 await writer.send(document if isinstance(document, bytes) else json.dumps(document).encode())
 
@@ -181,7 +181,13 @@ async def listening(url: str) -> AsyncIterator[Listener]:
 
 @contextlib.asynccontextmanager
 async def camera(
-    url: str, value: int = 60, *, sound: bool = False, fps: int = 20, size: tuple[int, int] = SIZE
+    url: str,
+    value: int = 60,
+    *,
+    sound: bool = False,
+    fps: int = 20,
+    size: tuple[int, int] = SIZE,
+    start: int | None = 0,
 ) -> AsyncIterator[Any]:
     """Publishes a grey picture, and a tone, until the block ends."""
     image = picture(value, *size)
@@ -194,7 +200,7 @@ async def camera(
                 writer.offer(AudioFrame(number, number * tone.shape[1], Fraction(1, 48_000), tone, 48_000))
             await asyncio.sleep(1 / fps)
 
-    async with MediaWriter(url) as writer:
+    async with MediaWriter(url, start=start) as writer:
         task = asyncio.create_task(shoot(writer))
         try:
             yield writer
