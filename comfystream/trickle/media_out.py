@@ -40,6 +40,7 @@ class MediaWriterOptions:
         encoder: of the pictures; None = the best that works here.
         bitrate: bits per second; None = by size.
         hold_s: after so long without a picture the last one is sent again, so that segments go on; 0 = never.
+        pictures: so many may wait to be encoded.
         most_behind_s: what waits longer for the network is left out, up to the next segment.
     """
 
@@ -50,6 +51,7 @@ class MediaWriterOptions:
     encoder: str | None = None
     bitrate: int | None = None
     hold_s: float = 1.0
+    pictures: int = 2
     most_behind_s: float = 2.0
 
 
@@ -79,11 +81,12 @@ class MediaWriterStats:
 
 
 class _Offers:
-    """Frames for the encoding thread: the newest picture, and all sound in order."""
+    """Frames for the encoding thread in order: the newest pictures, and all sound."""
 
-    def __init__(self, stats: MediaWriterStats) -> None:
+    def __init__(self, stats: MediaWriterStats, pictures: int) -> None:
         self._ready = threading.Condition()
-        self._picture: VideoFrame | None = None
+        self._most_pictures = pictures
+        self._pictures: deque[VideoFrame] = deque()
         self._sounds: deque[AudioFrame] = deque()
         self._stats = stats
         self._is_closed = False
@@ -93,8 +96,10 @@ class _Offers:
             if self._is_closed:
                 return False
             if isinstance(frame, VideoFrame):
-                self._stats.dropped_pictures += self._picture is not None
-                self._picture = frame
+                self._pictures.append(frame)
+                if len(self._pictures) > self._most_pictures:
+                    self._pictures.popleft()
+                    self._stats.dropped_pictures += 1
             else:
                 self._sounds.append(frame)
                 if len(self._sounds) > _MOST_SOUNDS:
@@ -104,14 +109,13 @@ class _Offers:
             return True
 
     def take(self, timeout_s: float | None) -> list[VideoFrame | AudioFrame] | None:
-        """All there is, sound first; empty when `timeout_s` passed; None at the end."""
+        """All sound and the oldest picture; empty when `timeout_s` passed; None at the end."""
         with self._ready:
-            self._ready.wait_for(lambda: self._picture or self._sounds or self._is_closed, timeout_s)
+            self._ready.wait_for(lambda: self._pictures or self._sounds or self._is_closed, timeout_s)
             frames: list[VideoFrame | AudioFrame] = [*self._sounds]
             self._sounds.clear()
-            if self._picture is not None:
-                frames.append(self._picture)
-                self._picture = None
+            if self._pictures:
+                frames.append(self._pictures.popleft())
             return frames if frames or not self._is_closed else None
 
     def close(self) -> None:
@@ -167,7 +171,7 @@ class MediaWriter:
             bitrate=self._media.bitrate,
         )
         self.stats = MediaWriterStats()
-        self._offers = _Offers(self.stats)
+        self._offers = _Offers(self.stats, self._media.pictures)
         self._parts: deque[tuple[int, Part]] = deque()
         self._wake = asyncio.Event()
         self._is_encoded = False
