@@ -69,7 +69,7 @@ class Trip:
     Attributes:
         took_ms: of the pictures after the settling time, from the socket in to the last byte out.
         first_s: from the first byte in to the first picture out.
-        cpu_ms: processor time of the worker per picture that was sent.
+        cpu_ms: processor time of the worker per picture that came out.
         peak_mb: most memory that it had.
         sent, came, unreadable: pictures.
     """
@@ -215,8 +215,8 @@ async def _run(
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
     trip = Trip(sent=len(sent_ns), peak_mb=after["peak_mb"])
-    trip.cpu_ms = 1000 * (after["cpu_s"] - before["cpu_s"]) / trip.sent
     _judge(trip, sent_ns, came, round(SETTLE_S * case.fps))
+    trip.cpu_ms = 1000 * (after["cpu_s"] - before["cpu_s"]) / trip.came
     return trip
 
 
