@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -15,8 +16,9 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
+import av.error
 
-from comfystream.errors import NetworkError
+from comfystream.errors import MediaError, NetworkError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.mpegts.encode import Part, TsEncoder
 
@@ -24,7 +26,10 @@ from .writer import SegmentWriter, TrickleWriter, WriterOptions
 
 __all__ = ["CONTENT_TYPE", "MediaWriter", "MediaWriterOptions", "MediaWriterStats"]
 
+_log = logging.getLogger(__name__)
+
 CONTENT_TYPE = "video/mp2t"
+_MOST_FAILURES = 30
 _MOST_SOUNDS = 250  # about five seconds
 _PATIENCE = WriterOptions(most_failures=15)  # a server that is away for some twenty seconds
 
@@ -64,6 +69,7 @@ class MediaWriterStats:
         dropped_pictures, dropped_sounds: replaced by newer ones before they were encoded.
         held_pictures: sent again because no new one came.
         segments: begun.
+        failed: frames that could not be encoded.
         left_out: parts that were encoded but not sent, because the network was behind.
         encode_ns: time that encoding took in all.
         first_ns: monotonic time at which the first bytes were handed to the network; 0 before.
@@ -75,6 +81,7 @@ class MediaWriterStats:
     dropped_sounds: int = 0
     held_pictures: int = 0
     segments: int = 0
+    failed: int = 0
     left_out: int = 0
     encode_ns: int = 0
     first_ns: int = 0
@@ -180,7 +187,8 @@ class MediaWriter:
         self._executor: ThreadPoolExecutor | None = None
         self._encoding: asyncio.Future[None] | None = None
         self._sending: asyncio.Task[None] | None = None
-        self._error: NetworkError | None = None
+        self._error: NetworkError | MediaError | None = None
+        self._failures = 0
 
     @property
     def url(self) -> str:
@@ -203,7 +211,7 @@ class MediaWriter:
         return self._error is not None or self._writer.is_over
 
     @property
-    def error(self) -> NetworkError | None:
+    def error(self) -> NetworkError | MediaError | None:
         """Why it is over, when that was not `close`."""
         return self._error
 
@@ -221,7 +229,7 @@ class MediaWriter:
         loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, "trickle-encode")
         self._encoding = loop.run_in_executor(self._executor, self._encode, loop)
-        self._encoding.add_done_callback(lambda _: self._no_more())
+        self._encoding.add_done_callback(self._no_more)
         self._sending = asyncio.create_task(self._send(), name="trickle-media-out")
 
     def offer(self, frame: VideoFrame | AudioFrame) -> bool:
@@ -233,6 +241,7 @@ class MediaWriter:
 
         Raises:
             NetworkError: the channel cannot be reached, or has ended.
+            MediaError: the encoder failed again and again.
         """
         if self._sending is not None:
             await asyncio.wait((self._sending,))
@@ -257,7 +266,7 @@ class MediaWriter:
         if self._executor is not None:
             self._executor.shutdown(wait=False)
         await self._writer.close(drain_s, delete_channel=delete_channel)
-        if self._encoding is not None and self._encoding.done():
+        if self._encoding is not None and self._encoding.done() and self._error is None:
             self._encoding.result()
 
     # --- on the encoding thread
@@ -284,11 +293,27 @@ class MediaWriter:
         if self._is_cut.is_set():
             self._is_cut.clear()
             self._encoder.cut()
-        parts = self._encoder.encode(frame)
+        try:
+            parts = self._encoder.encode(frame)
+        except (av.error.FFmpegError, ValueError) as error:
+            self._fail(error)
+            return
+        self._failures = 0
         done = time.monotonic_ns()
         self.stats.encode_ns += done - began
         frame.stamps.encoded = done
         self._hand_over(parts, loop)
+
+    def _fail(self, error: av.error.FFmpegError | ValueError) -> None:
+        """One picture is left out and the next one begins anew; an encoder that never recovers ends it."""
+        self.stats.failed += 1
+        self._failures += 1
+        if self._failures >= _MOST_FAILURES:
+            message = f"{self._encoder.encoder or 'libopus'} failed {self._failures} times in a row: {error}"
+            raise MediaError(message, code="encoder_failed") from error
+        if self._failures == 1:
+            _log.warning("a frame could not be encoded: %s", error)
+        self._encoder.renew()
 
     def _hand_over(self, parts: list[Part], loop: asyncio.AbstractEventLoop) -> None:
         if parts:
@@ -310,8 +335,11 @@ class MediaWriter:
         self._drops_to_start = True
         self._is_cut.set()
 
-    def _no_more(self) -> None:
+    def _no_more(self, encoding: asyncio.Future[None]) -> None:
         self._is_encoded = True
+        if isinstance(error := encoding.exception(), MediaError):
+            self._error = error
+            self._offers.close()
         self._wake.set()
 
     async def _send(self) -> None:

@@ -253,7 +253,9 @@ def _rows(case: Case, ours: Trip, theirs: Trip | None) -> Iterator[Row]:
     yield row("CPU per picture", "ms", lambda trip: trip.cpu_ms, Goal("ratio", 0.5))
     yield row("first picture", "s", lambda trip: trip.first_s, Goal("ours", 0.3))
     yield row("most memory", "MB", lambda trip: trip.peak_mb)
-    yield row("pictures that came out", "%", lambda trip: 100 * trip.came / trip.sent, Goal("ours", 99.0, at_least=True))
+    yield row(
+        "pictures that came out", "%", lambda trip: 100 * trip.came / trip.sent, Goal("ours", 99.0, at_least=True)
+    )
 
 
 def bench_trickle(seconds: float = 8.0, pytrickle: Path | None = None) -> Iterator[Row]:

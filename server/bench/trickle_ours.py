@@ -1,4 +1,4 @@
-"""The worker of `bench trickle`: decodes every picture of one channel and encodes it to another; orders as JSON lines."""
+"""The worker of `bench trickle`: decodes pictures of one channel, encodes them to another; says what that took."""
 
 from __future__ import annotations
 

@@ -9,6 +9,9 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.mpegts import opus
 from comfystream.media.mpegts.decode import TsDecoder
@@ -17,8 +20,6 @@ from comfystream.media.mpegts.mux import AUDIO_PID, VIDEO_PID, Muxer
 from comfystream.media.mpegts.nal import begins_stream
 from comfystream.media.mpegts.unit import AccessUnit, StreamCodec, StreamInfo
 from comfystream.media.pattern import draw_pattern, read_counter, tone
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SIZE = (128, 96)
 COUNT = 20

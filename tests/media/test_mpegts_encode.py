@@ -12,6 +12,9 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import PictureType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from comfystream.errors import MediaError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media import encoders
@@ -23,8 +26,6 @@ from comfystream.media.mpegts.mux import VIDEO_PID, Muxer
 from comfystream.media.mpegts.nal import begins_stream, nal_types
 from comfystream.media.mpegts.unit import StreamCodec, StreamInfo
 from comfystream.media.pattern import draw_pattern, read_counter, tone
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 RATE = 48_000
 TICK = Fraction(1, 90_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from comfystream.media.planes import byte_planes
 from comfystream.media.progress import ProgressPictures, progress_picture
 
