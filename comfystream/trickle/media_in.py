@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -19,13 +18,12 @@ from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.mpegts.decode import TsDecoder
 from comfystream.media.mpegts.demux import Demuxer
 
+from .media_queues import Chunk, Inbox
 from .reader import EndReason, ReaderOptions, TrickleReader
 from .wire import CURRENT
 
 __all__ = ["MediaReader", "MediaReaderStats"]
 
-_MOST_SEGMENTS_BEHIND = 2
-_MOST_BYTES = 64 << 20
 _MOST_SOUNDS = 250  # about five seconds
 
 
@@ -53,70 +51,6 @@ class MediaReaderStats:
     lost_units: int = 0
     received_bytes: int = 0
     first_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Bytes of a segment, or with `ends` its end; `is_whole` says whether the segment came to us complete."""
-
-    segment: int
-    data: bytes
-    arrived_ns: int
-    ends: bool = False
-    is_whole: bool = True
-
-
-class _Inbox:
-    """Chunks between the event loop and the decoding thread. A reader that is too far behind goes to the newest start.
-
-    Attributes:
-        skipped: segments of which something was left out.
-    """
-
-    def __init__(self) -> None:
-        self._items: deque[_Chunk] = deque()
-        self._ready = threading.Condition()
-        self._bytes = 0
-        self._is_closed = False
-        self.skipped = 0
-
-    def put(self, chunk: _Chunk) -> None:
-        with self._ready:
-            self._items.append(chunk)
-            self._bytes += len(chunk.data)
-            if self._bytes > _MOST_BYTES:
-                self._clear(chunk.segment)
-            self._ready.notify()
-
-    def get(self) -> _Chunk | None:
-        """The next chunk; None at the end. An end that is not whole stands for what was left out."""
-        with self._ready:
-            self._ready.wait_for(lambda: self._items or self._is_closed)
-            if not self._items:
-                return None
-            newest = self._items[-1].segment
-            if newest - self._items[0].segment >= _MOST_SEGMENTS_BEHIND:
-                self._clear(newest)
-            chunk = self._items.popleft()
-            self._bytes -= len(chunk.data)
-            return chunk
-
-    def _clear(self, before: int) -> None:
-        """Leave out all segments before a number, or this one too if it is all there is."""
-        left = [chunk for chunk in self._items if chunk.segment >= before]
-        if len(left) == len(self._items):
-            left = []
-        gone = {chunk.segment for chunk in self._items} - {chunk.segment for chunk in left}
-        self.skipped += len(gone)
-        self._items = deque([_Chunk(before, b"", 0, ends=True, is_whole=False), *left])
-        self._bytes = sum(len(chunk.data) for chunk in left)
-
-    def close(self, *, discard: bool = False) -> None:
-        with self._ready:
-            self._is_closed = True
-            if discard:
-                self._items.clear()
-            self._ready.notify()
 
 
 class MediaReader:
@@ -150,7 +84,7 @@ class MediaReader:
         self._reader = TrickleReader(
             url, start=start, http=http, verify_tls=verify_tls, headers=headers, options=options
         )
-        self._inbox = _Inbox()
+        self._inbox = Inbox()
         self._most_pictures = pictures
         self._frames: deque[VideoFrame | AudioFrame] = deque()
         self._waiting_pictures = 0
@@ -258,9 +192,9 @@ class MediaReader:
             async with contextlib.aclosing(segment.chunks()) as chunks:
                 async for data in chunks:
                     self._stats.received_bytes += len(data)
-                    self._inbox.put(_Chunk(index, data, time.monotonic_ns()))
+                    self._inbox.put(Chunk(index, data, time.monotonic_ns()))
             is_whole = not segment.is_broken
-            self._inbox.put(_Chunk(index, b"", time.monotonic_ns(), ends=True, is_whole=is_whole))
+            self._inbox.put(Chunk(index, b"", time.monotonic_ns(), ends=True, is_whole=is_whole))
             index += 1
 
     def _deliver(self, frames: list[VideoFrame | AudioFrame]) -> None:

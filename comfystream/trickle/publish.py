@@ -22,6 +22,7 @@ from .media_out import MediaWriter, MediaWriterOptions, MediaWriterStats
 
 __all__ = ["publish_file"]
 
+_OnFrame = Callable[[float, MediaWriterStats], None]
 _BURST = 30  # pictures that wait: a file is to arrive whole, also when the machine pauses for a moment
 _DRAIN_S = 10.0
 
@@ -38,7 +39,7 @@ async def publish_file(
     http: aiohttp.ClientSession | None = None,
     verify_tls: bool = True,
     headers: Mapping[str, str] | None = None,
-    on_frame: Callable[[float, MediaWriterStats], None] | None = None,
+    on_frame: _OnFrame | None = None,
 ) -> MediaWriterStats:
     """Encode a file as live segments and send it in real time.
 
@@ -60,35 +61,46 @@ async def publish_file(
         NetworkError: the channel has ended, does not exist, or cannot be reached.
     """
     loop = asyncio.get_running_loop()
-    ending = threading.Event()
     with ThreadPoolExecutor(1, "trickle-publish") as executor:
         source = await loop.run_in_executor(executor, _open, Path(path), rounds)
-        video, audio = source.info.video is not None, source.info.audio
-        channels = None if audio is None else 2 if audio.channels >= 2 else 1
-        options = replace(media or MediaWriterOptions(), has_video=video, channels=channels, pictures=_BURST)
+        options = _options(source, media or MediaWriterOptions())
         writer = MediaWriter(url, options, start=start, http=http, verify_tls=verify_tls, headers=headers)
         try:
             if create:
                 await writer.transport.create()
             await writer.start()
-
-            def tell(time_s: float) -> None:
-                if on_frame is not None:
-                    loop.call_soon_threadsafe(on_frame, time_s, writer.stats)
-
-            feeding = loop.run_in_executor(executor, _feed, source, writer, ending, tell)
-            over = asyncio.create_task(writer.wait_over(), name="trickle-publish-over")
-            await asyncio.wait((feeding, over), return_when=asyncio.FIRST_COMPLETED)
-            over.cancel()
-            ending.set()
-            await feeding
+            await _play(source, writer, executor, on_frame)
         finally:
-            ending.set()
             source.close()
             await writer.close(_DRAIN_S, delete_channel=delete_channel)
     if writer.error is not None:
         raise writer.error
     return writer.stats
+
+
+def _options(source: Source, media: MediaWriterOptions) -> MediaWriterOptions:
+    audio = source.info.audio
+    channels = None if audio is None else 2 if audio.channels >= 2 else 1
+    return replace(media, has_video=source.info.video is not None, channels=channels, pictures=_BURST)
+
+
+async def _play(source: Source, writer: MediaWriter, executor: ThreadPoolExecutor, on_frame: _OnFrame | None) -> None:
+    """Offer all frames in time; returns at the end of the file or of the channel."""
+    loop, ending = asyncio.get_running_loop(), threading.Event()
+
+    def tell(time_s: float) -> None:
+        if on_frame is not None:
+            loop.call_soon_threadsafe(on_frame, time_s, writer.stats)
+
+    feeding = loop.run_in_executor(executor, _feed, source, writer, ending, tell)
+    over = asyncio.create_task(writer.wait_over(), name="trickle-publish-over")
+    try:
+        await asyncio.wait((feeding, over), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ending.set()
+        over.cancel()
+        await asyncio.gather(over, return_exceptions=True)  # `writer.error` tells it
+    await feeding
 
 
 def _open(path: Path, rounds: int | None) -> Source:

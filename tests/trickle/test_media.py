@@ -281,7 +281,7 @@ async def test_an_encoder_that_never_works_again_is_told(monkeypatch: pytest.Mon
         raise av.error.ExternalError(1, "the device is gone")
 
     async with channels("a") as (_, base), MediaWriter(f"{base}/a", X264) as writer:
-        monkeypatch.setattr(writer._encoder, "encode", never)
+        monkeypatch.setattr(TsEncoder, "encode", lambda self, frame: never(frame))
         for number in range(40):
             writer.offer(picture(number))
         with pytest.raises(MediaError, match="libx264 failed 30 times in a row: .*the device is gone"):
