@@ -57,13 +57,14 @@ class MediaReader:
     """The frames of a channel of MPEG-TS segments: `async for frame in reader`, until the channel ends.
 
     Bytes are decoded on a thread of their own. Who takes frames too slowly gets the newest: older pictures are dropped,
-    decoded, so that what comes is never damaged. If decoding itself falls two segments behind, it goes on with the
-    newest one. Lost and damaged segments leave a gap, nothing else. Times are those of the stream, in 1/90000 s.
+    decoded, so that what comes is never damaged. If decoding itself falls a second behind, it goes on with
+    the newest segment. Lost and damaged segments leave a gap, nothing else. Times are those of the stream, in 1/90000 s.
 
     Args:
         url: the channel.
         start: the first segment; -2 the newest that has begun, -1 the one after it.
         pictures: so many decoded ones may wait to be taken.
+        most_behind_s: how far decoding may be behind before segments are skipped.
         http, verify_tls, headers, options: as for `TrickleReader`.
 
     Raises:
@@ -76,6 +77,7 @@ class MediaReader:
         *,
         start: int = CURRENT,
         pictures: int = 2,
+        most_behind_s: float = 1.0,
         http: aiohttp.ClientSession | None = None,
         verify_tls: bool = True,
         headers: Mapping[str, str] | None = None,
@@ -84,7 +86,7 @@ class MediaReader:
         self._reader = TrickleReader(
             url, start=start, http=http, verify_tls=verify_tls, headers=headers, options=options
         )
-        self._inbox = Inbox()
+        self._inbox = Inbox(most_behind_s)
         self._most_pictures = pictures
         self._frames: deque[VideoFrame | AudioFrame] = deque()
         self._waiting_pictures = 0

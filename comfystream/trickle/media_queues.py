@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -10,7 +11,6 @@ from comfystream.frames import AudioFrame, VideoFrame
 
 __all__ = ["Chunk", "Inbox", "Offers"]
 
-_MOST_SEGMENTS_BEHIND = 2
 _MOST_BYTES = 64 << 20
 _MOST_SOUNDS = 250  # about five seconds
 
@@ -27,13 +27,17 @@ class Chunk:
 
 
 class Inbox:
-    """Chunks between the event loop and the decoding thread. A reader that is too far behind goes to the newest start.
+    """Chunks between the event loop and the decoding thread. Decoding that is too far behind goes to the newest start.
+
+    Args:
+        most_behind_s: how long a chunk may wait before that happens.
 
     Attributes:
         skipped: segments of which something was left out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_behind_s: float) -> None:
+        self._most_behind_ns = most_behind_s * 1e9
         self._items: deque[Chunk] = deque()
         self._ready = threading.Condition()
         self._bytes = 0
@@ -55,9 +59,9 @@ class Inbox:
             self._ready.wait_for(lambda: self._items or self._is_closed)
             if not self._items:
                 return None
-            newest = self._items[-1].segment
-            if newest - self._items[0].segment >= _MOST_SEGMENTS_BEHIND:
-                self._clear(newest)
+            oldest, newest = self._items[0], self._items[-1]
+            if newest.segment != oldest.segment and time.monotonic_ns() - oldest.arrived_ns > self._most_behind_ns:
+                self._clear(newest.segment)
             chunk = self._items.popleft()
             self._bytes -= len(chunk.data)
             return chunk
@@ -69,7 +73,7 @@ class Inbox:
             left = []
         gone = {chunk.segment for chunk in self._items} - {chunk.segment for chunk in left}
         self.skipped += len(gone)
-        self._items = deque([Chunk(before, b"", 0, ends=True, is_whole=False), *left])
+        self._items = deque([Chunk(before, b"", time.monotonic_ns(), ends=True, is_whole=False), *left])
         self._bytes = sum(len(chunk.data) for chunk in left)
 
     def close(self, *, discard: bool = False) -> None:

@@ -184,7 +184,7 @@ async def test_a_publisher_that_dies_in_a_segment_leaves_a_gap() -> None:
 @on_loop
 async def test_decoding_that_falls_behind_goes_on_with_the_newest_segment() -> None:
     async with channels("a") as (server, base):
-        reader = MediaReader(f"{base}/a", start=0, pictures=1000)
+        reader = MediaReader(f"{base}/a", start=0, pictures=1000, most_behind_s=0.01)
         decode, gate = reader._decoder.decode, asyncio.Event()
         loop = asyncio.get_running_loop()
 
