@@ -142,7 +142,7 @@ class Channel:
             self.used_at = self._clock()
 
     def abandon(self, segment: SegmentBuffer) -> None:
-        """The publisher was lost. With bytes in it, the segment ends after the grace unless somebody goes on with it."""
+        """The publisher was lost. A segment with bytes ends after the grace, unless somebody goes on with it."""
         segment.writers -= 1
         if segment.size and not segment.is_closed:
             asyncio.get_running_loop().call_later(self._grace_s, _close_if_alone, segment)

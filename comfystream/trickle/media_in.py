@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -19,13 +18,12 @@ from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.mpegts.decode import TsDecoder
 from comfystream.media.mpegts.demux import Demuxer
 
+from .media_queues import Chunk, Inbox
 from .reader import EndReason, ReaderOptions, TrickleReader
 from .wire import CURRENT
 
 __all__ = ["MediaReader", "MediaReaderStats"]
 
-_MOST_SEGMENTS_BEHIND = 2
-_MOST_BYTES = 64 << 20
 _MOST_SOUNDS = 250  # about five seconds
 
 
@@ -55,81 +53,18 @@ class MediaReaderStats:
     first_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Bytes of a segment, or with `ends` its end; `is_whole` says whether the segment came to us complete."""
-
-    segment: int
-    data: bytes
-    arrived_ns: int
-    ends: bool = False
-    is_whole: bool = True
-
-
-class _Inbox:
-    """Chunks between the event loop and the decoding thread. A reader that is too far behind goes to the newest start.
-
-    Attributes:
-        skipped: segments of which something was left out.
-    """
-
-    def __init__(self) -> None:
-        self._items: deque[_Chunk] = deque()
-        self._ready = threading.Condition()
-        self._bytes = 0
-        self._is_closed = False
-        self.skipped = 0
-
-    def put(self, chunk: _Chunk) -> None:
-        with self._ready:
-            self._items.append(chunk)
-            self._bytes += len(chunk.data)
-            if self._bytes > _MOST_BYTES:
-                self._clear(chunk.segment)
-            self._ready.notify()
-
-    def get(self) -> _Chunk | None:
-        """The next chunk; None at the end. An end that is not whole stands for what was left out."""
-        with self._ready:
-            self._ready.wait_for(lambda: self._items or self._is_closed)
-            if not self._items:
-                return None
-            newest = self._items[-1].segment
-            if newest - self._items[0].segment >= _MOST_SEGMENTS_BEHIND:
-                self._clear(newest)
-            chunk = self._items.popleft()
-            self._bytes -= len(chunk.data)
-            return chunk
-
-    def _clear(self, before: int) -> None:
-        """Leave out all segments before a number, or this one too if it is all there is."""
-        left = [chunk for chunk in self._items if chunk.segment >= before]
-        if len(left) == len(self._items):
-            left = []
-        gone = {chunk.segment for chunk in self._items} - {chunk.segment for chunk in left}
-        self.skipped += len(gone)
-        self._items = deque([_Chunk(before, b"", 0, ends=True, is_whole=False), *left])
-        self._bytes = sum(len(chunk.data) for chunk in left)
-
-    def close(self, *, discard: bool = False) -> None:
-        with self._ready:
-            self._is_closed = True
-            if discard:
-                self._items.clear()
-            self._ready.notify()
-
-
 class MediaReader:
     """The frames of a channel of MPEG-TS segments: `async for frame in reader`, until the channel ends.
 
     Bytes are decoded on a thread of their own. Who takes frames too slowly gets the newest: older pictures are dropped,
-    decoded, so that what comes is never damaged. If decoding itself falls two segments behind, it goes on with the
-    newest one. Lost and damaged segments leave a gap, nothing else. Times are those of the stream, in 1/90000 s.
+    decoded, so that what comes is never damaged. If decoding itself falls a second behind, it goes on with
+    the newest segment. Lost and damaged segments leave a gap, nothing else. Times are those of the stream, in 1/90000 s.
 
     Args:
         url: the channel.
         start: the first segment; -2 the newest that has begun, -1 the one after it.
         pictures: so many decoded ones may wait to be taken.
+        most_behind_s: how far decoding may be behind before segments are skipped.
         http, verify_tls, headers, options: as for `TrickleReader`.
 
     Raises:
@@ -142,6 +77,7 @@ class MediaReader:
         *,
         start: int = CURRENT,
         pictures: int = 2,
+        most_behind_s: float = 1.0,
         http: aiohttp.ClientSession | None = None,
         verify_tls: bool = True,
         headers: Mapping[str, str] | None = None,
@@ -150,7 +86,7 @@ class MediaReader:
         self._reader = TrickleReader(
             url, start=start, http=http, verify_tls=verify_tls, headers=headers, options=options
         )
-        self._inbox = _Inbox()
+        self._inbox = Inbox(most_behind_s)
         self._most_pictures = pictures
         self._frames: deque[VideoFrame | AudioFrame] = deque()
         self._waiting_pictures = 0
@@ -258,9 +194,9 @@ class MediaReader:
             async with contextlib.aclosing(segment.chunks()) as chunks:
                 async for data in chunks:
                     self._stats.received_bytes += len(data)
-                    self._inbox.put(_Chunk(index, data, time.monotonic_ns()))
+                    self._inbox.put(Chunk(index, data, time.monotonic_ns()))
             is_whole = not segment.is_broken
-            self._inbox.put(_Chunk(index, b"", time.monotonic_ns(), ends=True, is_whole=is_whole))
+            self._inbox.put(Chunk(index, b"", time.monotonic_ns(), ends=True, is_whole=is_whole))
             index += 1
 
     def _deliver(self, frames: list[VideoFrame | AudioFrame]) -> None:

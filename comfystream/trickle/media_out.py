@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -15,17 +16,21 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
+import av.error
 
-from comfystream.errors import NetworkError
+from comfystream.errors import MediaError, NetworkError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.mpegts.encode import Part, TsEncoder
 
+from .media_queues import Offers
 from .writer import SegmentWriter, TrickleWriter, WriterOptions
 
 __all__ = ["CONTENT_TYPE", "MediaWriter", "MediaWriterOptions", "MediaWriterStats"]
 
+_log = logging.getLogger(__name__)
+
 CONTENT_TYPE = "video/mp2t"
-_MOST_SOUNDS = 250  # about five seconds
+_MOST_FAILURES = 30
 _PATIENCE = WriterOptions(most_failures=15)  # a server that is away for some twenty seconds
 
 
@@ -40,6 +45,7 @@ class MediaWriterOptions:
         encoder: of the pictures; None = the best that works here.
         bitrate: bits per second; None = by size.
         hold_s: after so long without a picture the last one is sent again, so that segments go on; 0 = never.
+        pictures: so many may wait to be encoded.
         most_behind_s: what waits longer for the network is left out, up to the next segment.
     """
 
@@ -50,6 +56,7 @@ class MediaWriterOptions:
     encoder: str | None = None
     bitrate: int | None = None
     hold_s: float = 1.0
+    pictures: int = 2
     most_behind_s: float = 2.0
 
 
@@ -62,6 +69,7 @@ class MediaWriterStats:
         dropped_pictures, dropped_sounds: replaced by newer ones before they were encoded.
         held_pictures: sent again because no new one came.
         segments: begun.
+        failed: frames that could not be encoded.
         left_out: parts that were encoded but not sent, because the network was behind.
         encode_ns: time that encoding took in all.
         first_ns: monotonic time at which the first bytes were handed to the network; 0 before.
@@ -73,51 +81,10 @@ class MediaWriterStats:
     dropped_sounds: int = 0
     held_pictures: int = 0
     segments: int = 0
+    failed: int = 0
     left_out: int = 0
     encode_ns: int = 0
     first_ns: int = 0
-
-
-class _Offers:
-    """Frames for the encoding thread: the newest picture, and all sound in order."""
-
-    def __init__(self, stats: MediaWriterStats) -> None:
-        self._ready = threading.Condition()
-        self._picture: VideoFrame | None = None
-        self._sounds: deque[AudioFrame] = deque()
-        self._stats = stats
-        self._is_closed = False
-
-    def put(self, frame: VideoFrame | AudioFrame) -> bool:
-        with self._ready:
-            if self._is_closed:
-                return False
-            if isinstance(frame, VideoFrame):
-                self._stats.dropped_pictures += self._picture is not None
-                self._picture = frame
-            else:
-                self._sounds.append(frame)
-                if len(self._sounds) > _MOST_SOUNDS:
-                    self._sounds.popleft()
-                    self._stats.dropped_sounds += 1
-            self._ready.notify()
-            return True
-
-    def take(self, timeout_s: float | None) -> list[VideoFrame | AudioFrame] | None:
-        """All there is, sound first; empty when `timeout_s` passed; None at the end."""
-        with self._ready:
-            self._ready.wait_for(lambda: self._picture or self._sounds or self._is_closed, timeout_s)
-            frames: list[VideoFrame | AudioFrame] = [*self._sounds]
-            self._sounds.clear()
-            if self._picture is not None:
-                frames.append(self._picture)
-                self._picture = None
-            return frames if frames or not self._is_closed else None
-
-    def close(self) -> None:
-        with self._ready:
-            self._is_closed = True
-            self._ready.notify()
 
 
 class MediaWriter:
@@ -134,7 +101,6 @@ class MediaWriter:
 
     Raises:
         ConfigError: `bad_url`.
-        MediaError: the encoder that is asked for does not work here.
     """
 
     def __init__(
@@ -158,16 +124,9 @@ class MediaWriter:
             headers=headers,
             options=options or _PATIENCE,
         )
-        self._encoder = TsEncoder(
-            has_video=self._media.has_video,
-            channels=self._media.channels,
-            segment_s=self._media.segment_s,
-            first_s=self._media.first_s,
-            encoder=self._media.encoder,
-            bitrate=self._media.bitrate,
-        )
-        self.stats = MediaWriterStats()
-        self._offers = _Offers(self.stats)
+        self._encoder: TsEncoder | None = None
+        self._stats = MediaWriterStats()
+        self._offers = Offers(self._media.pictures)
         self._parts: deque[tuple[int, Part]] = deque()
         self._wake = asyncio.Event()
         self._is_encoded = False
@@ -176,7 +135,8 @@ class MediaWriter:
         self._executor: ThreadPoolExecutor | None = None
         self._encoding: asyncio.Future[None] | None = None
         self._sending: asyncio.Task[None] | None = None
-        self._error: NetworkError | None = None
+        self._error: NetworkError | MediaError | None = None
+        self._failures = 0
 
     @property
     def url(self) -> str:
@@ -185,8 +145,15 @@ class MediaWriter:
 
     @property
     def encoder(self) -> str:
-        """Name of the encoder of pictures."""
-        return self._encoder.encoder
+        """Name of the encoder of pictures; empty before the start, and without pictures."""
+        return self._encoder.encoder if self._encoder is not None else ""
+
+    @property
+    def stats(self) -> MediaWriterStats:
+        """Counts so far."""
+        self._stats.dropped_pictures = self._offers.dropped_pictures
+        self._stats.dropped_sounds = self._offers.dropped_sounds
+        return self._stats
 
     @property
     def transport(self) -> TrickleWriter:
@@ -199,7 +166,7 @@ class MediaWriter:
         return self._error is not None or self._writer.is_over
 
     @property
-    def error(self) -> NetworkError | None:
+    def error(self) -> NetworkError | MediaError | None:
         """Why it is over, when that was not `close`."""
         return self._error
 
@@ -213,11 +180,16 @@ class MediaWriter:
         await self.close()
 
     async def start(self) -> None:
-        """Begin to encode and to send what is offered."""
+        """Begin to encode and to send what is offered. The first one of a process tries the encoders of the machine.
+
+        Raises:
+            MediaError: the encoder that is asked for does not work here.
+        """
         loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, "trickle-encode")
-        self._encoding = loop.run_in_executor(self._executor, self._encode, loop)
-        self._encoding.add_done_callback(lambda _: self._no_more())
+        self._encoder = await loop.run_in_executor(self._executor, self._open)
+        self._encoding = loop.run_in_executor(self._executor, self._encode, self._encoder, loop)
+        self._encoding.add_done_callback(self._no_more)
         self._sending = asyncio.create_task(self._send(), name="trickle-media-out")
 
     def offer(self, frame: VideoFrame | AudioFrame) -> bool:
@@ -229,6 +201,7 @@ class MediaWriter:
 
         Raises:
             NetworkError: the channel cannot be reached, or has ended.
+            MediaError: the encoder failed again and again.
         """
         if self._sending is not None:
             await asyncio.wait((self._sending,))
@@ -253,12 +226,22 @@ class MediaWriter:
         if self._executor is not None:
             self._executor.shutdown(wait=False)
         await self._writer.close(drain_s, delete_channel=delete_channel)
-        if self._encoding is not None and self._encoding.done():
+        if self._encoding is not None and self._encoding.done() and self._error is None:
             self._encoding.result()
 
     # --- on the encoding thread
 
-    def _encode(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _open(self) -> TsEncoder:
+        return TsEncoder(
+            has_video=self._media.has_video,
+            channels=self._media.channels,
+            segment_s=self._media.segment_s,
+            first_s=self._media.first_s,
+            encoder=self._media.encoder,
+            bitrate=self._media.bitrate,
+        )
+
+    def _encode(self, encoder: TsEncoder, loop: asyncio.AbstractEventLoop) -> None:
         hold_s = self._media.hold_s or None
         last: VideoFrame | None = None
         last_ns = 0
@@ -270,21 +253,37 @@ class MediaWriter:
             elif last is not None and hold_s is not None and now - last_ns >= hold_s * 1e9:
                 last, last_ns = _later(last, now - last_ns), now
                 frames.append(last)
-                self.stats.held_pictures += 1
+                self._stats.held_pictures += 1
             for frame in frames:
-                self._encode_one(frame, loop)
-        self._hand_over(self._encoder.flush(), loop)
+                self._encode_one(encoder, frame, loop)
+        self._hand_over(encoder.flush(), loop)
 
-    def _encode_one(self, frame: VideoFrame | AudioFrame, loop: asyncio.AbstractEventLoop) -> None:
+    def _encode_one(self, encoder: TsEncoder, frame: VideoFrame | AudioFrame, loop: asyncio.AbstractEventLoop) -> None:
         began = time.monotonic_ns()
         if self._is_cut.is_set():
             self._is_cut.clear()
-            self._encoder.cut()
-        parts = self._encoder.encode(frame)
+            encoder.cut()
+        try:
+            parts = encoder.encode(frame)
+        except (av.error.FFmpegError, ValueError) as error:
+            self._fail(encoder, error)
+            return
+        self._failures = 0
         done = time.monotonic_ns()
-        self.stats.encode_ns += done - began
+        self._stats.encode_ns += done - began
         frame.stamps.encoded = done
         self._hand_over(parts, loop)
+
+    def _fail(self, encoder: TsEncoder, error: av.error.FFmpegError | ValueError) -> None:
+        """One picture is left out and the next one begins anew; an encoder that never recovers ends it."""
+        self._stats.failed += 1
+        self._failures += 1
+        if self._failures >= _MOST_FAILURES:
+            message = f"{encoder.encoder or 'libopus'} failed {self._failures} times in a row: {error}"
+            raise MediaError(message, code="encoder_failed") from error
+        if self._failures == 1:
+            _log.warning("a frame could not be encoded: %s", error)
+        encoder.renew()
 
     def _hand_over(self, parts: list[Part], loop: asyncio.AbstractEventLoop) -> None:
         if parts:
@@ -295,7 +294,7 @@ class MediaWriter:
     def _take_over(self, parts: list[Part]) -> None:
         now = time.monotonic_ns()
         if self._parts and now - self._parts[0][0] > self._media.most_behind_s * 1e9:
-            self.stats.left_out += len(self._parts)
+            self._stats.left_out += len(self._parts)
             self._parts.clear()
             self._begin_anew()
         self._parts.extend((now, part) for part in parts)
@@ -306,8 +305,11 @@ class MediaWriter:
         self._drops_to_start = True
         self._is_cut.set()
 
-    def _no_more(self) -> None:
+    def _no_more(self, encoding: asyncio.Future[None]) -> None:
         self._is_encoded = True
+        if isinstance(error := encoding.exception(), MediaError):
+            self._error = error
+            self._offers.close()
         self._wake.set()
 
     async def _send(self) -> None:
@@ -323,14 +325,14 @@ class MediaWriter:
             if part.starts_segment:
                 self._drops_to_start = False
                 segment = await self._writer.segment()
-                self.stats.segments += 1
+                self._stats.segments += 1
             if segment is None or self._drops_to_start:
-                self.stats.left_out += 1
+                self._stats.left_out += 1
                 continue
             await segment.write(part.data)
-            self.stats.pictures += part.is_video
-            self.stats.sounds += not part.is_video
-            self.stats.first_ns = self.stats.first_ns or time.monotonic_ns()
+            self._stats.pictures += part.is_video
+            self._stats.sounds += not part.is_video
+            self._stats.first_ns = self._stats.first_ns or time.monotonic_ns()
             if segment.is_broken and not self._drops_to_start:
                 self._begin_anew()
 

@@ -281,7 +281,7 @@ class TrickleReader:
             await self._resync(response)
         elif response.status != 200:
             response.close()
-            await self._fail(f"the server answered {response.status}")
+            raise ConnectionError(f"the server answered {response.status}")
         else:
             return await self._data(response, self.number if number is None else number)
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ class SegmentPost:
         headers: Mapping[str, str],
         options: WriterOptions,
         stats: WriterStats,
+        on_end: Callable[[SegmentPost], None],
     ) -> None:
         self.number = number
         self.outcome: Outcome | None = None
@@ -51,6 +52,7 @@ class SegmentPost:
         self._headers = headers
         self._options = options
         self._stats = stats
+        self._on_end = on_end
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(options.chunks)
         self._sent = 0
         self._is_finished = False
@@ -167,3 +169,4 @@ class SegmentPost:
             elif outcome is Outcome.BROKEN:
                 self._stats.broken += 1
                 _log.warning("segment %d is lost: %s", self.number, self.reason)
+            self._on_end(self)

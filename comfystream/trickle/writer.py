@@ -60,7 +60,7 @@ class SegmentWriter:
     def __init__(self, writer: TrickleWriter, post: SegmentPost) -> None:
         self._writer = writer
         self._post = post
-        self._is_begun = False
+        self.is_begun = False
 
     @property
     def number(self) -> int:
@@ -81,10 +81,10 @@ class SegmentWriter:
         """
         if not data:
             return
-        if not self._is_begun and self._post.outcome is Outcome.SKIPPED:
+        if not self.is_begun and self._post.outcome is Outcome.SKIPPED:
             self._post = await self._writer._again(self._post)
         self._writer._check(self._post)
-        first, self._is_begun = not self._is_begun, True
+        first, self.is_begun = not self.is_begun, True
         if first:
             self._writer._began(self._post)
         await self._post.write(data)
@@ -158,10 +158,6 @@ class TrickleWriter:
     @property
     def is_over(self) -> bool:
         """True when nothing can be sent any more: no such channel, it was closed, no server, or `close`."""
-        if self._over is None:
-            posts = [self._ahead, self._segment._post if self._segment is not None else None, *self._unanswered]
-            for post in posts:
-                self._note_end(post)
         return self._over is not None or self._is_closed
 
     async def __aenter__(self) -> Self:
@@ -196,7 +192,6 @@ class TrickleWriter:
             await self._segment.close()
         while len(self._unanswered) > self._options.unanswered:
             await self._unanswered[0].answered()
-            self._forget_answered()
         self._raise_if_over()
         self._segment = SegmentWriter(self, await self._take_ahead())
         return self._segment
@@ -238,7 +233,7 @@ class TrickleWriter:
                 await self._drain()
         except TimeoutError:
             _log.warning("%s: not all was delivered in %.1f s", self.url, drain_s)
-        for post in self._unanswered:
+        for post in list(self._unanswered):
             await post.cancel()
         if delete_channel and self._over is None:
             await self._connection.drop(None)
@@ -252,9 +247,8 @@ class TrickleWriter:
             await self._segment.close()
         if ahead is not None:
             await ahead.finish()
-        for post in self._unanswered:
+        for post in list(self._unanswered):
             await post.answered()
-            self._note_end(post)
 
     # --- which number is next
 
@@ -275,15 +269,13 @@ class TrickleWriter:
             last = self._unanswered[-1]
             await last.answered()
             self._check(last)
-            if last.number >= 0:
-                self._next = last.number + 1
         return self._announce()
 
     def _announce(self) -> SegmentPost:
         assert self._next is not None
         headers = {"Content-Type": self._content_type, **({RESET: "1"} if self._resets else {})}
         self._resets = False
-        post = SegmentPost(self._connection, self._next, headers, self._options, self.stats)
+        post = SegmentPost(self._connection, self._next, headers, self._options, self.stats, self._answered)
         if self._next != NEXT:
             self._next += 1
         return post
@@ -318,9 +310,9 @@ class TrickleWriter:
 
     def _announce_next(self) -> None:
         self._cancel_look()
+        self._is_known = True
         has_end = self._over is not None or self._is_closed
         if self._ahead is None and not has_end and self._next is not None and self._next >= 0:
-            self._is_known = True
             self._ahead = self._announce()
 
     def _cancel_look(self) -> None:
@@ -332,21 +324,26 @@ class TrickleWriter:
         self._cancel_look()
         if self._segment is not None and self._segment._post is post:
             self._segment = None
-            self._unanswered.append(post)
-        self._forget_answered()
+            if post.outcome is None:
+                self._unanswered.append(post)
 
-    def _forget_answered(self) -> None:
-        for post in [post for post in self._unanswered if post.outcome is not None]:
-            self._note_end(post)
-            self._is_known = self._is_known or post.outcome is Outcome.DONE
+    def _answered(self, post: SegmentPost) -> None:
+        """A request has its outcome."""
+        self._note_end(post)
+        if post in self._unanswered:
             self._unanswered.remove(post)
-            if self._next == NEXT and post.number >= 0:
-                self._next = post.number + 1
+        if post.outcome is not Outcome.DONE:
+            return
+        if self._next == NEXT:
+            self._next = post.number + 1
+        if self._segment is None or self._segment.is_begun:
+            self._announce_next()
+        self._is_known = True
 
     # --- the end
 
-    def _note_end(self, post: SegmentPost | None) -> None:
-        if post is None or self._over is not None:
+    def _note_end(self, post: SegmentPost) -> None:
+        if self._over is not None:
             return
         if post.outcome is Outcome.CLOSED:
             self._over = ChannelOver(f"{self.url} was closed", code="channel_closed")
@@ -360,7 +357,7 @@ class TrickleWriter:
         self._raise_if_over()
 
     def _raise_if_over(self) -> None:
-        if self.is_over and self._over is not None:
+        if self._over is not None:
             self._cancel_look()
             raise self._over
         if self._is_closed:

@@ -63,9 +63,7 @@ def child(json: Json = None, quick: Quick = False) -> None:
 
 
 @app.command(name="all")
-def everything(
-    comfyui: Checkout = None, seconds: Seconds = 120.0, json: Json = None, quick: Quick = False
-) -> None:
+def everything(comfyui: Checkout = None, seconds: Seconds = 120.0, json: Json = None, quick: Quick = False) -> None:
     """All of them, one after the other."""
     _report(
         json,
@@ -120,6 +118,21 @@ def rtc(
     from .rtc import bench_rtc
 
     _report(json, rtc=iter(bench_rtc(seconds=1.0 if quick else seconds)))
+
+
+@app.command()
+def trickle(
+    seconds: Annotated[float, typer.Option(min=2.5, help="How long, per case and worker.")] = 8.0,
+    pytrickle: Annotated[
+        Path | None, typer.Option(help="An interpreter that has pytrickle; else .peers/pytrickle/bin/python.")
+    ] = None,
+    json: Json = None,
+    quick: Quick = False,
+) -> None:
+    """How long a picture takes through a worker that passes it on over trickle, beside pytrickle's."""
+    from .trickle import bench_trickle
+
+    _report(json, trickle=iter(bench_trickle(seconds=2.5 if quick else seconds, pytrickle=pytrickle)))
 
 
 def _report(json: Path | None, **benches: Iterator[Row]) -> None:

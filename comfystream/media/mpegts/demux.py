@@ -185,8 +185,10 @@ def _sync(data: bytes, at: int) -> int:
 
 
 def _has_stuffing(data: bytes, flags_at: int, length: int) -> bool:
-    """Whether an adaptation field is longer than what it holds."""
+    """Whether an adaptation field is longer than what it holds, or holds nothing."""
     flags = data[flags_at]
+    if not flags:
+        return True  # two bytes to fill
     used = 1 + (6 if flags & 0x10 else 0) + (6 if flags & 0x08 else 0) + (1 if flags & 0x04 else 0)
     if flags & 0x02 and used < length:
         used += 1 + data[min(flags_at + used, len(data) - 1)]

@@ -103,6 +103,12 @@ class TsEncoder:
         """The next picture begins a segment."""
         self._is_cut = True
 
+    def renew(self) -> None:
+        """Go on with a new encoder of pictures, after one that failed."""
+        if self._pictures is not None:
+            self._pictures.renew()
+        self.cut()
+
     def encode(self, frame: VideoFrame | AudioFrame) -> list[Part]:
         """Bytes that a frame makes."""
         return self._picture(frame) if isinstance(frame, VideoFrame) else list(self._sounds(frame))

@@ -41,6 +41,10 @@ class PictureCoder:
         """Of the picture before."""
         return None if self._context is None else (self._context.width, self._context.height)
 
+    def renew(self) -> None:
+        """Go on with a new encoder."""
+        self._context = None
+
     def encode(self, image: av.VideoFrame, pts: int, *, is_key: bool) -> bytes:
         """One picture.
 

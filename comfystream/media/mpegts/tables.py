@@ -56,14 +56,14 @@ class SectionReader:
         """Whole sections whose checksum is right."""
         if is_start:
             pointer = payload[0] if payload else 0
-            done: list[bytes] = self._take(payload[1 : 1 + pointer]) if self._is_open else []
+            done = self._take(payload[1 : 1 + pointer]) if self._is_open else []
             self._held, self._is_open = bytearray(), True
             return done + self._take(payload[1 + pointer :])
         return self._take(payload) if self._is_open else []
 
     def _take(self, payload: bytes) -> list[bytes]:
         self._held += payload
-        done = []
+        done: list[bytes] = []
         while len(self._held) >= 3 and self._held[0] != 0xFF:
             size = 3 + ((self._held[1] & 0x0F) << 8 | self._held[2])
             if size > _MOST_SECTION:
