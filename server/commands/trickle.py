@@ -198,7 +198,7 @@ def pull(
                 else:
                     _say_end(reader)
         if not is_pipe:
-            print(f"{output}: {seen} segments, {output.stat().st_size} bytes")
+            print(f"{output}: segments: {seen}, bytes: {output.stat().st_size}")
 
     _run(take())
 
