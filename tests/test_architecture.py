@@ -50,7 +50,7 @@ LONG: dict[str, str] = {
 
 # File -> how many broad excepts that do not raise again it may have, and the border that it stands at.
 BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
-    "comfystream/byoc/processor_backend.py": (2, "node execution: an app's code; the input goes on and people are told"),
+    "comfystream/byoc/processor_backend.py": (2, "node execution: an app's code; the stream goes on, told"),
     "comfystream/byoc/routes.py": (1, "request handler: logged once, the caller gets a plain 500"),
     "comfystream/catalog/loader.py": (2, "node execution: a pack's code at import; a broken pack never stops the rest"),
     "comfystream/engine/child_main.py": (1, "request handler: what an order raised goes back to whoever gave it"),

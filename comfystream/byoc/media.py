@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfystream.byoc.backend import Loading, Pipe
 from comfystream.byoc.events import EVENTS
@@ -16,6 +16,9 @@ from comfystream.byoc.stand_in import Stall
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
 from comfystream.media.progress import ProgressPictures
 from comfystream.media.scale import Scaler, SizeMode
+
+if TYPE_CHECKING:
+    import av
 
 __all__ = ["MediaPath"]
 
@@ -55,7 +58,7 @@ class MediaPath:
         self._is_loading_shown: bool | None = None
         self._card = ProgressPictures()
         self._stall = Stall()
-        self._newest: VideoFrame | None = None
+        self._newest: av.VideoFrame | None = None
 
     def set_params(self, params: StreamParams) -> None:
         """What of them is about frames."""
@@ -86,11 +89,15 @@ class MediaPath:
         self._pipe.submit(frame)
         if loading is not None:
             self._stall.came()
-            size = (frame.image.width, frame.image.height)
-            self._put_picture(replace(frame, image=self._card.picture(size, loading.words, loading.share)))
+            self._put_card(frame, loading)
+        elif self._stall.is_stalled() and self._newest is not None:
+            self._put_picture(replace(frame, image=self._newest))
         elif self._stall.is_stalled():
-            shown = self._newest
-            self._put_picture(frame if shown is None else replace(frame, image=shown.image))
+            self._put_card(frame, Loading("Waiting for the first picture"))
+
+    def _put_card(self, frame: VideoFrame, loading: Loading) -> None:
+        size = (frame.image.width, frame.image.height)
+        self._put_picture(replace(frame, image=self._card.picture(size, loading.words, loading.share)))
 
     def _sound(self, frame: AudioFrame) -> None:
         if self._loading() is not None:
@@ -133,7 +140,7 @@ class MediaPath:
             case VideoFrame():
                 if self._loading() is None:
                     self._stall.came()
-                    self._newest = frame
+                    self._newest = frame.image
                     self._put_picture(frame)
 
     def _put_picture(self, frame: VideoFrame) -> None:

@@ -8,6 +8,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from comfystream.byoc.backend import Loading, PipeReport, StreamStart
@@ -15,11 +16,13 @@ from comfystream.byoc.events import EVENTS, now_ms
 from comfystream.byoc.frames import AudioFrame, VideoFrame, to_sound
 from comfystream.byoc.messages import StreamParams
 from comfystream.byoc.processor import FrameProcessor, call_with
+from comfystream.engine.protocol import FailPolicy
 from comfystream.errors import ComfyStreamError, ConfigError, EngineError
 from comfystream.frames import AudioFrame as Sound
 from comfystream.frames import Frame
 from comfystream.frames import VideoFrame as Picture
 from comfystream.media.convert import ImageWriter, TensorReader
+from comfystream.media.progress import ProgressPictures
 from comfystream.media.slate import slate
 
 __all__ = ["ProcessorBackend"]
@@ -36,6 +39,7 @@ class ProcessorBackend:
     Args:
         processor: of the app.
         on_start, on_stop: called beside the processor's own, for apps that give functions.
+        on_error: what viewers get for a picture that the app failed on.
     """
 
     def __init__(
@@ -43,8 +47,10 @@ class ProcessorBackend:
         processor: FrameProcessor,
         on_start: Callable[..., Any] | None = None,
         on_stop: Callable[..., Any] | None = None,
+        on_error: FailPolicy = FailPolicy.HOLD,
     ) -> None:
         self.processor = processor
+        self.on_error = on_error
         self.on_start = [processor.on_stream_start, *([on_start] if on_start else [])]
         self.on_stop = [processor.on_stream_stop, *([on_stop] if on_stop else [])]
 
@@ -87,9 +93,12 @@ class ProcessorPipe:
     def __init__(self, owner: ProcessorBackend, start: StreamStart, params: dict[str, Any]) -> None:
         self._processor = owner.processor
         self._on_stop = owner.on_stop
+        self._on_error = owner.on_error
+        self._last_good: Picture | None = None
         self._outlet = start.outlet
         self._threads = ThreadPoolExecutor(1, "processor")
         self._writer = ImageWriter()
+        self._card = ProgressPictures()
         self._picture: Picture | None = None
         self._sounds: deque[Sound] = deque(maxlen=SOUND_ROOM)
         self._outputs: asyncio.Queue[Frame | None] = asyncio.Queue(OUT_ROOM)
@@ -135,7 +144,11 @@ class ProcessorPipe:
             frame, self._picture = self._picture, None
             if frame is not None:
                 with self._working():
-                    made = await self._process(frame)
+                    try:
+                        made = await self._process(frame)
+                    except EngineError:
+                        await self._outputs.put(None)
+                        return
                     if made is not None:
                         await self._outputs.put(made)
 
@@ -152,9 +165,22 @@ class ProcessorPipe:
                 out = await asyncio.get_running_loop().run_in_executor(self._threads, made.to_frame, self._writer)
         except Exception as error:  # noqa: BLE001 - node execution: an app's code may raise anything
             self._failed(error)
-            return frame
+            return self._instead(frame)
         self._is_failing = False
+        self._last_good = out
         return out
+
+    def _instead(self, frame: Picture) -> Picture | None:
+        """What goes out for a picture that the app failed on; the camera's own only if that was asked for."""
+        match self._on_error:
+            case FailPolicy.PASSTHROUGH:
+                return frame
+            case FailPolicy.STOP:
+                raise EngineError(self._last_error, code="processor_failed")
+            case FailPolicy.HOLD if self._last_good is not None:
+                return replace(frame, image=self._last_good.image)
+        size = (frame.image.width, frame.image.height)
+        return replace(frame, image=self._card.picture(size, f"The processor failed: {self._last_error}"))
 
     async def _pump_sounds(self) -> None:
         await self._ready.wait()

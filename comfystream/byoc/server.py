@@ -26,6 +26,7 @@ from comfystream.byoc.processor_backend import ProcessorBackend
 from comfystream.byoc.registration import Registration
 from comfystream.byoc.routes import Identity, add_routes, guard
 from comfystream.byoc.worker import Worker, WorkerOptions
+from comfystream.engine.protocol import FailPolicy
 from comfystream.errors import ConfigError
 
 __all__ = ["StreamServer", "Task"]
@@ -62,6 +63,8 @@ class StreamServer:
         token: asked for as `Authorization: Bearer`; empty lets everybody in.
         verify_tls: False accepts any certificate of the servers that hold the channels.
         pipeline, version: what `/version` and `/app-version` tell.
+        on_error: what viewers get for a picture that the processor failed on: "hold" the last good one, a "slate" that
+            says what is wrong, "passthrough" of the camera, or "stop".
         on_stream_start, on_stream_stop: called with each stream, as the processor's own.
         beside: what runs as long as the server, such as a registration.
         register: register with the orchestrator of `ORCH_URL` and `ORCH_SECRET`, if both are set.
@@ -82,6 +85,7 @@ class StreamServer:
         verify_tls: bool = True,
         pipeline: str = "",
         version: str = "0.0.1",
+        on_error: str = "hold",
         on_stream_start: Callable[..., Any] | None = None,
         on_stream_stop: Callable[..., Any] | None = None,
         beside: Sequence[Task] = (),
@@ -91,7 +95,8 @@ class StreamServer:
             raise ConfigError("a StreamServer needs a frame_processor", code="no_processor")
         if backend is None:
             assert frame_processor is not None
-            backend = ProcessorBackend(frame_processor, on_stream_start, on_stream_stop)
+            policy = FailPolicy(on_error)
+            backend = ProcessorBackend(frame_processor, on_stream_start, on_stream_stop, policy)
         name = capability_name or os.environ.get("CAPABILITY_NAME") or os.environ.get("MODEL_ID") or "comfystream"
         self.identity = Identity(
             pipeline or os.environ.get("PIPELINE") or "byoc", tuple(capabilities) or (name,), version

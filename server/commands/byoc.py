@@ -60,8 +60,8 @@ def byoc(
         int, typer.Option("--height", help="Of pictures; 0 leaves them.", rich_help_panel=_WORK, min=0, max=8192)
     ] = 512,
     on_error: Annotated[
-        str, typer.Option("--on-error", help="passthrough, hold, slate or stop.", rich_help_panel=_WORK)
-    ] = "passthrough",
+        str | None, typer.Option("--on-error", help="hold, slate, passthrough or stop.", rich_help_panel=_WORK)
+    ] = None,
     workspace: Annotated[
         str | None, typer.Option("--workspace", help="ComfyUI folder whose packs to use.", rich_help_panel=_ENGINE)
     ] = None,

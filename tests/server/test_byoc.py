@@ -145,7 +145,7 @@ async def test_while_it_loads_viewers_see_a_card_and_then_the_picture(shared_eng
         assert max(later - one for one, later in zip(out.times, out.times[1:], strict=False)) < 3
 
 
-@pytest.mark.parametrize(("policy", "is_shown"), [(FailPolicy.PASSTHROUGH, True), (FailPolicy.SLATE, False)])
+@pytest.mark.parametrize(("policy", "is_shown"), [(FailPolicy.PASSTHROUGH, True), (FailPolicy.HOLD, False)])
 @on_loop
 async def test_a_workflow_that_fails_is_told_and_the_policy_decides(
     shared_engine: ChildEngine, policy: FailPolicy, is_shown: bool
