@@ -15,7 +15,10 @@ from doc_blocks import Block, blocks_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-LEFT_OUT = {"comfystream serve": "it serves until it is stopped; tests/server runs it"}
+LEFT_OUT = {
+    "comfystream serve": "it serves until it is stopped; tests/server runs it",
+    "comfystream byoc --workflow workflows/edges.json": "it serves until it is stopped; tests/server runs it",
+}
 NOT_RUN = {"benchmarks.md": "its commands take minutes; tests/server/test_bench.py runs them on little"}
 SHELL_ONLY = ("source ", "make ", "mkdir ", "python tools/dev.py")
 
