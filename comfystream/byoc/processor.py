@@ -6,11 +6,15 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextvars import ContextVar
 from typing import Any
 
 from comfystream.byoc.frames import AudioFrame, VideoFrame
 
-__all__ = ["FrameProcessor", "call_with"]
+__all__ = ["FrameProcessor", "call_with", "current_stream"]
+
+current_stream: ContextVar[Callable[[Any], None] | None] = ContextVar("current_stream", default=None)
+"""Where `send_data` goes; set in the tasks of a stream."""
 
 
 class FrameProcessor:
@@ -26,7 +30,7 @@ class FrameProcessor:
     def __init__(self, **kwargs: Any) -> None:
         self.options = kwargs
         self._loading: asyncio.Task[None] | None = None
-        self._send: Callable[[Any], None] | None = None
+        self._streams: list[Callable[[Any], None]] = []
 
     # --- what an app overrides
 
@@ -71,11 +75,15 @@ class FrameProcessor:
         await call_with(None, getattr(self, "load_model", self.initialize))
 
     async def send_data(self, item: Any) -> bool:
-        """Send text, or anything that JSON can hold, on the data channel; False while there is no stream."""
-        if self._send is None:
-            return False
-        self._send(item)
-        return True
+        """Send text, or anything that JSON can hold, on the data channel; False while there is no stream.
+
+        Called while a frame is processed it goes to that frame's stream, from elsewhere to all.
+        """
+        own = current_stream.get()
+        streams = [own] if own is not None else [*self._streams]
+        for send in streams:
+            send(item)
+        return bool(streams)
 
 
 def _has_failed(task: asyncio.Task[None]) -> bool:

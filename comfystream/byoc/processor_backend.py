@@ -15,7 +15,7 @@ from comfystream.byoc.backend import Loading, PipeReport, StreamStart
 from comfystream.byoc.events import EVENTS, now_ms
 from comfystream.byoc.frames import AudioFrame, VideoFrame, to_sound
 from comfystream.byoc.messages import StreamParams
-from comfystream.byoc.processor import FrameProcessor, call_with
+from comfystream.byoc.processor import FrameProcessor, call_with, current_stream
 from comfystream.engine.protocol import FailPolicy
 from comfystream.errors import ComfyStreamError, ConfigError, EngineError
 from comfystream.frames import AudioFrame as Sound
@@ -108,10 +108,12 @@ class ProcessorPipe:
         self._ready = asyncio.Event()
         self._last_error, self._last_error_ms, self._told_ms, self._count = "", 0, 0, 0
         self._is_failing = False
-        self._processor._send = start.outlet.data
+        self._processor._streams.append(start.outlet.data)
+        token = current_stream.set(start.outlet.data)  # for the tasks made here, and only for them
         starting = asyncio.create_task(self._begin(owner.on_start, params), name=f"processor-start-{start.id}")
         pumps = [self._pump_pictures(), self._pump_sounds()]
         self._tasks = [starting, *(asyncio.create_task(pump, name=f"processor-{start.id}") for pump in pumps)]
+        current_stream.reset(token)
 
     async def _begin(self, hooks: Sequence[Callable[..., Any]], params: dict[str, Any]) -> None:
         try:
@@ -255,7 +257,7 @@ class ProcessorPipe:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        self._processor._send = None
+        self._processor._streams.remove(self._outlet.data)
         while not self._outputs.empty():
             self._outputs.get_nowait()
         self._outputs.put_nowait(None)

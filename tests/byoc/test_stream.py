@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from on_loop import on_loop, until
 from worker_harness import Invert, camera, listening, orchestrator, play, serving
 
-from comfystream.byoc import events
+from comfystream.byoc import FrameProcessor, events
 from comfystream.trickle.server import TrickleServer
 
 HEARTBEAT = {"type", "timestamp", "urls", "dimensions", "fps"}
@@ -207,3 +208,52 @@ async def test_sizes_rates_and_out_sizes() -> None:
             assert played.size == size
             gaps = [later - one for one, later in zip(played.times, played.times[1:], strict=False)]
             assert min(gaps) >= 0.12, "eight pictures a second"
+
+
+@on_loop
+async def test_two_streams_keep_their_texts_apart() -> None:
+    class Says(Invert):
+        async def process_video_async(self, frame: Any) -> Any:
+            await self.send_data(round(float(frame.tensor.mean()), 1))
+            return frame
+
+    processor = Says()
+    async with orchestrator() as orch, serving(processor, capacity=2) as worker:
+        dark, light = orch.stream("dark"), orch.stream("light")
+        for body in (dark, light):
+            assert (await worker.call("POST", "/stream/start", body))[0] == 200
+        async with (
+            listening(dark["data_url"]) as from_dark,
+            listening(light["data_url"]) as from_light,
+            camera(dark["subscribe_url"], value=0),
+            camera(light["subscribe_url"], value=255),
+        ):
+            await until(lambda: len(from_dark.segments) > 2 and len(from_light.segments) > 2, "texts of both")
+            await worker.call("POST", "/stream/stop", headers={"X-Stream-Id": "dark"})
+            seen = len(from_light.segments)
+            await until(lambda: len(from_light.segments) > seen + 1, "texts of the one that goes on")
+        assert {item for line in from_dark.documents for item in line} == {0.0}
+        assert {item for line in from_light.documents for item in line} == {1.0}
+
+
+@on_loop
+async def test_plain_methods_run_beside_the_loop_and_the_short_form_is_enough() -> None:
+    class Plain(Invert):
+        process_video_async = FrameProcessor.process_video_async
+
+        def process_frame(self, frame: Any) -> Any:
+            self.thread = threading.current_thread()
+            return 1.0 - frame.tensor.movedim(-1, 1)
+
+        def process_audio_async(self, frame: Any) -> Any:
+            return frame.replace_samples(frame.samples * 0.5)
+
+    processor = Plain()
+    async with orchestrator() as orch, serving(processor) as worker:
+        body = orch.stream()
+        await worker.call("POST", "/stream/start", body)
+        async with listening(body["publish_url"]) as out, camera(body["subscribe_url"], sound=True):
+            await until(lambda: len(out.segments) >= 2, "output")
+        assert min(play(out.segments[1]).luma) > 150
+        assert play(out.segments[1]).sounds
+        assert processor.thread is not threading.main_thread()
