@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["byoc", "make_server"]
 
-_NET, _WORK, _ENGINE, _LOG = "Network", "Streams", "Engine", "Log"
+_NET, _WORK, _BATCH, _ENGINE, _LOG = "Network", "Streams", "Batch requests", "Engine", "Log"
 
 
 def byoc(
@@ -59,6 +59,19 @@ def byoc(
     height: Annotated[
         int, typer.Option("--height", help="Of pictures; 0 leaves them.", rich_help_panel=_WORK, min=0, max=8192)
     ] = 512,
+    workflows: Annotated[
+        list[Path] | None,
+        typer.Option("--workflows", metavar="FOLDER", help="Workflows for batch requests.", rich_help_panel=_BATCH),
+    ] = None,
+    batch_queue: Annotated[
+        int,
+        typer.Option("--batch-queue", metavar="N", help="Batch requests that may wait.", rich_help_panel=_BATCH, min=0),
+    ] = 8,
+    batch_timeout: Annotated[
+        float,
+        typer.Option("--batch-timeout", metavar="S", help="Of those that do not say.", rich_help_panel=_BATCH, min=1),
+    ] = 120.0,
+    no_batch: Annotated[bool, typer.Option("--no-batch", help="Streams only.", rich_help_panel=_BATCH)] = False,
     on_error: Annotated[
         str | None, typer.Option("--on-error", help="hold, slate, passthrough or stop.", rich_help_panel=_WORK)
     ] = None,
@@ -81,6 +94,7 @@ def byoc(
         "workspace": workspace,
         "node_folders": [str(folder) for folder in nodes] if nodes else None,
         "threads": threads,
+        "workflow_folders": [str(folder) for folder in workflows] if workflows else None,
         "on_error": on_error,
         "log_level": log_level.upper() if log_level else None,
     }
@@ -99,6 +113,7 @@ def byoc(
             size=(width - width % 2, height - height % 2) if width else None,
             insecure_tls=insecure_tls,
             runner_price=runner_price if live_runner else None,
+            batch=None if no_batch else (batch_queue, batch_timeout),
         )
     )
 
@@ -135,6 +150,7 @@ def make_server(
     size: tuple[int, int] | None = (512, 512),
     insecure_tls: bool = False,
     runner_price: float | None = None,
+    batch: tuple[int, float] | None = (8, 120.0),
 ) -> StreamServer:
     """The worker. Secrets are taken out of `environ`, before the engine's process inherits it.
 
@@ -167,8 +183,22 @@ def make_server(
         token=token,
         verify_tls=not insecure_tls,
         beside=_ways_in(access, offered, files, most, insecure_tls, runner_price),
+        more_routes=_batch(backend, files, settings, batch) if batch is not None else None,
         register=False,
     )
+
+
+def _batch(backend: Any, files: dict[str, Path | None], settings: ServerSettings, batch: tuple[int, float]) -> Any:
+    """Adds the paths of batch requests, on the event loop."""
+    from ..batch.routes import Batch, BatchOptions
+    from ..batch.tasks import Tasks
+
+    folders = [Path(folder).expanduser() for folder in settings.workflow_folders]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"--workflows {folder}: there is no such folder", code="no_folder")
+    tasks, options = Tasks(files, folders), BatchOptions(*batch)
+    return lambda app: Batch(backend.host, tasks, tuple(files), options).add_routes(app)
 
 
 def _ways_in(
