@@ -32,6 +32,7 @@ __all__ = ["Batch", "BatchOptions"]
 
 _log = logging.getLogger(__name__)
 PREFIXES = ("", "/api")
+RESTART_S, RETRY_S = 15.0, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +141,22 @@ class Batch:
         return await call(prepare, asked, named, catalog, folder, form.wanted(asked.options))
 
     async def _run(self, asked: Asked, prepared: Prepared, watch: Watch, began: float) -> OnceDone:
-        left = self._limit_s(asked) - (time.monotonic() - began)
-        try:
-            return await self.runs.run(prepared.job, max(0.001, left), watch)
-        except WorkflowError as error:
-            raise _whose_fault(error, prepared) from None
-        except EngineDied as error:
-            where = f" while node {watch.node} ran" if watch.node else ""
-            raise EngineDied(f"the engine died{where}", hint="it is being started again", code=error.code) from None
+        patience = began + min(self._limit_s(asked), RESTART_S)
+        while True:
+            left = self._limit_s(asked) - (time.monotonic() - began)
+            try:
+                return await self.runs.run(prepared.job, max(0.001, left), watch)
+            except WorkflowError as error:
+                raise _whose_fault(error, prepared) from None
+            except EngineDied as error:
+                is_late = time.monotonic() > patience
+                if is_late:
+                    self._host.suspect()
+                if watch.is_running or is_late:
+                    where = f" while node {watch.node} ran" if watch.node else ""
+                    hint = "it is being started again"
+                    raise EngineDied(f"the engine died{where}", hint=hint, code=error.code) from None
+            await asyncio.sleep(RETRY_S)  # it is being started again, and this run has not begun
 
     async def _stream(self, request: web.Request, asked: Asked, prepared: Prepared, began: float) -> web.StreamResponse:
         steps, stream = Steps(), EventStream(request)
