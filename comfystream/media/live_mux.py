@@ -29,7 +29,7 @@ _KEY_EVERY_S = 2
 _WAIT_NS = {1: 0, 0: 700_000_000, 2: 3_000_000_000}  # for the other kind, by how many are known to come
 _MOST_EARLY = 24  # pictures that may wait for the first sound
 _LATE_S = 5  # sound that is this far behind the pictures is not waited for: silence is written
-_PIECE_S = Fraction(1, 2)
+_PIECE_S = Fraction(1, 10)
 
 
 class BinaryOut(Protocol):
@@ -155,6 +155,8 @@ class LiveMux:
         if has_sound or self._options.has_silence:
             kind = CONTAINERS[".mp4"]
             self._audio = EncodedTrack(container, kind.audio, RATE, self._options.audio_bitrate)
+            if not has_sound:  # AAC begins before 0, which the muxer has to see before the first picture
+                self._fill(2 * _PIECE_S)
         while self._early:
             self._put(*self._early.popleft())
 

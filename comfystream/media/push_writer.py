@@ -10,7 +10,7 @@ from typing import IO
 
 import av.error
 
-from comfystream.errors import NetworkError
+from comfystream.errors import ComfyStreamError, MediaError, NetworkError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.live_mux import LiveMux, MuxOptions
 from comfystream.media.push_target import push_command, shown
@@ -104,7 +104,7 @@ class PushWriter:
         try:
             self._mux.write(frame, now_ns)
         except (av.error.FFmpegError, OSError) as error:
-            raise self._broken() from error
+            raise self._explained(error) from error
 
     def finish(self) -> None:
         """Send the rest and say goodbye, in bounded time."""
@@ -116,7 +116,7 @@ class PushWriter:
             self._process.stdin.close()
             self._process.wait()
         except (av.error.FFmpegError, OSError) as error:
-            raise self._broken() from error
+            raise self._explained(error) from error
         finally:
             guard.cancel()
             self.close()
@@ -133,6 +133,12 @@ class PushWriter:
         self._process.wait()
         for watcher in self._watchers:
             watcher.join(END_S)
+
+    def _explained(self, error: av.error.FFmpegError | OSError) -> ComfyStreamError:
+        if isinstance(error, BrokenPipeError) or self._process.poll() is not None:
+            return self._broken()
+        self.close()
+        return MediaError(f"{shown(self._url)}: the stream cannot be written: {error}", code="push_failed")
 
     def _broken(self) -> NetworkError:
         with contextlib.suppress(subprocess.TimeoutExpired):
