@@ -169,7 +169,11 @@ class RtmpServer:
         self._control(_BANDWIDTH, _OUR_WINDOW.to_bytes(4, "big") + b"\x02")
         self._control(_SET_CHUNK, _OUR_CHUNK.to_bytes(4, "big"))
         self._writer.size = _OUR_CHUNK
-        server = {"fmsVer": "FMS/3,5,7,7009", "capabilities": 31, "fourCcList": ["av01", "hvc1", "avc1", "Opus", "mp4a"]}
+        server = {
+            "fmsVer": "FMS/3,5,7,7009",
+            "capabilities": 31,
+            "fourCcList": ["av01", "hvc1", "avc1", "Opus", "mp4a"],
+        }
         status = {
             "level": "status",
             "code": "NetConnection.Connect.Success",

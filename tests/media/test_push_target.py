@@ -31,7 +31,9 @@ def test_patterns(url: str, pattern: str, fits: bool) -> None:
     assert is_allowed(url, pattern) is fits
 
 
-@pytest.mark.parametrize("url", ["", "x", "file:///etc/x", "pipe:1", "http://a/b", "rtmp://a b/c", "rtmp://", "tee:a|b"])
+@pytest.mark.parametrize(
+    "url", ["", "x", "file:///etc/x", "pipe:1", "http://a/b", "rtmp://a b/c", "rtmp://", "tee:a|b"]
+)
 def test_what_is_no_address_to_push_to(url: str) -> None:
     with pytest.raises(ConfigError):
         check_push_url(url, ["rtmp://*", "file://*", "http://*"])
