@@ -26,7 +26,8 @@ __all__ = ["BinaryOut", "LiveMux", "MuxOptions"]
 RATE = 48_000
 _BASE = Fraction(1, 90_000)
 _KEY_EVERY_S = 2
-_WAIT_NS = {1: 0, 0: 700_000_000, 2: 3_000_000_000}  # for the other kind, by how many are known to come
+_WAIT_NS, _WAIT_EXPECTED_NS = 700_000_000, 3_000_000_000  # for the other kind, and for one that is known to come
+_NAMES = {VideoFrame: "video", AudioFrame: "audio"}
 _MOST_EARLY = 24  # pictures that may wait for the first sound
 _LATE_S = 5  # sound that is this far behind the pictures is not waited for: silence is written
 _PIECE_S = Fraction(1, 10)
@@ -78,7 +79,7 @@ class LiveMux:
     def __init__(self, out: BinaryOut, options: MuxOptions, expects: frozenset[str] = frozenset()) -> None:
         self._out = out
         self._options = options
-        self._wait_ns = _WAIT_NS[len(expects & {"video", "audio"})]
+        self._expects = {kind for kind, name in _NAMES.items() if name in expects}
         self._early: deque[tuple[VideoFrame | AudioFrame, int]] = deque()
         self._began_ns = 0
         self._timeline = LiveTimeline()
@@ -101,7 +102,7 @@ class LiveMux:
             self._put(frame, now_ns)
             return
         self._hold(frame, now_ns)
-        if self._is_complete() or now_ns - self._began_ns >= self._wait_ns:
+        if self._is_known(now_ns - self._began_ns):
             self._open()
 
     def finish(self) -> None:
@@ -134,8 +135,12 @@ class LiveMux:
             self._early.remove(pictures[0])
             self.left_out += 1
 
-    def _is_complete(self) -> bool:
-        return {type(frame) for frame, _ in self._early} == {VideoFrame, AudioFrame}
+    def _is_known(self, waited_ns: int) -> bool:
+        """Whether it may be decided what tracks there are."""
+        came = {type(frame) for frame, _ in self._early}
+        if len(came) == len(_NAMES):
+            return True
+        return waited_ns >= (_WAIT_NS if self._expects <= came else _WAIT_EXPECTED_NS)
 
     def _open(self) -> None:
         early = [frame for frame, _ in self._early]
