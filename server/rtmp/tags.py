@@ -69,7 +69,9 @@ def read_audio(body: bytes) -> Tag | None:
         return Tag("aac", body[1] == 0, True, 0, body[2:])
     if kind == _MP3:
         return Tag("mp3float", False, True, 0, body[1:])
-    if kind == _NEW_AUDIO and body[0] & 15 in (0, 1) and len(body) >= 5:
+    if kind == _NEW_AUDIO:
+        if body[0] & 15 > 1 or len(body) < 5:
+            return None  # the order of channels, the end of a sequence
         return Tag(_AUDIO_NEW.get(body[1:5], ""), body[0] & 15 == 0, True, 0, body[5:])
     return Tag("", False, True, 0, b"")
 

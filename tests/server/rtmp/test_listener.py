@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -242,3 +244,32 @@ async def test_the_end_of_the_session_ends_its_publisher() -> None:
             await app.parts.sessions.end("studio", "test")
             async with asyncio.timeout(20):
                 await publisher.wait()
+
+
+CODECS = [
+    ("libx264", {"preset": "ultrafast", "bf": "2"}, "aac"),
+    ("libx264", {"preset": "ultrafast", "tune": "zerolatency"}, "libopus"),
+    ("libx265", {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "log-level=none"}, "aac"),
+    ("libsvtav1", {"preset": "10", "svtav1-params": "pred-struct=1:lookahead=0"}, "aac"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("codec", "options", "sound"), CODECS, ids=["b-frames", "opus", "hevc", "av1"])
+@on_loop
+async def test_newer_codecs_by_enhanced_rtmp(codec: str, options: dict[str, str], sound: str) -> None:
+    if codec not in av.codecs_available:
+        pytest.skip(f"NEEDS a PyAV with {codec}")
+    async with listening(None) as (app, listener):
+        url = f"rtmp://127.0.0.1:{listener.port}/live/studio"
+        script = str(Path(__file__).with_name("publisher.py"))
+        arguments = [sys.executable, "-P", script, url, codec, json.dumps(options), sound]
+        publisher = await asyncio.create_subprocess_exec(*arguments, stderr=asyncio.subprocess.DEVNULL)
+        session = await until(lambda: session_of(app, "studio"), "the session")
+        seen = Seen(session)
+        assert await publisher.wait() == 0
+        await until(lambda: not session.source, "the end of the stream")
+    values = [value for _, value in seen.pictures]
+    assert min(values) == pytest.approx(40, abs=6)
+    assert max(values) == pytest.approx(200, abs=6)
+    assert abs(seen.offset_s()) < 0.06
