@@ -70,7 +70,9 @@ class PushWriter:
         self._url = url
         self._said: deque[str] = deque(maxlen=_KEPT_LINES)
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(push_command(url), stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
+        self._process = subprocess.Popen(
+            push_command(url), stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
+        )
         assert self._process.stdin is not None
         self._pipe = _Pipe(self._process.stdin)
         self._mux = LiveMux(self._pipe, push_options(kbps), expects)
