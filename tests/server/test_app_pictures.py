@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
+import socket
+from fractions import Fraction
 from typing import Any
 
 import aiohttp
+import av
 import numpy as np
 import pytest
 from app_harness import App, app_with
@@ -14,6 +18,7 @@ from live_harness import camera
 from on_loop import on_loop, until
 from PIL import Image
 
+from comfystream.frames import VideoFrame
 from comfystream.session.live import LiveSession
 from comfystream_server.http import pictures
 
@@ -113,3 +118,28 @@ async def test_sinks_that_are_not_allowed_are_refused_with_a_hint() -> None:
             assert hint in reply["error"]["hint"]
         for sink in ({"kind": "disk"}, {}, {"kind": "record", "path": "/x"}, {"kind": "push", "url": ""}):
             assert (await app.json("POST", path, {"type": "add_sink", "sink": sink}))[0] == 400
+
+
+@on_loop
+async def test_a_client_that_reads_nothing_costs_the_others_no_picture() -> None:
+    rng = np.random.default_rng(1)
+    noise = [av.VideoFrame.from_ndarray(rng.integers(0, 255, (360, 640, 3), np.uint8), "rgb24") for _ in range(4)]
+    async with app_with(None) as app:
+        session = await made(app)
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", app.client.port))
+        deaf.sendall(f"GET {PREVIEW}?fps=30 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+
+        async def shoot() -> None:
+            for number in itertools.count():
+                session.submit(VideoFrame(number, number, Fraction(1, 30), noise[number % 4]))
+                await asyncio.sleep(0.02)
+
+        task = asyncio.create_task(shoot())
+        async with app.client.get(f"{PREVIEW}?fps=30") as other:
+            shown = await parts_of(other, 40)
+        assert sum(map(len, shown)) > 2_000_000  # more than lies in the buffers of the one that does not read
+        task.cancel()
+        await asyncio.wait([task])
+        deaf.close()
