@@ -181,7 +181,7 @@ async def test_the_workflow_that_is_named_runs(rtmp_engine: ChildEngine) -> None
         url = f"rtmp://127.0.0.1:{listener.port}/live/studio?workflow=edges"
         async with ffmpeg(url):
             session = await until(lambda: session_of(app, "studio"), "the session")
-            await until(lambda: session.state == "running" and session.counts().frames_out, "pictures")
+            await until(lambda: session.workflow is not None and session.counts().frames_out, "pictures")
             status, info = await app.json("GET", "/api/v1/sessions/studio")
             assert (status, info["name"]) == (200, "edges")
 
