@@ -55,6 +55,9 @@ class ServerSettings(BaseModel):
     on_error: Literal["hold", "slate", "passthrough", "stop"] = "hold"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     stream_id_label: bool = False
+    recording_folder: str = ""
+    allowed_push_urls: tuple[str, ...] = ()
+    rtmp_port: int = Field(0, ge=0, le=65535)
 
     @property
     def is_loopback(self) -> bool:

@@ -10,15 +10,17 @@ from aiohttp import web
 from comfystream.engine.protocol import Engine
 from comfystream.settings import ServerSettings
 
-from .http import api, first_generation
+from .http import api, first_generation, pictures
 from .http.errors import answer_errors
 from .http.guard import Guard
 from .parts import Parts
+from .rtmp.listener import RtmpListener
 
-__all__ = ["make_app", "parts_key"]
+__all__ = ["make_app", "parts_key", "rtmp_key"]
 
 STATIC = Path(__file__).with_name("static")
 parts_key: web.AppKey[Parts] = web.AppKey("parts", Parts)
+rtmp_key: web.AppKey[RtmpListener] = web.AppKey("rtmp", RtmpListener)
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; "
     "connect-src 'self'; frame-ancestors 'self'",
@@ -43,8 +45,9 @@ def make_app(
         middlewares=[answer_errors, guard.middleware()], client_max_size=settings.max_body_mb << 20
     )
     parts = app[parts_key] = Parts.make(settings, start_engine)
+    app[rtmp_key] = RtmpListener(parts, guard)
     app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
-    app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
+    app.add_routes([*first_generation.routes(parts), *api.routes(parts), *pictures.routes(parts)])
     app.add_routes([web.get("/static/{file}", _static)])
     app.cleanup_ctx.append(_life)
     app.on_shutdown.append(_drain)
@@ -57,7 +60,8 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _drain(app: web.Application) -> None:
-    """Viewers are told and sessions end, which closes the sockets that the server would otherwise wait for."""
+    """Whoever is there is told and sessions end, which closes the sockets that the server would otherwise wait for."""
+    await app[rtmp_key].close()
     await app[parts_key].viewers.close()
     await app[parts_key].sessions.close()
 

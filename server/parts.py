@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comfystream.engine.protocol import Engine, FailPolicy
+from comfystream.errors import ConfigError
 from comfystream.session.live import LiveOptions
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_registry import Sessions
+from comfystream.session.live_sink_state import SinkRules
 from comfystream.settings import ServerSettings
 
 from .control.service import ControlService
@@ -45,7 +47,7 @@ class Parts:
         host = EngineHost(start_engine)
         sessions = Sessions(host, settings.max_sessions)
         library = Library([Path(folder) for folder in settings.workflow_folders])
-        control = ControlService(host, library)
+        control = ControlService(host, library, sink_rules(settings))
         ice = ice_settings(settings)
         return cls(
             settings=settings,
@@ -66,6 +68,18 @@ class Parts:
         await self.viewers.close()
         await self.sessions.close()
         await self.host.close()
+
+
+def sink_rules(settings: ServerSettings) -> SinkRules:
+    """What may be recorded and pushed.
+
+    Raises:
+        ConfigError: the folder for recordings is not there.
+    """
+    folder = Path(settings.recording_folder).expanduser() if settings.recording_folder else None
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"recording_folder {folder}: there is no such folder", code="no_folder")
+    return SinkRules(folder, settings.allowed_push_urls)
 
 
 def ice_settings(settings: ServerSettings) -> IceSettings:

@@ -53,6 +53,7 @@ BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
     "comfystream/engine/child_main.py": (1, "request handler: what an order raised goes back to whoever gave it"),
     "comfystream/engine/fingerprint.py": (1, "node execution: a node that cannot tell whether it changed is run"),
     "comfystream/engine/lanes.py": (1, "task scope: a lane thread has no caller, so the run ends with what it raised"),
+    "comfystream/session/live_sink_thread.py": (1, "task scope: a defect ends one sink, and whoever asked is told"),
     "comfystream/session/live_orders.py": (1, "task scope: a defect ends one edit, and whoever asked for it is told"),
     "comfystream/session/crew.py": (1, "task scope: the owner of the threads raises it again"),
     "comfystream/workflow/check_node.py": (1, "node execution: what a node's own validation raises is its answer"),

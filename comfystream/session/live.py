@@ -21,6 +21,8 @@ from comfystream.session.live_fps import FpsMeter, FpsStats
 from comfystream.session.live_orders import Orders
 from comfystream.session.live_readers import Fanout, Reader
 from comfystream.session.live_run import LiveRun
+from comfystream.session.live_sink_state import SinkChanged
+from comfystream.session.live_sinks import Sinks
 from comfystream.session.live_state import (
     Change,
     RevisionChanged,
@@ -47,6 +49,10 @@ class LiveSession:
         host: where its engine comes from.
         options: how it treats frames.
         clock: injected for tests.
+
+    Attributes:
+        sinks: its recordings and pushes.
+        newest: the picture that it put out last.
     """
 
     def __init__(
@@ -69,6 +75,8 @@ class LiveSession:
         self._viewers = 0
         self._alone_since_ns: int | None = self._clock.now_ns()
         self._orders = Orders(id, self._patch)
+        self.sinks = Sinks(id, self.subscribe, lambda: self.gives, self._sink_changed)
+        self.newest: VideoFrame | None = None
         self._claims = Claims(self.submit, lambda who: self._events.put(SourceChanged(who)))
 
     # --- what it is
@@ -122,7 +130,17 @@ class LiveSession:
     def detach(self) -> None:
         """A viewer has gone; the session goes on for a while, so that it may come back."""
         self._viewers = max(0, self._viewers - 1)
-        if not self._viewers:
+        self._settle_alone()
+
+    def _sink_changed(self, change: SinkChanged) -> None:
+        self._events.put(change)
+        self._settle_alone()
+
+    def _settle_alone(self) -> None:
+        """A sink that runs is somebody who is there, too."""
+        if self._viewers or self.sinks.are_running:
+            self._alone_since_ns = None
+        elif self._alone_since_ns is None:
             self._alone_since_ns = self._clock.now_ns()
 
     @property
@@ -187,6 +205,7 @@ class LiveSession:
             now = self._clock.now_ns()
             self._output.count(now)
             self._latency_ns = now - self._entered.pop(frame.id, now)
+            self.newest = frame
         elif isinstance(frame, TextCue):
             self._events.put(frame)
         self._frames.put(frame)
@@ -341,6 +360,7 @@ class LiveSession:
             latency_ms=self._latency_ns / 1e6,
             engine=engine,
             source=self.source,
+            sinks=self.sinks.stats(),
         )
 
     def counts(self) -> LiveCounts:
@@ -363,6 +383,7 @@ class LiveSession:
         self._go(SessionState.ENDED, reason)
         await self._orders.close()
         self._frames.close()
+        await self.sinks.close()
         self._events.close()
         await self._run.close()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from comfystream.engine.protocol import FailPolicy, RunnerStats
 from comfystream.session.live_fps import FpsStats
+from comfystream.session.live_sink_state import SinkStats
 from comfystream.session.live_state import SessionState
 
 __all__ = ["LiveCounts", "LiveOptions", "LiveStats"]
@@ -40,6 +41,7 @@ class LiveStats:
         latency_ms: of the newest picture, from its arrival here to its leaving here.
         engine: the engine's counters; None while there is no run.
         source: who sends frames; empty for nobody.
+        sinks: recordings and pushes, those that are over included.
     """
 
     state: SessionState
@@ -53,6 +55,7 @@ class LiveStats:
     latency_ms: float
     engine: RunnerStats | None
     source: str = ""
+    sinks: tuple[SinkStats, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

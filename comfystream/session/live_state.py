@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from comfystream.engine.protocol import Event
 from comfystream.frames import TextCue
+from comfystream.session.live_sink_state import SinkChanged
 
 __all__ = ["Change", "RevisionChanged", "SessionEvent", "SessionState", "SourceChanged", "StateChanged", "may_follow"]
 
@@ -81,4 +82,4 @@ class SourceChanged:
     who: str
 
 
-SessionEvent = StateChanged | RevisionChanged | SourceChanged | TextCue | Event
+SessionEvent = StateChanged | RevisionChanged | SourceChanged | SinkChanged | TextCue | Event

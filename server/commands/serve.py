@@ -37,6 +37,8 @@ def serve(
     max_sessions: Annotated[
         int | None, typer.Option("--max-sessions", metavar="N", help="Most at once.", rich_help_panel=_NET)
     ] = None,
+    rtmp_port: Annotated[int | None, typer.Option(help="Takes OBS by RTMP; 1935.", rich_help_panel=_NET)] = None,
+    recordings: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where to.", rich_help_panel=_NET)] = None,
     workspace: Annotated[
         str | None, typer.Option("--workspace", help="ComfyUI folder whose packs to use.", rich_help_panel=_ENGINE)
     ] = None,
@@ -65,6 +67,8 @@ def serve(
         "media_ports": media_ports,
         "token": token,
         "max_sessions": max_sessions,
+        "rtmp_port": rtmp_port,
+        "recording_folder": recordings,
         "workspace": workspace,
         "node_folders": [str(folder) for folder in nodes] if nodes else None,
         "workflow_folders": [str(folder) for folder in workflows] if workflows else None,
@@ -92,7 +96,7 @@ def run_server(settings: ServerSettings) -> None:
 async def _serve(app: web.Application, settings: ServerSettings, token: str) -> None:
     from aiohttp import web
 
-    from ..app import parts_key
+    from ..app import parts_key, rtmp_key
 
     runner = web.AppRunner(app, shutdown_timeout=DRAIN_S)
     stopped = asyncio.Event()
@@ -108,9 +112,13 @@ async def _serve(app: web.Application, settings: ServerSettings, token: str) -> 
                 code="cannot_listen",
                 hint="another program may have the port; --port 0 takes a free one",
             ) from error
+        if settings.rtmp_port:
+            await app[rtmp_key].start(settings.host, settings.rtmp_port)
         app[parts_key].host.begin()
         port = runner.addresses[0][1]
         _say_address(settings.host, port, token)
+        if settings.rtmp_port:
+            _say_rtmp(settings.host, settings.rtmp_port, token)
         await stopped.wait()
         print("comfystream: ending; viewers are told", flush=True)
     finally:
@@ -126,8 +134,17 @@ def _on_signals(stopped: asyncio.Event) -> None:
             return
 
 
+def _say_rtmp(host: str, port: int, token: str) -> None:
+    query = f"?token={token}" if token else ""
+    print(f"  OBS and others by RTMP:  rtmp://{_name_of(host)}:{port}/live/NAME{query}\n", flush=True)
+
+
+def _name_of(host: str) -> str:
+    return "localhost" if host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::") else host
+
+
 def _say_address(host: str, port: int, token: str) -> None:
-    name = "localhost" if host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::") else host
+    name = _name_of(host)
     query = f"/#token={token}" if token else "/"
     print(f"\n  ComfyStream:  http://{name}:{port}{query}\n", flush=True)
     if token:

@@ -14,13 +14,17 @@ from comfystream.workflow.edits import Patch
 
 __all__ = [
     "VERSION",
+    "AddSink",
     "Describe",
     "ErrorBody",
     "Notice",
     "Parameter",
     "PatchValues",
     "Pause",
+    "PushTo",
+    "RecordTo",
     "Redo",
+    "RemoveSink",
     "Reply",
     "Request",
     "Resume",
@@ -99,6 +103,35 @@ class SetFailPolicy(_Request):
     policy: FailPolicy
 
 
+class RecordTo(_Message):
+    """A recording in the server's folder: fragmented MP4. Without `name` it gets the session's, and the time."""
+
+    kind: Literal["record"]
+    name: str = Field("", max_length=120)
+
+
+class PushTo(_Message):
+    """A receiver of RTMP, SRT or RTSP that the operator allows. `kbps` is for the pictures."""
+
+    kind: Literal["push"]
+    url: str = Field(min_length=1, max_length=2000)
+    kbps: int = Field(2500, ge=100, le=50_000)
+
+
+class AddSink(_Request):
+    """Record or push the output, beside what else is done with it; the reply has the sink's id."""
+
+    type: Literal["add_sink"]
+    sink: Annotated[RecordTo | PushTo, Field(discriminator="kind")]
+
+
+class RemoveSink(_Request):
+    """End a sink; a recording is complete when the reply comes."""
+
+    type: Literal["remove_sink"]
+    sink: str = Field(max_length=80)
+
+
 class Describe(_Request):
     """Ask for `SessionInfo`."""
 
@@ -106,7 +139,8 @@ class Describe(_Request):
 
 
 Request = Annotated[
-    PatchValues | SetWorkflow | Undo | Redo | Pause | Resume | SetFailPolicy | Describe, Field(discriminator="type")
+    PatchValues | SetWorkflow | Undo | Redo | Pause | Resume | SetFailPolicy | AddSink | RemoveSink | Describe,
+    Field(discriminator="type"),
 ]
 request_adapter: TypeAdapter[Request] = TypeAdapter(Request)
 
@@ -155,13 +189,14 @@ class SessionInfo(_Message):
     can_redo: bool = False
     fail_policy: str = "hold"
     viewers: int = 0
+    sinks: list[dict[str, Any]] = []
 
 
 class Reply(_Message):
     """The answer to one request.
 
     `revision` is the one in force afterwards; `first_frame` is the id of the first frame that it made, None when no
-    frames come at the moment.
+    frames come at the moment. `sink` is the id of the one that was added.
     """
 
     v: Literal[1] = 1
@@ -172,12 +207,13 @@ class Reply(_Message):
     revision: int = 0
     first_frame: int | None = None
     info: SessionInfo | None = None
+    sink: str | None = None
 
 
 class Notice(_Message):
     """Something happened: `event` says what, `data` tells more.
 
-    Events: state, revision, source, progress, activated, rolled_back, node_failed, node_blocked,
+    Events: state, revision, source, sink, progress, activated, rolled_back, node_failed, node_blocked,
     engine_restarted, text, stats.
     """
 

@@ -16,16 +16,18 @@ from comfystream.engine.protocol import (
 )
 from comfystream.frames import TextCue
 from comfystream.session.live import LiveStats
+from comfystream.session.live_sink_state import SinkChanged, SinkStats
 from comfystream.session.live_state import RevisionChanged, SessionEvent, SourceChanged, StateChanged
 
 from .messages import Notice
 
-__all__ = ["notice", "stats_notice"]
+__all__ = ["figures", "notice", "sink_figures", "stats_notice"]
 
 _NAMES: dict[type, str] = {
     StateChanged: "state",
     SourceChanged: "source",
     RevisionChanged: "revision",
+    SinkChanged: "sink",
     Progress: "progress",
     Activated: "activated",
     RolledBack: "rolled_back",
@@ -67,6 +69,7 @@ def figures(stats: LiveStats, connection: dict[str, Any] | None = None) -> dict[
         "viewers": stats.viewers,
         "source": stats.source,
         "latency_ms": round(stats.latency_ms, 1),
+        "sinks": [sink_figures(one) for one in stats.sinks],
     }
     if engine is not None:
         data["failed"] = engine.failed
@@ -79,6 +82,11 @@ def figures(stats: LiveStats, connection: dict[str, Any] | None = None) -> dict[
     if connection is not None:
         data["connection"] = connection
     return data
+
+
+def sink_figures(sink: SinkStats) -> dict[str, Any]:
+    """A sink's figures as JSON."""
+    return {**asdict(sink), "state": str(sink.state)}
 
 
 def _spread(ticks: tuple[float, ...]) -> dict[str, float]:

@@ -11,13 +11,16 @@ from pydantic import ValidationError
 from comfystream.errors import ComfyStreamError
 from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_sink_state import SinkRules
 from comfystream.session.live_state import Change
+from comfystream.session.loop_bridge import call
 from comfystream.workflow.api_format import to_api
 from comfystream.workflow.model import Workflow
 from comfystream.workflow.read import parse_workflow
 
 from ..library import Library
 from . import messages as m
+from .notices import sink_figures
 from .parameters import parameters
 
 __all__ = ["ControlService", "error_body", "validation_body"]
@@ -31,11 +34,13 @@ class ControlService:
     Args:
         host: where the node classes are known.
         library: the server's workflows.
+        sinks: what may be recorded and pushed, and where to.
     """
 
-    def __init__(self, host: EngineHost, library: Library) -> None:
+    def __init__(self, host: EngineHost, library: Library, sinks: SinkRules | None = None) -> None:
         self._host = host
         self._library = library
+        self._sinks = sinks or SinkRules()
 
     async def handle_text(self, session: LiveSession, text: str, who: str) -> m.Reply:
         """A request as JSON text."""
@@ -55,7 +60,10 @@ class ControlService:
 
     async def handle(self, session: LiveSession, request: m.Request, who: str) -> m.Reply:
         """A request."""
+        sink = None
         try:
+            if isinstance(request, m.AddSink):
+                sink = await self._add_sink(session, request)
             change = await self._do(session, request, who)
             info = await self.describe(session) if isinstance(request, m.Describe | m.SetWorkflow) else None
         except ComfyStreamError as error:
@@ -63,7 +71,8 @@ class ControlService:
         except RecursionError:
             body = m.ErrorBody(code="too_deep", message="the message is nested too deeply")
             return refusal(session, request.id, body)
-        return m.Reply(id=request.id, ok=True, revision=change.revision, first_frame=change.first_frame, info=info)
+        number, first = change.revision, change.first_frame
+        return m.Reply(id=request.id, ok=True, revision=number, first_frame=first, info=info, sink=sink)
 
     async def _do(self, session: LiveSession, request: m.Request, who: str) -> Change:
         match request:
@@ -81,8 +90,18 @@ class ControlService:
                 return await session.resume()
             case m.SetFailPolicy():
                 return await session.set_fail_policy(request.policy)
-            case m.Describe():
+            case m.RemoveSink():
+                await session.sinks.remove(request.sink)
                 return Change(session.revision)
+            case m.Describe() | m.AddSink():
+                return Change(session.revision)
+
+    async def _add_sink(self, session: LiveSession, request: m.AddSink) -> str:
+        match request.sink:
+            case m.RecordTo(name=name):
+                return session.sinks.add(await call(self._sinks.recording, session.id, name))
+            case m.PushTo(url=url, kbps=kbps):
+                return session.sinks.add(self._sinks.push(url, kbps))
 
     async def _workflow(self, request: m.SetWorkflow) -> Workflow:
         catalog = await self._host.known()
@@ -93,6 +112,7 @@ class ControlService:
     async def describe(self, session: LiveSession) -> m.SessionInfo:
         """The session as it is now."""
         workflow = session.workflow
+        sinks = [sink_figures(one) for one in session.sinks.stats()]
         if workflow is None:
             return m.SessionInfo(
                 session=session.id,
@@ -100,6 +120,7 @@ class ControlService:
                 revision=0,
                 fail_policy=str(session.fail_policy),
                 viewers=session.viewers,
+                sinks=sinks,
             )
         return m.SessionInfo(
             session=session.id,
@@ -112,6 +133,7 @@ class ControlService:
             can_redo=session.edits.can_redo,
             fail_policy=str(session.fail_policy),
             viewers=session.viewers,
+            sinks=sinks,
         )
 
 

@@ -26,6 +26,7 @@ _STATUS = {
     "wrong_state": 409,
     "no_workflow": 409,
     "unknown_workflow": 404,
+    "no_such_sink": 404,
     "bad_message": 400,
     "not_json": 400,
     "too_many_edits": 503,
