@@ -195,6 +195,10 @@ class LiveSession:
         """The output from now on; a slow reader loses only its own frames."""
         return self._frames.subscribe()
 
+    def tell(self, event: SessionEvent) -> None:
+        """Let everybody hear of something that happened beside the session."""
+        self._events.put(event)
+
     def events(self) -> Reader[SessionEvent]:
         """What happens from now on."""
         return self._events.subscribe()

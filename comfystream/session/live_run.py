@@ -184,7 +184,7 @@ class LiveRun:
         loop = asyncio.get_running_loop()
         self._outputs = ToLoop(loop, self._on_output, FRAMES_AHEAD)
         events: ToLoop[Event] = ToLoop(loop, self._hear, EVENTS_AHEAD)
-        wanted = RunnerOptions(live=True, on_error=options.on_error, clock_fps=options.clock_fps)
+        wanted = RunnerOptions(live=True, on_error=options.on_error, clock_fps=options.clock_fps, name=self._name)
         self._opening = asyncio.create_task(call(engine.open, wanted, self._outputs.put, events.put))
         runner = await asyncio.shield(self._opening)
         self._runner = runner

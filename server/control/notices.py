@@ -16,7 +16,7 @@ from comfystream.engine.protocol import (
 )
 from comfystream.frames import TextCue
 from comfystream.session.live import LiveStats
-from comfystream.session.live_state import RevisionChanged, SessionEvent, SourceChanged, StateChanged
+from comfystream.session.live_state import RevisionChanged, SessionEvent, ShuttingDown, SourceChanged, StateChanged
 
 from .messages import Notice
 
@@ -33,6 +33,7 @@ _NAMES: dict[type, str] = {
     NodeBlocked: "node_blocked",
     EngineRestarted: "engine_restarted",
     PackBroken: "pack_broken",
+    ShuttingDown: "shutdown",
 }
 
 
