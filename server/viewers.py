@@ -14,6 +14,7 @@ from comfystream.session.live_claims import Claim
 from comfystream.session.live_engine import EngineHost
 
 from .control import first_generation
+from .control.figures import BitRate
 from .control.messages import ErrorBody, Reply
 from .control.notices import notice, stats_notice
 from .control.service import ControlService, refusal
@@ -158,10 +159,13 @@ class _Viewer:
                     self.peer.send_message(CONTROL_CHANNEL, said.model_dump_json())
 
     async def _tell_figures(self) -> None:
+        rate = BitRate()
         while True:
             await asyncio.sleep(STATS_S)
+            connection = self.peer.stats
+            bitrate = rate.of(connection["video_out"]["bytes"])
             if self._is_controller:
-                said = stats_notice(await self.session.stats(), self.peer.stats)
+                said = stats_notice(await self.session.stats(), {**connection, "bitrate": bitrate})
                 self.peer.send_message(CONTROL_CHANNEL, said.model_dump_json())
 
     # --- the end

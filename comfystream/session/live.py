@@ -21,6 +21,7 @@ from comfystream.session.live_fps import FpsMeter, FpsStats
 from comfystream.session.live_orders import Orders
 from comfystream.session.live_readers import Fanout, Reader
 from comfystream.session.live_run import LiveRun
+from comfystream.session.live_stages import StageMeter
 from comfystream.session.live_state import (
     Change,
     RevisionChanged,
@@ -62,6 +63,7 @@ class LiveSession:
         self._events: Fanout[SessionEvent] = Fanout(EVENT_ROOM)
         self._dropped: dict[str, int] = {}
         self._input, self._output = FpsMeter(), FpsMeter()
+        self._stages = StageMeter()
         self._next_id = {VideoFrame: 0, AudioFrame: 0}
         self._entered: dict[int, int] = {}
         self._latency_ns = 0
@@ -186,6 +188,7 @@ class LiveSession:
         if isinstance(frame, VideoFrame):
             now = self._clock.now_ns()
             self._output.count(now)
+            self._stages.note(frame.stamps)
             self._latency_ns = now - self._entered.pop(frame.id, now)
         elif isinstance(frame, TextCue):
             self._events.put(frame)
@@ -345,6 +348,8 @@ class LiveSession:
             latency_ms=self._latency_ns / 1e6,
             engine=engine,
             source=self.source,
+            stages=self._stages.spreads(),
+            engine_pid=self._run.engine_pid,
         )
 
     def counts(self) -> LiveCounts:

@@ -91,6 +91,12 @@ class EngineHost:
         _log.info("the engine is ready: %d node classes", len(self.object_info))
         return engine
 
+    @property
+    def engine_pid(self) -> int | None:
+        """Process of the engine that runs; None while there is none, and for one that lives in this process."""
+        pid: int | None = getattr(self._engine, "pid", None)
+        return pid
+
     def suspect(self) -> None:
         """A run has failed, perhaps because the engine does not come back: ask it before the next one starts."""
         self._is_suspect = True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from comfystream.engine.protocol import FailPolicy, RunnerStats
 from comfystream.session.live_fps import FpsStats
+from comfystream.session.live_stages import Spread
 from comfystream.session.live_state import SessionState
 
 __all__ = ["LiveCounts", "LiveOptions", "LiveStats"]
@@ -40,6 +42,8 @@ class LiveStats:
         latency_ms: of the newest picture, from its arrival here to its leaving here.
         engine: the engine's counters; None while there is no run.
         source: who sends frames; empty for nobody.
+        stages: time of pictures between stages; those that none has passed are left out.
+        engine_pid: process of the engine; None while there is none, and for one in this process.
     """
 
     state: SessionState
@@ -53,6 +57,8 @@ class LiveStats:
     latency_ms: float
     engine: RunnerStats | None
     source: str = ""
+    stages: Mapping[str, Spread] = field(default_factory=dict)
+    engine_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,11 @@ class LiveRun:
 
     # --- figures and the end
 
+    @property
+    def engine_pid(self) -> int | None:
+        """Process of the engine, if it has one of its own."""
+        return self._host.engine_pid
+
     async def stats(self) -> RunnerStats | None:
         """The engine's counters; the last known ones when it does not answer in time; None without a run."""
         if self._runner is None:

@@ -26,7 +26,9 @@ from comfystream_server.tls import tls_of
 LOCKED = b"a password"
 
 
-def write_pair(folder: Path, name: str, *, days: tuple[int, int] = (-1, 30), password: bytes = b"") -> tuple[Path, Path]:
+def write_pair(
+    folder: Path, name: str, *, days: tuple[int, int] = (-1, 30), password: bytes = b""
+) -> tuple[Path, Path]:
     """A certificate for localhost and its key, valid from and until so many days from now."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
