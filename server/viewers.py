@@ -236,6 +236,10 @@ class Viewers:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
+    def sent(self) -> list[tuple[str, int, dict[str, Any]]]:
+        """Of each viewer the session, its number, and the counters of the pictures that it was sent."""
+        return [(viewer.session.id, viewer.number, viewer.peer.stats["video_out"]) for viewer in self._viewers]
+
     async def close(self) -> None:
         """All leave. Idempotent."""
         for viewer in [*self._viewers]:

@@ -9,7 +9,9 @@ import dataclasses
 import typing
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, create_model
+
+from .said import Said
 
 __all__ = ["LEFT_OUT", "TextData", "data_model"]
 
@@ -17,10 +19,8 @@ __all__ = ["LEFT_OUT", "TextData", "data_model"]
 LEFT_OUT = frozenset({"revision", "trace"})
 
 
-class TextData(BaseModel):
+class TextData(Said):
     """A text that the workflow put out: the node, the frame that it was made from, and its media time in seconds."""
-
-    model_config = ConfigDict(frozen=True)
 
     text: str
     node: str
@@ -36,5 +36,4 @@ def data_model(event: type) -> type[BaseModel]:
         for field in dataclasses.fields(event)
         if field.name not in LEFT_OUT
     }
-    config = ConfigDict(frozen=True)
-    return create_model(f"{event.__name__}Data", __config__=config, __doc__=event.__doc__, **fields)
+    return create_model(f"{event.__name__}Data", __base__=Said, __doc__=event.__doc__, **fields)

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from comfystream.session.live import LiveStats
 from comfystream.session.live_stages import Spread, spread
 
 from ..resources import GpuReading, Gpus, memory_bytes
+from .said import Said
 
 __all__ = ["BitRate", "ConnectionFigures", "Stats", "stats_of"]
 
@@ -21,18 +20,14 @@ NEWEST_TICKS = 120
 _gpus = Gpus()
 
 
-class _Figures(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Milliseconds(_Figures):
+class Milliseconds(Said):
     """Median and 95th percentile of the last seconds, in milliseconds."""
 
     p50: float
     p95: float
 
 
-class NodeFigures(_Figures):
+class NodeFigures(Said):
     """Mean time of one call of a node that runs per frame, and how often it was called."""
 
     node: str
@@ -41,14 +36,14 @@ class NodeFigures(_Figures):
     calls: int = 0
 
 
-class VideoInFigures(_Figures):
+class VideoInFigures(Said):
     """Pictures that came over a connection."""
 
     frames: int = 0
     lost_frames: int = 0
 
 
-class VideoOutFigures(_Figures):
+class VideoOutFigures(Said):
     """Pictures that went out. `target_bitrate` is aimed at, `estimate` is what the other end can take."""
 
     codec: str = ""
@@ -64,13 +59,13 @@ class VideoOutFigures(_Figures):
     encode_ms: float = 0.0
 
 
-class AudioInFigures(_Figures):
+class AudioInFigures(Said):
     """Runs of sound that came."""
 
     frames: int = 0
 
 
-class AudioOutFigures(_Figures):
+class AudioOutFigures(Said):
     """Slices of 20 ms that went out; `silent` ones are of them."""
 
     slices: int = 0
@@ -78,7 +73,7 @@ class AudioOutFigures(_Figures):
     dropped_samples: int = 0
 
 
-class ConnectionFigures(_Figures):
+class ConnectionFigures(Said):
     """The WebRTC connection of the viewer who is told. `bitrate`: bits of pictures in the last second."""
 
     state: str = ""
@@ -89,7 +84,7 @@ class ConnectionFigures(_Figures):
     audio_out: AudioOutFigures = AudioOutFigures()
 
 
-class GpuFigures(_Figures):
+class GpuFigures(Said):
     """A GPU of the server; None for what its driver does not say. Memory in bytes, of all programs together."""
 
     index: int
@@ -102,14 +97,14 @@ class GpuFigures(_Figures):
     power_w: float | None = None
 
 
-class MemoryFigures(_Figures):
+class MemoryFigures(Said):
     """Memory that the two processes hold; None where the system does not say, or where there is no engine process."""
 
     server_bytes: int | None = None
     engine_bytes: int | None = None
 
 
-class Stats(_Figures):
+class Stats(Said):
     """What viewers are told once a second.
 
     `stages` has decode, wait, compute, encode, send and total; those that no picture passed are missing. `tick_ms` is

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from comfystream.engine.protocol import (
     Activated,
@@ -23,8 +23,9 @@ from comfystream.session.live_state import RevisionChanged, SessionEvent, Shutti
 from .events import TextData, data_model
 from .figures import Stats, stats_of
 from .messages import Notice
+from .said import Said
 
-__all__ = ["data_models", "figures", "notice", "notice_schema", "stats_notice"]
+__all__ = ["data_models", "figures", "notice", "notice_schema", "notice_union", "stats_notice"]
 
 _NAMES: dict[type, str] = {
     StateChanged: "state",
@@ -72,9 +73,13 @@ def data_models() -> dict[str, type[BaseModel]]:
 
 def notice_schema() -> dict[str, Any]:
     """JSON Schema of all notices: one object per event, told apart by `event`."""
+    return TypeAdapter(notice_union()).json_schema(mode="serialization")
+
+
+def notice_union() -> Any:
+    """The type of all notices."""
     kinds: Any = Union[tuple(_notice_model(name, model) for name, model in data_models().items())]  # noqa: UP007
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[kinds, Field(discriminator="event")])
-    return adapter.json_schema(mode="serialization")
+    return Annotated[kinds, Field(discriminator="event")]
 
 
 def _notice_model(event: str, data: type[BaseModel]) -> type[BaseModel]:
@@ -86,4 +91,4 @@ def _notice_model(event: str, data: type[BaseModel]) -> type[BaseModel]:
         "data": (data, ...),
     }
     name = "".join(part.title() for part in event.split("_"))
-    return create_model(f"{name}Notice", __config__=ConfigDict(extra="forbid"), **fields)
+    return create_model(f"{name}Notice", __base__=Said, **fields)

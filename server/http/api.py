@@ -83,7 +83,7 @@ class _Api:
         """JSON Schema of the control protocol."""
         schemas = {
             "request": request_adapter.json_schema(),
-            "reply": Reply.model_json_schema(),
+            "reply": Reply.model_json_schema(mode="serialization"),
             "event": notice_schema(),
         }
         return web.json_response(schemas)

@@ -99,7 +99,7 @@ class _Routes:
         return one_workflow(prompts, await self._parts.host.known())
 
     async def prompt(self, request: web.Request) -> web.Response:
-        """Replace the workflow of every session that has one."""
+        """Replace the workflow of every session that has one: the first generation knew only one."""
         document = await json_body(request)
         workflow = await self._workflow(document)
         for session in self._parts.sessions:
