@@ -163,8 +163,8 @@ def from_child(line: str, engine: int) -> logging.LogRecord:
     """A line that the engine process `engine` wrote, as a record of ours; what nodes print is INFO."""
     said: dict[str, Any] = {"level": "INFO", "logger": "engine.output", "message": line}
     if line.startswith(_CHILD):
-        with contextlib.suppress(ValueError):
-            said = json.loads(line[1:])
+        with contextlib.suppress(ValueError, TypeError):
+            said |= json.loads(line[1:])
     level = logging.getLevelNamesMapping().get(str(said.get("level")), logging.INFO)
     record = logging.LogRecord(str(said.get("logger")), level, "", 0, str(said.get("message")), None, None)
     record.engine = engine
