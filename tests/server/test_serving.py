@@ -1,20 +1,16 @@
-"""The life of the real process: it drains, ends, leaves no engine behind, and says in one line why it does not start."""
+"""The life of the real process: it drains and ends, leaves no engine behind, and says why it does not start."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import os
 import re
 import signal
 import ssl
 import subprocess
-import sys
-import threading
-import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,68 +20,9 @@ import pytest
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from app_harness import Grey
 from on_loop import on_loop, until
+from real_server import PROGRAM, Server, server
 
-PROGRAM = [sys.executable, "-P", "-c", "import sys; from comfystream_server.cli import main; sys.exit(main())", "serve"]
 SECRET = "a-token-that-nobody-may-read"
-
-
-class Server:
-    """The program, what it has said so far, and the address that it printed."""
-
-    def __init__(self, *arguments: str, **environ: str) -> None:
-        self.process = subprocess.Popen(
-            [*PROGRAM, "--port", "0", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "COMFYSTREAM_ICE_LOOPBACK": "true", **environ},
-        )
-        self.lines: list[str] = []
-        self._has_address = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        assert self._has_address.wait(60), self.text
-        self.address = re.search(r"(https?://[^/\s]+)", self.text)[1]
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
-            if "://" in line:
-                self._has_address.set()
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines)
-
-    @property
-    def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def signal(self, number: int = signal.SIGTERM) -> None:
-        self.process.send_signal(number)
-
-    def ended(self, within_s: float = 40) -> int:
-        code = self.process.wait(within_s)
-        self._reader.join(10)
-        return code
-
-    def health(self) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"{self.address}/health", timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-
-@contextlib.contextmanager
-def server(*arguments: str, **environ: str) -> Iterator[Server]:
-    made = Server(*arguments, **environ)
-    try:
-        yield made
-    finally:
-        if made.process.poll() is None:
-            made.process.kill()
-        made.process.wait()
 
 
 @contextlib.asynccontextmanager
