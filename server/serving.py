@@ -73,6 +73,10 @@ async def serve(app: web.Application, settings: ServerSettings, token: str, tls:
         await signals.end.wait()
         await _drain(app[parts_key], settings.drain_s, signals.at_once)
     finally:
+        host = app[parts_key].host
+        host.refuse()
+        if host.is_starting:  # nobody will use what it loads
+            ChildProcess.kill_all()
         await runner.cleanup()
 
 
@@ -108,6 +112,7 @@ async def _drain(parts: Parts, within_s: float, at_once: asyncio.Event) -> None:
 def _say_address(host: str, port: int, token: str, tls: Tls | None) -> None:
     name = "localhost" if host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::") else host
     query = f"/#token={token}" if token else "/"
+    name = f"[{name}]" if ":" in name else name
     scheme = "https" if tls is not None else "http"
     print(f"\n  ComfyStream:  {scheme}://{name}:{port}{query}\n", flush=True)
     if tls is not None and tls.fingerprint:

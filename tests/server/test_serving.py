@@ -102,6 +102,17 @@ async def test_without_time_to_leave_it_ends_at_once() -> None:
 
 
 @on_loop
+async def test_it_ends_while_the_engine_is_still_loading() -> None:
+    with server() as made:
+        await until(lambda: made.children, "the engine process")
+        engine = made.children
+        made.signal()
+        assert await asyncio.to_thread(made.ended) == 0
+        assert gone(engine)
+        assert made.lines[-1] == "comfystream: ending"  # and nothing about an engine that did not start
+
+
+@on_loop
 async def test_the_log_is_json_names_the_session_and_holds_no_secret() -> None:
     turn = f'[{{"urls": ["turn:127.0.0.1:9?transport=tcp"], "username": "u", "credential": "{SECRET}"}}]'
     secrets = {"COMFYSTREAM_ICE_SERVERS": turn, "COMFYSTREAM_VIEWER_TOKEN": SECRET}
