@@ -163,7 +163,7 @@ class _Viewer:
         while True:
             await asyncio.sleep(STATS_S)
             connection = self.peer.stats
-            bitrate = rate.of(connection["video_out"]["bytes"])
+            bitrate = rate.of(connection["video_out"].get("bytes", 0))
             if self._is_controller:
                 said = stats_notice(await self.session.stats(), {**connection, "bitrate": bitrate})
                 self.peer.send_message(CONTROL_CHANNEL, said.model_dump_json())
