@@ -107,7 +107,7 @@ def _operation(method: str, path: str, handler: Any, about: About, schemas: dict
         "operationId": f"{method.lower()}{re.sub(r'[^A-Za-z0-9]+', '_', path).rstrip('_')}",
         "summary": about.summary or _first_line(handler),
         "description": about.notes,
-        "parameters": [*_parameters(path)],
+        "parameters": [*_parameters(path, about)],
         "requestBody": _body(about, schemas),
         "responses": _responses(about, schemas, is_open=is_open),
     }
@@ -119,9 +119,11 @@ def _first_line(handler: Any) -> str:
     return (inspect.getdoc(handler) or "").split("\n")[0]
 
 
-def _parameters(path: str) -> Iterable[dict[str, Any]]:
+def _parameters(path: str, about: About) -> Iterable[dict[str, Any]]:
     for name in re.findall(r"{(\w+)", path):
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    for name, words in about.query.items():
+        yield {"name": name, "in": "query", "description": words, "schema": {"type": "string"}}
 
 
 def _body(about: About, schemas: dict[str, Any]) -> dict[str, Any] | None:
@@ -137,7 +139,7 @@ def _responses(about: About, schemas: dict[str, Any], *, is_open: bool) -> dict[
     content: dict[str, Any] = {}
     if "answer" in schemas:
         content["application/json"] = {"schema": schemas["answer"]}
-    if about.media and about.status == 200:
+    if about.media and about.status in (200, 201):
         content[about.media] = {"schema": {"type": "string"}}
     good = {"description": "It went well."} | ({"content": content} if content else {})
     error = {"content": {"application/json": {"schema": {"$ref": PREFIX + "ErrorAnswer"}}}}

@@ -43,6 +43,7 @@ class About:
         example: of the body.
         notes: more than a line.
         others: further statuses, and when.
+        query: parameters in the address, and what they do.
     """
 
     group: str
@@ -55,6 +56,7 @@ class About:
     example: Any = None
     notes: str = ""
     others: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    query: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 _PATCH = {"v": 1, "id": 1, "type": "patch", "patches": [{"node": "3", "input": "low_threshold", "value": 0.2}]}
@@ -115,8 +117,8 @@ ROUTES: Mapping[str, About] = {
         "Sessions",
         status=101,
         media=EVENTS,
-        notes="Requests go in, replies and notices come out, as JSON texts: the messages of `POST` on this path. Where "
-        "headers cannot be set, the token may stand in the address: `?token=`.",
+        notes="Requests go in, replies and notices come out, as JSON texts: the messages of `POST` on this path.",
+        query={"token": "For browsers, which cannot set headers here."},
     ),
     "POST /api/v1/sessions/{id}/control": About("Sessions", Reply, Request, example=_PATCH, others=_STALE),
 }

@@ -86,7 +86,7 @@ function route(method, path, operation, all) {
     make('summary', {}, make('span', { className: `method ${method}`, textContent: method.toUpperCase() }), make('code', { textContent: path }), make('span', {}, ...words(operation.summary))),
     operation.description ? make('p', {}, ...words(operation.description)) : null,
     parameters.length ? make('h3', { textContent: 'Parameters' }) : null,
-    parameters.length ? make('table', {}, ...parameters.map(one => make('tr', {}, make('td', {}, make('code', { textContent: one.name })), make('td', {}, `in the ${one.in}, `, ...typeOf(one.schema))))) : null,
+    parameters.length ? make('table', {}, ...parameters.map(one => make('tr', {}, make('td', {}, make('code', { textContent: one.name })), make('td', {}, `in the ${one.in}, `, ...typeOf(one.schema), one.description ? make('div', {}, ...words(one.description)) : null)))) : null,
     ...content('Body', operation.requestBody?.content, all, true),
     ...good.flatMap(([status, one]) => one.content ? content(`Answer ${status}`, one.content, all, true) : [make('h3', { textContent: `Answer ${status}` })]),
     make('h3', { textContent: 'Errors' }),

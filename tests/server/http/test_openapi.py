@@ -58,6 +58,11 @@ def test_nothing_refers_to_what_is_not_there(api: dict[str, Any]) -> None:
         Draft202012Validator.check_schema(schema)
 
 
+def test_parameters_stand_in_the_path_and_in_the_query(api: dict[str, Any]) -> None:
+    control = api["paths"]["/api/v1/sessions/{id}/control"]
+    assert [(one["name"], one["in"]) for one in control["get"]["parameters"]] == [("id", "path"), ("token", "query")]
+
+
 def test_open_routes_ask_for_no_token_and_others_do(api: dict[str, Any]) -> None:
     assert api["paths"]["/health"]["get"]["security"] == []
     assert "security" not in api["paths"]["/metrics"]["get"]
