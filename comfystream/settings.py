@@ -40,6 +40,9 @@ class ServerSettings(BaseModel):
     media_ports: str = ""
     ice_servers: tuple[IceServerSettings, ...] = ()
     ice_loopback: bool = False
+    tls: Literal["", "self-signed"] = ""
+    tls_cert: str = ""
+    tls_key: str = ""
     token: str = ""
     viewer_token: str = ""
     allowed_origins: tuple[str, ...] = ()
@@ -54,10 +57,12 @@ class ServerSettings(BaseModel):
     threads: int = Field(0, ge=0)
     on_error: Literal["hold", "slate", "passthrough", "stop"] = "hold"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
     stream_id_label: bool = False
     recording_folder: str = ""
     allowed_push_urls: tuple[str, ...] = ()
     rtmp_port: int = Field(0, ge=0, le=65535)
+    drain_s: float = Field(10.0, ge=0, le=86400)
 
     @property
     def is_loopback(self) -> bool:

@@ -13,6 +13,7 @@ from comfystream.settings import ServerSettings
 from .http import api, first_generation, pictures
 from .http.errors import answer_errors
 from .http.guard import Guard
+from .http.openapi import document
 from .parts import Parts
 from .rtmp.listener import RtmpListener
 
@@ -46,7 +47,7 @@ def make_app(
     app[rtmp_key] = RtmpListener(parts, guard)
     app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
     app.add_routes([*first_generation.routes(parts), *api.routes(parts), *pictures.routes(parts)])
-    app.add_routes([web.get("/static/{file}", _static)])
+    app.add_routes([web.get("/static/{file}", _static), web.get("/docs", _docs), web.get("/openapi.json", _openapi)])
     app.cleanup_ctx.append(_life)
     app.on_shutdown.append(_drain)
     return app
@@ -71,11 +72,23 @@ async def _page(request: web.Request) -> web.StreamResponse:
     return await _ok(request)
 
 
+async def _docs(request: web.Request) -> web.StreamResponse:
+    """The API, for reading."""
+    return web.FileResponse(STATIC / "docs.html", headers=PAGE_HEADERS)
+
+
+async def _openapi(request: web.Request) -> web.StreamResponse:
+    """This API as an OpenAPI document."""
+    return web.json_response(document(request.app))
+
+
 async def _ok(request: web.Request) -> web.StreamResponse:
+    """`OK`: the server is alive."""
     return web.Response(text="OK", headers=first_generation.OK_HEADERS)
 
 
 async def _icon(request: web.Request) -> web.StreamResponse:
+    """The icon."""
     return web.FileResponse(STATIC / "icon.svg", headers={"Content-Type": "image/svg+xml"})
 
 

@@ -49,6 +49,7 @@ class Parts:
         library = Library([Path(folder) for folder in settings.workflow_folders])
         control = ControlService(host, library, sink_rules(settings))
         ice = ice_settings(settings)
+        viewers = Viewers(host, control, ice, settings.messages_per_s, settings.max_body_mb << 20)
         return cls(
             settings=settings,
             options=LiveOptions(on_error=FailPolicy(settings.on_error), abandoned_after_s=settings.abandoned_after_s),
@@ -56,8 +57,8 @@ class Parts:
             sessions=sessions,
             library=library,
             control=control,
-            viewers=Viewers(host, control, ice, settings.messages_per_s, settings.max_body_mb << 20),
-            metrics=Metrics(sessions, host, has_stream_label=settings.stream_id_label),
+            viewers=viewers,
+            metrics=Metrics(sessions, host, has_stream_label=settings.stream_id_label, sent=viewers.sent),
             ice=ice,
         )
 

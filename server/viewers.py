@@ -14,6 +14,7 @@ from comfystream.session.live_claims import Claim
 from comfystream.session.live_engine import EngineHost
 
 from .control import first_generation
+from .control.figures import BitRate
 from .control.messages import ErrorBody, Reply
 from .control.notices import notice, stats_notice
 from .control.service import ControlService, refusal
@@ -158,10 +159,13 @@ class _Viewer:
                     self.peer.send_message(CONTROL_CHANNEL, said.model_dump_json())
 
     async def _tell_figures(self) -> None:
+        rate = BitRate()
         while True:
             await asyncio.sleep(STATS_S)
+            connection = self.peer.stats
+            bitrate = rate.of(connection["video_out"].get("bytes", 0))
             if self._is_controller:
-                said = stats_notice(await self.session.stats(), self.peer.stats)
+                said = stats_notice(await self.session.stats(), {**connection, "bitrate": bitrate})
                 self.peer.send_message(CONTROL_CHANNEL, said.model_dump_json())
 
     # --- the end
@@ -231,6 +235,10 @@ class Viewers:
         task = asyncio.create_task(viewer.close(), name=f"viewer-{viewer.number}-close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    def sent(self) -> list[tuple[str, int, dict[str, Any]]]:
+        """Of each viewer the session, its number, and the counters of the pictures that it was sent."""
+        return [(viewer.session.id, viewer.number, viewer.peer.stats["video_out"]) for viewer in self._viewers]
 
     async def close(self) -> None:
         """All leave. Idempotent."""

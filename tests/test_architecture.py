@@ -45,6 +45,7 @@ STAND_INS = REPOSITORY / "comfystream/catalog/standin/tree"
 MOST_LINES, MOST_LINES_PER_FUNCTION = 400, 60
 LONG: dict[str, str] = {
     "server/commands/run.py:run": "its options are its arguments: typer reads flags and help off them",
+    "server/commands/serve.py:serve": "the same",
 }
 
 # File -> how many broad excepts that do not raise again it may have, and the border that it stands at.

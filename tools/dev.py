@@ -5,6 +5,7 @@
     python tools/dev.py demo      set up if needed, then run the demo clip through a workflow
     python tools/dev.py test      set up if needed, then all tests (FAST=1: without the slow ones)
     python tools/dev.py lint      ruff and mypy
+    python tools/dev.py types     write ui/types/protocol.ts from the server's models
     python tools/dev.py setup     only make the virtual environment
     python tools/dev.py clean     delete what these commands made
 
@@ -249,6 +250,12 @@ def lint(arguments: list[str]) -> None:
         raise SystemExit(1)
 
 
+def types(arguments: list[str]) -> None:
+    """Write the TypeScript types of the control protocol and the API."""
+    setup()
+    run(PYTHON, "-P", Path("tools/make_types.py"), *arguments)
+
+
 def clean(arguments: list[str]) -> None:
     """Delete the virtual environment, results and caches."""
     caches = [path for path in ROOT.rglob("__pycache__") if ".venv" not in path.parts]
@@ -263,6 +270,7 @@ COMMANDS = {
     "demo": demo,
     "test": test,
     "lint": lint,
+    "types": types,
     "setup": lambda arguments: setup(),
     "clean": clean,
 }

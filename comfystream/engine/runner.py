@@ -12,6 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from comfystream import logs
 from comfystream.channels import Closed
 from comfystream.engine.activation import Activation, Prepared
 from comfystream.engine.bound import Binder, Instances
@@ -66,7 +67,7 @@ class LocalRunner:
         self._attempt: list[int] = []
         self._current: Running | None = None
         self._switching = threading.Lock()
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare", initializer=host.enter_thread)
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare", initializer=self.enter_thread)
         self._newest: VideoFrame | None = None
         self._sample_rate = 48_000
         self._closed = False
@@ -314,6 +315,7 @@ class LocalRunner:
 
     def enter_thread(self) -> None:
         """Called first on every thread that runs nodes."""
+        logs.enter(self._options.name)
         self._host.enter_thread()
 
     @property

@@ -23,6 +23,7 @@ from comfystream.session.live_readers import Fanout, Reader
 from comfystream.session.live_run import LiveRun
 from comfystream.session.live_sink_state import SinkChanged
 from comfystream.session.live_sinks import Sinks
+from comfystream.session.live_stages import StageMeter
 from comfystream.session.live_state import (
     Change,
     RevisionChanged,
@@ -68,6 +69,7 @@ class LiveSession:
         self._events: Fanout[SessionEvent] = Fanout(EVENT_ROOM)
         self._dropped: dict[str, int] = {}
         self._input, self._output = FpsMeter(), FpsMeter()
+        self._stages = StageMeter()
         self._next_id = {VideoFrame: 0, AudioFrame: 0}
         self._entered: dict[int, int] = {}
         self._latency_ns = 0
@@ -204,6 +206,7 @@ class LiveSession:
         if isinstance(frame, VideoFrame):
             now = self._clock.now_ns()
             self._output.count(now)
+            self._stages.note(frame.stamps)
             self._latency_ns = now - self._entered.pop(frame.id, now)
             self.newest = frame
         elif isinstance(frame, TextCue):
@@ -213,6 +216,10 @@ class LiveSession:
     def subscribe(self) -> Reader[Frame]:
         """The output from now on; a slow reader loses only its own frames."""
         return self._frames.subscribe()
+
+    def tell(self, event: SessionEvent) -> None:
+        """Let everybody hear of something that happened beside the session."""
+        self._events.put(event)
 
     def events(self) -> Reader[SessionEvent]:
         """What happens from now on."""
@@ -361,6 +368,8 @@ class LiveSession:
             engine=engine,
             source=self.source,
             sinks=self.sinks.stats(),
+            stages=self._stages.spreads(),
+            engine_pid=self._run.engine_pid,
         )
 
     def counts(self) -> LiveCounts:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from comfystream.engine.protocol import FailPolicy, RunnerStats
 from comfystream.session.live_fps import FpsStats
 from comfystream.session.live_sink_state import SinkStats
+from comfystream.session.live_stages import Spread
 from comfystream.session.live_state import SessionState
 
 __all__ = ["LiveCounts", "LiveOptions", "LiveStats"]
@@ -42,6 +44,8 @@ class LiveStats:
         engine: the engine's counters; None while there is no run.
         source: who sends frames; empty for nobody.
         sinks: recordings and pushes, those that are over included.
+        stages: time of pictures between stages; those that none has passed are left out.
+        engine_pid: process of the engine; None while there is none, and for one in this process.
     """
 
     state: SessionState
@@ -56,6 +60,8 @@ class LiveStats:
     engine: RunnerStats | None
     source: str = ""
     sinks: tuple[SinkStats, ...] = ()
+    stages: Mapping[str, Spread] = field(default_factory=dict)
+    engine_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ class LiveRun:
         loop = asyncio.get_running_loop()
         self._outputs = ToLoop(loop, self._on_output, FRAMES_AHEAD)
         events: ToLoop[Event] = ToLoop(loop, self._hear, EVENTS_AHEAD)
-        wanted = RunnerOptions(live=True, on_error=options.on_error, clock_fps=options.clock_fps)
+        wanted = RunnerOptions(live=True, on_error=options.on_error, clock_fps=options.clock_fps, name=self._name)
         self._opening = asyncio.create_task(call(engine.open, wanted, self._outputs.put, events.put))
         runner = await asyncio.shield(self._opening)
         self._runner = runner
@@ -251,6 +251,11 @@ class LiveRun:
         return event
 
     # --- figures and the end
+
+    @property
+    def engine_pid(self) -> int | None:
+        """Process of the engine, if it has one of its own."""
+        return self._host.engine_pid
 
     async def stats(self) -> RunnerStats | None:
         """The engine's counters; the last known ones when it does not answer in time; None without a run."""

@@ -82,4 +82,11 @@ class SourceChanged:
     who: str
 
 
-SessionEvent = StateChanged | RevisionChanged | SourceChanged | SinkChanged | TextCue | Event
+@dataclass(frozen=True, slots=True)
+class ShuttingDown:
+    """The server is ending: in `seconds` at the latest nothing comes any more."""
+
+    seconds: float
+
+
+SessionEvent = StateChanged | RevisionChanged | SourceChanged | SinkChanged | ShuttingDown | TextCue | Event

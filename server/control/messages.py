@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from comfystream.engine.protocol import FailPolicy
 from comfystream.workflow.edits import Patch
+
+from .figures import SinkFigures
+
+from .said import Said
 
 __all__ = [
     "VERSION",
@@ -39,8 +43,8 @@ VERSION = 1
 Id = Annotated[str, Field(max_length=200)] | int | None
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Message(Said):
+    model_config = ConfigDict(extra="forbid")
 
 
 class _Request(_Message):
@@ -189,7 +193,7 @@ class SessionInfo(_Message):
     can_redo: bool = False
     fail_policy: str = "hold"
     viewers: int = 0
-    sinks: list[dict[str, Any]] = []
+    sinks: list[SinkFigures] = []
 
 
 class Reply(_Message):

@@ -20,7 +20,7 @@ from comfystream.workflow.read import parse_workflow
 
 from ..library import Library
 from . import messages as m
-from .notices import sink_figures
+from .figures import sink_figures
 from .parameters import parameters
 
 __all__ = ["ControlService", "error_body", "validation_body"]

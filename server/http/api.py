@@ -13,7 +13,7 @@ from comfystream.session.live import LiveSession
 from comfystream.workflow.api_format import to_api
 
 from ..control.messages import Describe, Notice, Reply, request_adapter
-from ..control.notices import figures, notice, stats_notice
+from ..control.notices import figures, notice, notice_schema, stats_notice
 from ..parts import Parts
 from .errors import json_body
 
@@ -84,8 +84,8 @@ class _Api:
         """JSON Schema of the control protocol."""
         schemas = {
             "request": request_adapter.json_schema(),
-            "reply": Reply.model_json_schema(),
-            "event": Notice.model_json_schema(),
+            "reply": Reply.model_json_schema(mode="serialization"),
+            "event": notice_schema(),
         }
         return web.json_response(schemas)
 

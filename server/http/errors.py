@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from comfystream import logs
 from comfystream.errors import (
     AssetError,
     BusyError,
@@ -22,7 +23,7 @@ from comfystream.errors import (
     WorkflowError,
 )
 from comfystream.session.live_edits import StaleRevision
-from comfystream.session.live_registry import NoSuchSession, TooManySessions
+from comfystream.session.live_registry import Draining, NoSuchSession, TooManySessions
 
 from ..control.messages import ErrorBody
 from ..control.service import error_body, validation_body
@@ -82,7 +83,8 @@ def error_reply(status: int, body: ErrorBody, headers: dict[str, str] | None = N
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The request border: every error becomes a reply."""
     try:
-        return await handler(request)
+        with logs.about(request.match_info.get("id", "")):
+            return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -92,7 +94,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except BadRequest as error:
         return error_reply(error.status, ErrorBody(code=error.code, message=error.message, field=error.field))
     except ComfyStreamError as error:
-        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManySessions) else None
+        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManySessions | Draining) else None
         return error_reply(status_of(error), error_body(error), headers)
     except Exception:  # noqa: BLE001 - request handler: logged once, the caller gets a plain 500
         _log.exception("%s %s met a defect", request.method, request.path)

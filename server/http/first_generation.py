@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from comfystream import logs
 from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineState
 from comfystream.session.live_fps import FpsStats
@@ -41,16 +42,19 @@ class _Routes:
         self._parts = parts
 
     async def health(self, request: web.Request) -> web.Response:
-        """`OK` while the engine is there or coming, 503 when it is not. The whole truth for who accepts JSON."""
+        """`OK` while the engine is there or coming, else 503, as while the server ends. JSON tells the whole truth."""
         state, reason = await self._parts.host.state()
-        is_well = state is not EngineState.FAILED
+        is_draining = self._parts.sessions.is_draining
+        is_well = state is not EngineState.FAILED and not is_draining
         status = 200 if is_well else 503
         if "application/json" in request.headers.get("Accept", ""):
             return web.json_response(self._truth(state, reason), status=status)
-        return web.Response(text="OK" if is_well else f"ENGINE {state.upper()}", status=status, headers=OK_HEADERS)
+        trouble = "DRAINING" if is_draining else f"ENGINE {state.upper()}"
+        return web.Response(text="OK" if is_well else trouble, status=status, headers=OK_HEADERS)
 
     def _truth(self, state: EngineState, reason: str) -> dict[str, Any]:
         return {
+            "draining": self._parts.sessions.is_draining,
             "engine": {"state": str(state), "reason": reason, "starts": self._parts.host.starts},
             "node_classes": len(self._parts.host.object_info),
             "broken_packs": [broken.pack for broken in self._parts.host.broken_packs],
@@ -63,6 +67,7 @@ class _Routes:
         body: OfferBody = checked(OfferBody, await json_body(request))
         if body.session is not None:
             session, is_new = self._parts.sessions.get(body.session), False
+            logs.enter(session.id)
         else:
             session, is_new = await self._new_session(body), True
         try:
@@ -79,6 +84,7 @@ class _Routes:
         if body.resolution is not None:
             options = replace(options, size=(body.resolution.width, body.resolution.height))
         session = await self._parts.sessions.create(options)
+        logs.enter(session.id)
         self._parts.metrics.watch(session)
         return session
 
@@ -93,7 +99,7 @@ class _Routes:
         return one_workflow(prompts, await self._parts.host.known())
 
     async def prompt(self, request: web.Request) -> web.Response:
-        """Replace the workflow of every session that has one."""
+        """Replace the workflow of every session that has one: the first generation knew only one."""
         document = await json_body(request)
         workflow = await self._workflow(document)
         for session in self._parts.sessions:

@@ -23,7 +23,7 @@ from .errors import error_reply
 
 __all__ = ["Guard", "Role"]
 
-OPEN_PATHS = frozenset({"/", "/health", "/live/", "/live/health", "/favicon.ico"})
+OPEN_PATHS = frozenset({"/", "/health", "/live/", "/live/health", "/favicon.ico", "/docs", "/openapi.json"})
 OPEN_PREFIX = "/static/"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 

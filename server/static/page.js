@@ -50,11 +50,12 @@ function show(state, extra = '') {
 function figures(data) {
   const tick = data.tick_ms?.video || data.tick_ms?.clock
   const dropped = Object.values(data.dropped || {}).reduce((a, b) => a + b, 0)
-  const out = data.connection?.video_out || {}
+  const out = data.connection?.video_out || {}, whole = data.stages?.total, gpu = data.gpu?.[0]
   $('stats').textContent = [
     `in ${data.fps_in.toFixed(0)} fps`, `out ${data.fps_out.toFixed(0)} fps`,
-    tick && `graph ${tick.p50.toFixed(1)} ms (p95 ${tick.p95.toFixed(1)})`, `through the server ${data.latency_ms.toFixed(0)} ms`,
-    `dropped ${dropped}`, out.width && `${out.codec} ${out.width}×${out.height}`, `revision ${page.revision}`,
+    tick && `graph ${tick.p50.toFixed(1)} ms (p95 ${tick.p95.toFixed(1)})`, whole ? `whole way ${whole.p50.toFixed(0)} ms (p95 ${whole.p95.toFixed(0)})` : `through the server ${data.latency_ms.toFixed(0)} ms`,
+    `dropped ${dropped}`, out.width && `${out.codec} ${out.width}×${out.height} ${(data.connection.bitrate / 1e6).toFixed(1)} Mbit/s`,
+    gpu?.memory_used_bytes != null && `GPU ${gpu.utilisation ?? '?'} % ${(gpu.memory_used_bytes / 2 ** 30).toFixed(1)} GiB`, `revision ${page.revision}`,
   ].filter(Boolean).join('  ·  ')
 }
 
@@ -88,6 +89,7 @@ function heard(message) {
     case 'node_blocked': card(`Node ${data.node_id} "${data.class_type}" did not run`, data.message, '', 'note'); break
     case 'rolled_back': card('Went back to the revision before', data.reason, '', 'note'); break
     case 'engine_restarted': card('The engine was started again', data.reason, 'the workflow goes on', 'note'); break
+    case 'shutdown': card('The server is ending', data.seconds ? `in ${data.seconds} s at the latest` : '', 'start again when it is back', 'note'); break
     case 'text': card('Text', data.text, '', 'note'); break
     case 'stats': page.last = data; figures(data); break
   }
