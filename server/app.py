@@ -10,7 +10,7 @@ from aiohttp import web
 from comfystream.engine.protocol import Engine
 from comfystream.settings import ServerSettings
 
-from .http import api, first_generation
+from .http import api, first_generation, sources
 from .http.errors import answer_errors
 from .http.guard import Guard
 from .parts import Parts
@@ -44,7 +44,7 @@ def make_app(
     )
     parts = app[parts_key] = Parts.make(settings, start_engine)
     app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
-    app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
+    app.add_routes([*first_generation.routes(parts), *api.routes(parts), *sources.routes(parts)])
     app.add_routes([web.get("/static/{file}", _static)])
     app.cleanup_ctx.append(_life)
     app.on_shutdown.append(_drain)

@@ -10,6 +10,7 @@ from comfystream.engine.protocol import Engine, FailPolicy
 from comfystream.session.live import LiveOptions
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_registry import Sessions
+from comfystream.session.source_rules import SourceRules
 from comfystream.settings import ServerSettings
 
 from .control.service import ControlService
@@ -34,6 +35,7 @@ class Parts:
     viewers: Viewers
     metrics: Metrics
     ice: IceSettings
+    rules: SourceRules
 
     @classmethod
     def make(cls, settings: ServerSettings, start_engine: Callable[[], Engine]) -> Parts:
@@ -45,7 +47,8 @@ class Parts:
         host = EngineHost(start_engine)
         sessions = Sessions(host, settings.max_sessions)
         library = Library([Path(folder) for folder in settings.workflow_folders])
-        control = ControlService(host, library)
+        rules = SourceRules([Path(folder) for folder in settings.source_folders], settings.allowed_urls)
+        control = ControlService(host, library, rules)
         ice = ice_settings(settings)
         return cls(
             settings=settings,
@@ -59,6 +62,7 @@ class Parts:
             viewers=Viewers(host, control, ice, settings.messages_per_s, settings.max_body_mb << 20),
             metrics=Metrics(sessions, host, has_stream_label=settings.stream_id_label),
             ice=ice,
+            rules=rules,
         )
 
     async def close(self) -> None:

@@ -21,6 +21,7 @@ from comfystream.session.live_fps import FpsMeter, FpsStats
 from comfystream.session.live_orders import Orders
 from comfystream.session.live_readers import Fanout, Reader
 from comfystream.session.live_run import LiveRun
+from comfystream.session.live_source import LiveSource
 from comfystream.session.live_state import (
     Change,
     RevisionChanged,
@@ -30,6 +31,7 @@ from comfystream.session.live_state import (
     StateChanged,
     may_follow,
 )
+from comfystream.session.source_state import SourcePlan, SourceStatus
 from comfystream.workflow.edits import Patch
 from comfystream.workflow.model import Workflow
 
@@ -69,7 +71,9 @@ class LiveSession:
         self._viewers = 0
         self._alone_since_ns: int | None = self._clock.now_ns()
         self._orders = Orders(id, self._patch)
-        self._claims = Claims(self.submit, lambda who: self._events.put(SourceChanged(who)))
+        self._claims = Claims(self.submit, lambda who: self._say_source())
+        self._live_source = LiveSource(self.claim_source, self._source_changed)
+        self._is_kept_by_source = False
 
     # --- what it is
 
@@ -132,7 +136,9 @@ class LiveSession:
 
     @property
     def alone_s(self) -> float:
-        """Seconds without any viewer; 0 while there is one."""
+        """Seconds without any viewer; 0 while there is one, or while a chosen source keeps the session."""
+        if self._is_kept_by_source and self._live_source.is_active:
+            return 0.0
         return 0.0 if self._alone_since_ns is None else (self._clock.now_ns() - self._alone_since_ns) / 1e9
 
     @property
@@ -155,6 +161,34 @@ class LiveSession:
     def source(self) -> str:
         """Who sends frames at the moment; empty for nobody."""
         return self._claims.holder.who if self._claims.holder is not None else ""
+
+    @property
+    def chosen(self) -> SourceStatus:
+        """The source that somebody chose, and how it is."""
+        return self._live_source.status
+
+    async def set_source(self, plan: SourcePlan | None, *, is_keeping: bool = False) -> Change:
+        """Choose where frames come from. What was chosen before goes on until the new one is open.
+
+        Args:
+            plan: the source; None leaves it to viewers and publishers.
+            is_keeping: the session goes on without viewers while this source is there.
+
+        Raises:
+            MediaError, NetworkError: it cannot be opened; nothing has changed.
+            EngineError: another one was chosen meanwhile, or the session has ended.
+        """
+        await self._live_source.choose(plan)
+        self._is_kept_by_source = is_keeping
+        return Change(self.revision)
+
+    def _source_changed(self, status: SourceStatus) -> None:
+        if self._alone_since_ns is not None and self._is_kept_by_source:
+            self._alone_since_ns = self._clock.now_ns()  # it was not alone until now
+        self._say_source(status)
+
+    def _say_source(self, status: SourceStatus | None = None) -> None:
+        self._events.put(SourceChanged(self.source, status or self.chosen))
 
     def submit(self, frame: VideoFrame | AudioFrame) -> None:
         """A frame has come; never waits. Its id is the session's from here on, since a source may start again."""
@@ -361,6 +395,7 @@ class LiveSession:
         if self._state is SessionState.ENDED:
             return
         self._go(SessionState.ENDED, reason)
+        await self._live_source.close()
         await self._orders.close()
         self._frames.close()
         self._events.close()
