@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -14,12 +15,14 @@ from av.container import InputContainer
 
 from comfystream.errors import MediaError, NetworkError
 from comfystream.frames import AudioFrame, VideoFrame
+from comfystream.media.backlog import Backlog
 from comfystream.media.container import first_audio, first_video, length_of
 from comfystream.media.http_file import HttpFile
+from comfystream.media.relay import Relay
 from comfystream.media.source import SourceInfo
 from comfystream.media.stream_tracks import PictureTrack, SoundTrack
 
-__all__ = ["SCHEMES", "UrlSource"]
+__all__ = ["IN_BURSTS", "SCHEMES", "UrlSource"]
 
 OPEN_S, READ_S, SEGMENTS_S = 8.0, 5.0, 20.0
 
@@ -34,6 +37,8 @@ SCHEMES: Mapping[str, str] = {
     "http": "http,https",
     "https": "https,http",
 }
+RELAYED = frozenset({"srt"})  # PyAV's FFmpeg comes without it
+IN_BURSTS = frozenset({"http", "https"})  # a segment, or all of a recording, at once: to be shown in time
 # What may be in them. Left out are the demuxers that fetch or open something else by name.
 FORMATS = "rtsp,rtp,flv,live_flv,mpegts,hls,mov,mp4,matroska,webm,ogg,mpeg,avi,mpjpeg,h264,hevc,aac,mp3,wav,flac,nut"
 _LIVE_OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "2000000", "probesize": "1000000"}
@@ -42,7 +47,8 @@ _LIVE_OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": 
 class UrlSource:
     """Pictures and sound of a stream, decoded on the thread that iterates.
 
-    Over HTTP each address that a playlist names goes through `may_open` too, and so does each redirection.
+    SRT is fetched by the program `ffmpeg`. Over HTTP each address that a playlist names goes through `may_open` too,
+    and so does each redirection. A live stream that is decoded slower than it comes leaves pictures out.
 
     Args:
         url: with one of `SCHEMES`.
@@ -61,11 +67,14 @@ class UrlSource:
         self._may_open = may_open
         self._stopped = stopped or threading.Event()
         self._refusal: Exception | None = None
+        self._relay: Relay | None = None
+        self._backlog = Backlog() if urlsplit(url).scheme not in IN_BURSTS else None
+        self._has_gap = False
         self._container = self._open(url)
         try:
             self._describe()
         except BaseException:
-            self._container.close()
+            self._let_go()
             raise
 
     def _describe(self) -> None:
@@ -88,17 +97,23 @@ class UrlSource:
         scheme = urlsplit(url).scheme
         options = {**_LIVE_OPTIONS, "protocol_whitelist": SCHEMES[scheme], "format_whitelist": FORMATS}
         more: dict[str, Any] = {"timeout": (OPEN_S, READ_S)}
-        if scheme in ("http", "https"):
+        if scheme in IN_BURSTS:
             del options["fflags"], options["flags"]  # what comes in segments is better read ahead
             options |= {"http_persistent": "0", "http_multiple": "0", "max_reload": "3", "m3u8_hold_counters": "3"}
             more = {"timeout": (OPEN_S, SEGMENTS_S), "io_open": self._open_part}
         elif scheme in ("rtsp", "rtsps"):
             options |= {"rtsp_transport": "tcp"}
+        source: Any = url
+        if scheme in RELAYED:
+            source = self._relay = Relay(url, self._name, f"{SCHEMES[scheme]},pipe", self._stopped, OPEN_S, READ_S)
+            options["format_whitelist"] = "mpegts"
         try:
-            container: InputContainer = av.open(url, "r", options=options, **more)
+            container: InputContainer = av.open(source, "r", options=options, **more)
             return container
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise self._in_words(error, "cannot be opened") from error
+            words = self._in_words(error, "cannot be opened")
+            self._let_go()
+            raise words from error
 
     def _open_part(self, url: str, flags: int, options: Mapping[str, str]) -> HttpFile:
         """What FFmpeg opens: the address itself, and whatever it names."""
@@ -129,7 +144,20 @@ class UrlSource:
                 return
             except (av.error.FFmpegError, OSError) as error:
                 raise self._in_words(error, "broke off") from error
-            yield from self._decoded(packet)
+            if not self._is_late(packet):
+                yield from self._decoded(packet)
+
+    def _is_late(self, packet: Any) -> bool:
+        if self._backlog is None or packet.stream is not self._pictures.stream or packet.pts is None:
+            return False
+        media_s = float(packet.pts * packet.time_base)
+        if self._backlog.may_skip(media_s, time.monotonic(), is_key=packet.is_keyframe):
+            self._has_gap = True
+            return True
+        if self._has_gap:
+            self._has_gap = False
+            packet.stream.codec_context.flush_buffers()
+        return False
 
     def _decoded(self, packet: Any) -> Iterator[VideoFrame | AudioFrame]:
         try:
@@ -155,6 +183,9 @@ class UrlSource:
     def _in_words(self, error: Exception, what: str) -> NetworkError | MediaError:
         if isinstance(self._refusal, NetworkError | MediaError):
             return self._refusal
+        if self._relay is not None and not isinstance(error, av.error.ExitError):
+            reason = self._relay.reason or "no answer in time"
+            return NetworkError(f"{self._name} {what}: {reason}", code="unreachable")
         if isinstance(error, av.error.ExitError):
             return NetworkError(f"{self._name} {what}: no answer in time", code="timeout", hint="is it there?")
         if isinstance(error, av.error.ProtocolNotFoundError):
@@ -166,5 +197,9 @@ class UrlSource:
 
     def close(self) -> None:
         """Let go; for the thread that iterates. Idempotent."""
-        self._stopped.set()
         self._container.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._relay is not None:
+            self._relay.close()

@@ -100,7 +100,8 @@ class LiveSource:
         finally:
             opened.cancel()
         self._opening = None
-        self._replace(reader, self._make_claim(plan.name, is_chosen=True), _status(plan, SourceState.RUNNING))
+        first = SourceState.OPENING if plan.is_awaited else SourceState.RUNNING
+        self._replace(reader, self._make_claim(plan.name, is_chosen=True), _status(plan, first))
         reader.go()
 
     def _start(self, plan: SourcePlan) -> SourceReader:

@@ -103,15 +103,9 @@ class SourceReader:
             self._say(SourceState.FAILED, str(error))
 
     def _read(self) -> None:
-        try:
-            source = self._open()
-        except ComfyStreamError as error:
-            self.opened.set_exception(error)
-            return
-        self.opened.set_result(None)
-        self._gate.wait()
+        source = self._first()
         attempt = 0
-        while True:
+        while source is not None:
             began = time.monotonic()
             reason = self._play(source)
             if self._stopped.is_set():
@@ -120,10 +114,22 @@ class SourceReader:
                 self._say(SourceState.FAILED if reason else SourceState.ENDED, reason)
                 return
             attempt = 0 if time.monotonic() - began > STEADY_S else attempt
-            again = self._reconnect(reason or f"{self._plan.name} ended", attempt)
-            if again is None:
-                return
-            source, attempt = again
+            source, attempt = self._reconnect(reason or f"{self._plan.name} ended", attempt)
+
+    def _first(self) -> Source | None:
+        """The source, open for the first time; None when that is not wanted any more, or did not work."""
+        if self._plan.is_awaited:
+            self.opened.set_result(None)
+            self._gate.wait()
+            return self._reconnect("nobody sends yet", 0)[0]
+        try:
+            source = self._open()
+        except ComfyStreamError as error:
+            self.opened.set_exception(error)
+            return None
+        self.opened.set_result(None)
+        self._gate.wait()
+        return source
 
     def _open(self) -> Source:
         assert self._plan.open is not None
@@ -145,9 +151,8 @@ class SourceReader:
         """Its frames when they are due, their media times after those of all before."""
         pacer = Pacer()
         offset = self._end + SEAM if self._end else Fraction(0)
-        is_paced = not self._plan.is_stream or getattr(source, "is_in_bursts", False)
         for frame in source.frames():
-            if is_paced:
+            if self._plan.is_paced:
                 self._stopped.wait(pacer.wait_s(float(frame.pts * frame.time_base), time.monotonic()))
                 frame.stamps.captured = time.monotonic_ns()
             if self._stopped.is_set():
@@ -156,18 +161,18 @@ class SourceReader:
             self._end = max(self._end, pts * frame.time_base)
             yield replace(frame, pts=pts)
 
-    def _reconnect(self, reason: str, attempt: int) -> tuple[Source, int] | None:
-        """Open it again, as often as it takes; None when nobody wants it any more."""
+    def _reconnect(self, reason: str, attempt: int) -> tuple[Source | None, int]:
+        """Open it again, as often as it takes, and say at which attempt; None when nobody wants it any more."""
         while not self._stopped.is_set():
-            self._say(SourceState.RECONNECTING, reason)
-            self._stopped.wait(back_off_s(attempt))
+            self._say(SourceState.OPENING if self._plan.is_awaited else SourceState.RECONNECTING, reason)
+            self._stopped.wait(min(attempt, 1) * FIRST_WAIT_S if self._plan.is_awaited else back_off_s(attempt))
             attempt += 1
             if not self._stopped.is_set():
                 try:
                     return self._open(), attempt
                 except ComfyStreamError as error:
                     reason = str(error)
-        return None
+        return None, attempt
 
     def _say(self, state: SourceState, reason: str) -> None:
         if not self._stopped.is_set():

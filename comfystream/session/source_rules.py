@@ -10,14 +10,14 @@ from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
 from comfystream.errors import ConfigError, MediaError
 from comfystream.media.adapted import Looped
 from comfystream.media.file_source import FileSource
 from comfystream.media.pattern import PatternSource
 from comfystream.media.source import Source
-from comfystream.media.url_source import SCHEMES, UrlSource
+from comfystream.media.url_source import IN_BURSTS, SCHEMES, UrlSource
 from comfystream.session.source_state import SourcePlan
 
 __all__ = ["MediaFile", "SourceRules"]
@@ -159,7 +159,15 @@ class SourceRules:
         def open_it(stopped: Event) -> Source:
             return UrlSource(full, name, self.check_url, stopped)
 
-        return SourcePlan("url", name, open_it, is_stream=True)
+        is_listening = parts.scheme == "srt" and "listener" in parse_qs(parts.query).get("mode", ())
+        return SourcePlan(
+            "url",
+            name,
+            open_it,
+            is_stream=True,
+            is_paced=parts.scheme in IN_BURSTS,
+            is_awaited=is_listening or parts.scheme == "udp",
+        )
 
     def check_url(self, url: str) -> SplitResult:
         """The address, taken apart, without its fragment.

@@ -50,9 +50,13 @@ class SourcePlan:
         open: opens it, on a thread; the event is set when nobody wants it any more. None for a source that sends
             nothing and keeps others from sending.
         is_stream: it comes from the network as it is made: a loss is mended by opening it again.
+        is_paced: its frames come faster than they are to be shown.
+        is_awaited: it waits for somebody who sends, so it is in force before anything comes.
     """
 
     type: str
     name: str
     open: Callable[[Event], Source] | None
     is_stream: bool = False
+    is_paced: bool = True
+    is_awaited: bool = False
