@@ -62,7 +62,7 @@ class _Allowed:
                 hint=f'such as "rtsp://camera.lan/*"; there are: {", ".join(sorted(SCHEMES))}',
             )
         port = found["port"] or str(_PORTS.get(found["scheme"], ""))
-        return cls(found["scheme"], found["host"].strip("[]").lower(), port, found["rest"] or "/")
+        return cls(found["scheme"], found["host"].strip("[]").lower(), port, found["rest"] or "*")
 
     def fits(self, url: SplitResult, port: str) -> bool:
         rest = (url.path or "/") + (f"?{url.query}" if url.query else "")
@@ -79,7 +79,7 @@ class SourceRules:
 
     Args:
         folders: whose files may be read.
-        allowed: patterns of addresses: `scheme://host[:port]/path`, with `*` in host and path, and as the port.
+        allowed: patterns of addresses: `scheme://host[:port][/path]`, with `*` in host and path, and as the port.
 
     Raises:
         ConfigError: a pattern that cannot be used.
