@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import io
+import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from comfystream.errors import NetworkError
@@ -15,6 +17,48 @@ __all__ = ["HttpFile"]
 
 MOST_REDIRECTIONS = 5
 POLL_S = 0.25
+
+
+class _Patient(io.RawIOBase):
+    """The bytes of a socket: waits in small steps, so that it can be told to stop; at its end then.
+
+    Python's own file of a socket cannot be read any more after the first timeout.
+    """
+
+    def __init__(self, sock: socket.socket, stopped: threading.Event, timeout_s: float) -> None:
+        self._sock = sock
+        self._held = sock.makefile("rb", buffering=0)  # http.client closes the socket before the body is read
+        self._stopped = stopped
+        self._timeout_s = timeout_s
+        sock.settimeout(POLL_S)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        deadline = time.monotonic() + self._timeout_s
+        while not self._stopped.is_set():
+            try:
+                return self._sock.recv_into(buffer)
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("no answer in time") from None
+        return 0
+
+    def close(self) -> None:
+        if not self.closed:
+            self._held.close()
+        super().close()
+
+
+class _Made:
+    """What http.client takes for a socket: all that it asks of it is a file."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return self._file
 
 
 class HttpFile:
@@ -39,10 +83,11 @@ class HttpFile:
         self._timeout_s = timeout_s
         self._at = 0
         self._connection: http.client.HTTPConnection | None = None
-        self._response = self._get(0)
-        length = self._response.getheader("Content-Length")
+        self._response: http.client.HTTPResponse | None = None
+        response = self._response = self._get(0)
+        length = response.getheader("Content-Length")
         self._length = int(length) if length is not None and length.isdecimal() else None
-        self._has_ranges = self._response.getheader("Accept-Ranges", "").lower() == "bytes"
+        self._has_ranges = response.getheader("Accept-Ranges", "").lower() == "bytes"
 
     def _get(self, start: int) -> http.client.HTTPResponse:
         for _ in range(MOST_REDIRECTIONS):
@@ -66,29 +111,28 @@ class HttpFile:
             headers["Range"] = f"bytes={start}-"
         try:
             self._connection = kind(parts.hostname or "", parts.port, timeout=self._timeout_s)
+            self._connection.response_class = self._response_of  # type: ignore[assignment]
             self._connection.request("GET", _target(parts), headers=headers)
             response = self._connection.getresponse()
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise NetworkError(f"{_shown(url)}: {_reason(error)}", code="unreachable") from error
-        if self._connection.sock is not None:
-            self._connection.sock.settimeout(POLL_S)
         return response
+
+    def _response_of(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
+        file: Any = _Made(io.BufferedReader(_Patient(sock, self._stopped, self._timeout_s)))
+        return http.client.HTTPResponse(file, *args, **kwargs)
 
     def read(self, size: int = -1) -> bytes:
         """What is there, at most `size` bytes; empty at the end, and when it was stopped."""
-        deadline = time.monotonic() + self._timeout_s
-        while not self._stopped.is_set():
-            try:
-                data = self._response.read1(size)
-            except TimeoutError:
-                if time.monotonic() > deadline:
-                    raise
-                continue
-            except http.client.HTTPException as error:
-                raise ConnectionError(_reason(error)) from error
-            self._at += len(data)
-            return data
-        return b""
+        assert self._response is not None
+        try:
+            data = self._response.read1(size)
+        except http.client.HTTPException as error:
+            if self._stopped.is_set():
+                return b""
+            raise ConnectionError(_reason(error)) from error
+        self._at += len(data)
+        return data
 
     def seekable(self) -> bool:
         """Whether the server gives parts."""
@@ -113,6 +157,8 @@ class HttpFile:
         self._let_go()
 
     def _let_go(self) -> None:
+        if self._response is not None:
+            self._response.close()  # it holds the socket
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -68,6 +68,7 @@ class UrlSource:
         self._stopped = stopped or threading.Event()
         self._refusal: Exception | None = None
         self._relay: Relay | None = None
+        self._since = time.monotonic()
         self._backlog = Backlog() if urlsplit(url).scheme not in IN_BURSTS else None
         self._has_gap = False
         self._container = self._open(url)
@@ -117,6 +118,8 @@ class UrlSource:
 
     def _open_part(self, url: str, flags: int, options: Mapping[str, str]) -> HttpFile:
         """What FFmpeg opens: the address itself, and whatever it names."""
+        if self._stopped.is_set():
+            raise NetworkError(f"{self._name} is not wanted any more", code="stopped")
         try:
             self._may_open(url)
             return HttpFile(url, self._may_open, self._stopped, READ_S)
@@ -138,6 +141,7 @@ class UrlSource:
         streams = [track.stream for track in (self._pictures, self._sound) if track is not None]
         packets = self._container.demux(*streams)
         while not self._stopped.is_set():
+            self._since = time.monotonic()
             try:
                 packet = next(packets)
             except StopIteration:
@@ -186,7 +190,8 @@ class UrlSource:
         if self._relay is not None and not isinstance(error, av.error.ExitError):
             reason = self._relay.reason or "no answer in time"
             return NetworkError(f"{self._name} {what}: {reason}", code="unreachable")
-        if isinstance(error, av.error.ExitError):
+        is_late = time.monotonic() - self._since > OPEN_S - 0.5  # not every demuxer says so in its error
+        if isinstance(error, av.error.ExitError | TimeoutError) or is_late:
             return NetworkError(f"{self._name} {what}: no answer in time", code="timeout", hint="is it there?")
         if isinstance(error, av.error.ProtocolNotFoundError):
             return MediaError(f"{self._name}: this FFmpeg cannot open such addresses", code="no_protocol")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from engine_harness import fill
 from on_loop import on_loop, until
 
 from comfystream.engine.child import ChildEngine
+from comfystream_server.control.messages import request_adapter
+from comfystream_server.http.sources import NewSession
 
 PATTERN = {"type": "pattern", "width": 64, "height": 48, "fps": 30}
 
@@ -139,3 +142,13 @@ async def test_a_session_that_cannot_begin_is_not_there(shared_engine: ChildEngi
             assert 400 <= status < 500, error
             assert error["error"].get("field") == field
         assert len(app.parts.sessions) == 0
+
+
+def test_the_examples_of_the_page_are_messages() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "sources.md"
+    examples = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
+    messages = [example for example in examples if "type" in example]
+    kinds = {request_adapter.validate_python(message).source.type for message in messages}
+    assert kinds == {"file", "url", "pattern", "none", "viewer"}
+    (begun,) = [example for example in examples if "type" not in example]
+    assert NewSession.model_validate(begun).source is not None

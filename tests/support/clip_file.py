@@ -9,9 +9,11 @@ import av
 import numpy as np
 
 
-def write_clip(file: Path, *, frames: int = 25, size: tuple[int, int] = (64, 48), sound: bool = True) -> None:
+def write_clip(
+    file: Path, *, frames: int = 25, size: tuple[int, int] = (64, 48), sound: bool = True, gop: int = 250
+) -> None:
     with av.open(str(file), "w") as container:
-        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "10"})
+        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "10", "g": str(gop)})
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
         audio = container.add_stream("aac", rate=48_000) if sound else None
         for number in range(frames):
