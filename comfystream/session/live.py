@@ -13,12 +13,13 @@ from comfystream.clock import Clock, SystemClock
 from comfystream.engine.protocol import EngineRestarted, FailPolicy
 from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
-from comfystream.session.live_claims import Claim, Claims
+from comfystream.session.live_claims import Claim
 from comfystream.session.live_edits import Edits, StaleRevision
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_figures import LiveCounts, LiveOptions, LiveStats
 from comfystream.session.live_fps import FpsMeter, FpsStats
 from comfystream.session.live_orders import Orders
+from comfystream.session.live_presence import Presence
 from comfystream.session.live_readers import Fanout, Reader
 from comfystream.session.live_run import LiveRun
 from comfystream.session.live_source import LiveSource
@@ -27,7 +28,6 @@ from comfystream.session.live_state import (
     RevisionChanged,
     SessionEvent,
     SessionState,
-    SourceChanged,
     StateChanged,
     may_follow,
 )
@@ -68,12 +68,9 @@ class LiveSession:
         self._entered: dict[int, int] = {}
         self._latency_ns = 0
         self._restarts = 0
-        self._viewers = 0
-        self._alone_since_ns: int | None = self._clock.now_ns()
+        self._presence = Presence(self._clock)
         self._orders = Orders(id, self._patch)
-        self._claims = Claims(self.submit, lambda who: self._say_source())
-        self._live_source = LiveSource(self.claim_source, self._source_changed)
-        self._is_kept_by_source = False
+        self._sources = LiveSource(self.submit, self._events.put, self._presence)
 
     # --- what it is
 
@@ -120,26 +117,21 @@ class LiveSession:
 
     def attach(self) -> None:
         """A viewer has come."""
-        self._viewers += 1
-        self._alone_since_ns = None
+        self._presence.attach()
 
     def detach(self) -> None:
         """A viewer has gone; the session goes on for a while, so that it may come back."""
-        self._viewers = max(0, self._viewers - 1)
-        if not self._viewers:
-            self._alone_since_ns = self._clock.now_ns()
+        self._presence.detach()
 
     @property
     def viewers(self) -> int:
         """How many are attached."""
-        return self._viewers
+        return self._presence.viewers
 
     @property
     def alone_s(self) -> float:
-        """Seconds without any viewer; 0 while there is one, or while a chosen source keeps the session."""
-        if self._is_kept_by_source and self._live_source.is_active:
-            return 0.0
-        return 0.0 if self._alone_since_ns is None else (self._clock.now_ns() - self._alone_since_ns) / 1e9
+        """Seconds without any viewer, and without a source that keeps the session."""
+        return self._presence.alone_s
 
     @property
     def is_abandoned(self) -> bool:
@@ -155,17 +147,17 @@ class LiveSession:
             who: names it to people, such as "viewer 3" or "clip.mp4".
             is_chosen: somebody asked for this source: it goes before viewers and publishers, who merely came.
         """
-        return self._claims.make(who, is_chosen=is_chosen)
+        return self._sources.claim(who, is_chosen=is_chosen)
 
     @property
     def source(self) -> str:
         """Who sends frames at the moment; empty for nobody."""
-        return self._claims.holder.who if self._claims.holder is not None else ""
+        return self._sources.sender
 
     @property
     def chosen(self) -> SourceStatus:
         """The source that somebody chose, and how it is."""
-        return self._live_source.status
+        return self._sources.status
 
     async def set_source(self, plan: SourcePlan | None, *, is_keeping: bool = False) -> Change:
         """Choose where frames come from. What was chosen before goes on until the new one is open.
@@ -178,17 +170,8 @@ class LiveSession:
             MediaError, NetworkError: it cannot be opened; nothing has changed.
             EngineError: another one was chosen meanwhile, or the session has ended.
         """
-        await self._live_source.choose(plan)
-        self._is_kept_by_source = is_keeping
+        await self._sources.choose(plan, is_keeping=is_keeping)
         return Change(self.revision)
-
-    def _source_changed(self, status: SourceStatus) -> None:
-        if self._alone_since_ns is not None and self._is_kept_by_source:
-            self._alone_since_ns = self._clock.now_ns()  # it was not alone until now
-        self._say_source(status)
-
-    def _say_source(self, status: SourceStatus | None = None) -> None:
-        self._events.put(SourceChanged(self.source, status or self.chosen))
 
     def submit(self, frame: VideoFrame | AudioFrame) -> None:
         """A frame has come; never waits. Its id is the session's from here on, since a source may start again."""
@@ -371,7 +354,7 @@ class LiveSession:
             input=self._input.stats(now),
             output=self._output.stats(now),
             dropped={reason: count for reason, count in dropped.items() if count},
-            viewers=self._viewers,
+            viewers=self.viewers,
             latency_ms=self._latency_ns / 1e6,
             engine=engine,
             source=self.source,
@@ -395,7 +378,7 @@ class LiveSession:
         if self._state is SessionState.ENDED:
             return
         self._go(SessionState.ENDED, reason)
-        await self._live_source.close()
+        await self._sources.close()
         await self._orders.close()
         self._frames.close()
         self._events.close()

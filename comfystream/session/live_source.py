@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from comfystream.errors import EngineError
 from comfystream.frames import AudioFrame, VideoFrame
-from comfystream.session.live_claims import Claim
+from comfystream.session.live_claims import Claim, Claims
+from comfystream.session.live_presence import Presence
+from comfystream.session.live_state import SourceChanged
 from comfystream.session.loop_bridge import ToLoop, result
 from comfystream.session.source_reader import SourceReader
 from comfystream.session.source_state import NOBODY, SourcePlan, SourceState, SourceStatus
@@ -18,14 +19,6 @@ __all__ = ["LiveSource"]
 
 FRAMES_AHEAD, STATES_AHEAD = 16, 64
 CLOSE_S = 1.0
-
-
-class ClaimSource(Protocol):
-    """How a place in the session's line is got."""
-
-    def __call__(self, who: str, *, is_chosen: bool = False) -> Claim:
-        """A new place."""
-        ...
 
 
 @dataclass(slots=True)
@@ -37,16 +30,24 @@ class _Opening:
 
 
 class LiveSource:
-    """What is chosen, and the thread that reads it.
+    """Who sends into a session, what is chosen, and the thread that reads it.
 
     Args:
-        claim: the session's `claim_source`.
-        on_change: told on the loop when the status is another one.
+        submit: takes the frames of who has the place.
+        on_event: told on the loop when somebody else has it, and how the chosen source is.
+        presence: of the session, which a source may keep.
     """
 
-    def __init__(self, claim: ClaimSource, on_change: Callable[[SourceStatus], None]) -> None:
-        self._make_claim = claim
-        self._on_change = on_change
+    def __init__(
+        self,
+        submit: Callable[[VideoFrame | AudioFrame], None],
+        on_event: Callable[[SourceChanged], None],
+        presence: Presence,
+    ) -> None:
+        self._claims = Claims(submit, lambda who: self._say(self._status))
+        self._on_event = on_event
+        self._presence = presence
+        self._is_keeping = False
         self._status = NOBODY
         self._reader: SourceReader | None = None
         self._claim: Claim | None = None
@@ -59,16 +60,26 @@ class LiveSource:
         """What is chosen and how it is."""
         return self._status
 
+    def claim(self, who: str, *, is_chosen: bool = False) -> Claim:
+        """A place in the line of those who send."""
+        return self._claims.make(who, is_chosen=is_chosen)
+
+    @property
+    def sender(self) -> str:
+        """Who sends frames at the moment; empty for nobody."""
+        return self._claims.holder.who if self._claims.holder is not None else ""
+
     @property
     def is_active(self) -> bool:
         """Whether frames come from a chosen source, or may come."""
         return self._opening is not None or self._status.state.is_active
 
-    async def choose(self, plan: SourcePlan | None) -> None:
+    async def choose(self, plan: SourcePlan | None, *, is_keeping: bool = False) -> None:
         """Put another source in the place of the one that is there, which goes on until the new one is open.
 
         Args:
             plan: what to read; None leaves it to the viewers.
+            is_keeping: the session goes on without viewers while it is there.
 
         Raises:
             MediaError, NetworkError: it cannot be opened; nothing has changed.
@@ -80,14 +91,16 @@ class LiveSource:
         if plan is None:
             self._replace(None, None, NOBODY)
         elif plan.open is None:
-            self._replace(None, self._make_claim(plan.name, is_chosen=True), _status(plan, SourceState.RUNNING))
+            self._replace(None, self.claim(plan.name, is_chosen=True), _status(plan, SourceState.RUNNING))
         else:
             await self._open(plan)
+        self._is_keeping = is_keeping
+        self._settle()
 
     async def _open(self, plan: SourcePlan) -> None:
         reader = self._start(plan)
         opening = self._opening = _Opening(reader, asyncio.get_running_loop().create_future())
-        self._on_change(_status(plan, SourceState.OPENING))
+        self._say(_status(plan, SourceState.OPENING))
         opened = asyncio.ensure_future(result(reader.opened))
         try:
             await asyncio.wait({opened, opening.given_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,7 +114,7 @@ class LiveSource:
             opened.cancel()
         self._opening = None
         first = SourceState.OPENING if plan.is_awaited else SourceState.RUNNING
-        self._replace(reader, self._make_claim(plan.name, is_chosen=True), _status(plan, first))
+        self._replace(reader, self.claim(plan.name, is_chosen=True), _status(plan, first))
         reader.go()
 
     def _start(self, plan: SourcePlan) -> SourceReader:
@@ -119,7 +132,14 @@ class LiveSource:
     def _hear(self, reader: SourceReader, state: SourceState, reason: str) -> None:
         if reader is self._reader and (state, reason) != (self._status.state, self._status.reason):
             self._status = replace(self._status, state=state, reason=reason)
-            self._on_change(self._status)
+            self._say(self._status)
+
+    def _say(self, status: SourceStatus) -> None:
+        self._settle()
+        self._on_event(SourceChanged(self.sender, status))
+
+    def _settle(self) -> None:
+        self._presence.keep("source", self._is_keeping and self.is_active)
 
     def _replace(self, reader: SourceReader | None, claim: Claim | None, status: SourceStatus) -> None:
         old_reader, self._reader = self._reader, reader
@@ -129,7 +149,7 @@ class LiveSource:
             self._leave(old_reader)
         if old_claim is not None:
             old_claim.release()
-        self._on_change(status)
+        self._say(status)
 
     def _give_up_opening(self) -> None:
         if self._opening is not None:
@@ -141,7 +161,7 @@ class LiveSource:
             opening.given_up.set_result(None)
         if self._opening is opening:
             self._opening = None
-            self._on_change(self._status)
+            self._say(self._status)
 
     def _leave(self, reader: SourceReader) -> None:
         reader.stop()

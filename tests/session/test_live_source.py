@@ -107,7 +107,7 @@ async def test_who_chooses_meanwhile_does_not_wait() -> None:
         raise NetworkError("no answer in time")
 
     first = asyncio.create_task(session.set_source(_plan("stuck", stuck)))
-    await until(lambda: session._live_source.is_active, "the opening")
+    await until(lambda: session._sources.is_active, "the opening")
     await session.set_source(_plan("pattern", lambda stopped: _pattern()))
     with pytest.raises(EngineError, match="given up") as caught:
         await first
@@ -127,7 +127,7 @@ async def test_ending_the_session_does_not_wait_for_a_dead_camera() -> None:
         raise NetworkError("no answer in time")
 
     choosing = asyncio.create_task(session.set_source(_plan("stuck", stuck)))
-    await until(lambda: session._live_source.is_active, "the opening")
+    await until(lambda: session._sources.is_active, "the opening")
     began = time.monotonic()
     await session.close()
     assert time.monotonic() - began < 10  # opening it takes 20
