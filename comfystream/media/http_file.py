@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
 import socket
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from comfystream.errors import NetworkError
 
@@ -107,6 +108,9 @@ class HttpFile:
         parts = urlsplit(url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         headers = {"User-Agent": "ComfyStream", "Accept-Encoding": "identity"}
+        if parts.username is not None:
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            headers["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
         if start:
             headers["Range"] = f"bytes={start}-"
         try:

@@ -48,6 +48,7 @@ class Relay:
         self._deadline = time.monotonic() + first_s
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the relay
         listen = ["-fflags", "nobuffer", "-probesize", "500000", "-analyzeduration", "1000000"]
+        listen += ["-listen_timeout", str(int(first_s * 1e6))]  # nor does it outlive us for long
         take = ["-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"]
         give = ["-f", "mpegts", "-muxdelay", "0", "-muxpreload", "0", "-flush_packets", "1", "pipe:1"]
         self._process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,8 +29,8 @@ OPEN_S, READ_S, SEGMENTS_S = 8.0, 5.0, 20.0
 
 # Scheme -> what FFmpeg may use below it. Nothing here reads files: an address inside a stream cannot lead to one.
 SCHEMES: Mapping[str, str] = {
-    "rtsp": "rtsp,rtp,tcp,udp",
-    "rtsps": "rtsp,rtsps,rtp,srtp,tls,tcp,udp",
+    "rtsp": "rtsp,tcp",
+    "rtsps": "rtsp,tls,tcp",
     "rtmp": "rtmp,tcp",
     "rtmps": "rtmps,rtmp,tls,tcp",
     "srt": "srt",
@@ -104,6 +105,8 @@ class UrlSource:
             more = {"timeout": (OPEN_S, SEGMENTS_S), "io_open": self._open_part}
         elif scheme in ("rtsp", "rtsps"):
             options |= {"rtsp_transport": "tcp"}
+        if scheme in ("rtsps", "rtmps"):
+            options |= {"tls_verify": "1", "ca_file": ssl.get_default_verify_paths().cafile or ""}
         source: Any = url
         if scheme in RELAYED:
             source = self._relay = Relay(url, self._name, f"{SCHEMES[scheme]},pipe", self._stopped, OPEN_S, READ_S)

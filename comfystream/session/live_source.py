@@ -11,7 +11,7 @@ from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.session.live_claims import Claim, Claims
 from comfystream.session.live_presence import Presence
 from comfystream.session.live_state import SourceChanged
-from comfystream.session.loop_bridge import ToLoop, result
+from comfystream.session.loop_bridge import ToLoop, call, result
 from comfystream.session.source_reader import SourceReader
 from comfystream.session.source_state import NOBODY, SourcePlan, SourceState, SourceStatus
 
@@ -49,6 +49,7 @@ class LiveSource:
         self._presence = presence
         self._is_keeping = False
         self._status = NOBODY
+        self._said = SourceChanged("")
         self._reader: SourceReader | None = None
         self._claim: Claim | None = None
         self._opening: _Opening | None = None
@@ -89,9 +90,9 @@ class LiveSource:
         if self._is_closed:
             raise EngineError("the session has ended", code="session_ended", hint="start a new one")
         if plan is None:
-            self._replace(None, None, NOBODY)
+            self._replace(None, NOBODY)
         elif plan.open is None:
-            self._replace(None, self.claim(plan.name, is_chosen=True), _status(plan, SourceState.RUNNING))
+            self._replace(None, _status(plan, SourceState.RUNNING))
         else:
             await self._open(plan)
         self._is_keeping = is_keeping
@@ -102,6 +103,7 @@ class LiveSource:
         opening = self._opening = _Opening(reader, asyncio.get_running_loop().create_future())
         self._say(_status(plan, SourceState.OPENING))
         opened = asyncio.ensure_future(result(reader.opened))
+        opened.add_done_callback(lambda done: done.cancelled() or done.exception())  # heard, even if given up
         try:
             await asyncio.wait({opened, opening.given_up}, return_when=asyncio.FIRST_COMPLETED)
             if opening.given_up.done():
@@ -114,7 +116,7 @@ class LiveSource:
             opened.cancel()
         self._opening = None
         first = SourceState.OPENING if plan.is_awaited else SourceState.RUNNING
-        self._replace(reader, self.claim(plan.name, is_chosen=True), _status(plan, first))
+        self._replace(reader, _status(plan, first))
         reader.go()
 
     def _start(self, plan: SourcePlan) -> SourceReader:
@@ -136,15 +138,20 @@ class LiveSource:
 
     def _say(self, status: SourceStatus) -> None:
         self._settle()
-        self._on_event(SourceChanged(self.sender, status))
+        event = SourceChanged(self.sender, status)
+        if event != self._said:
+            self._said = event
+            self._on_event(event)
 
     def _settle(self) -> None:
         self._presence.keep("source", self._is_keeping and self.is_active)
 
-    def _replace(self, reader: SourceReader | None, claim: Claim | None, status: SourceStatus) -> None:
+    def _replace(self, reader: SourceReader | None, status: SourceStatus) -> None:
+        """Another one is in force; nobody has the place in between."""
         old_reader, self._reader = self._reader, reader
-        old_claim, self._claim = self._claim, claim
         self._status = status
+        old_claim = self._claim
+        self._claim = self.claim(status.name, is_chosen=True) if status is not NOBODY else None
         if old_reader is not None:
             self._leave(old_reader)
         if old_claim is not None:
@@ -165,7 +172,7 @@ class LiveSource:
 
     def _leave(self, reader: SourceReader) -> None:
         reader.stop()
-        self._leaving = {one for one in self._leaving if not one.ended.done()} | {reader}
+        self._leaving = {one for one in self._leaving if one.is_alive} | {reader}
 
     async def close(self) -> None:
         """Let go of the source. Waits a moment for its thread; one that waits for the network ends by itself."""
@@ -173,9 +180,7 @@ class LiveSource:
         self._give_up_opening()
         if self._reader is not None:
             self._leave(self._reader)
-        ends = [asyncio.wrap_future(reader.ended) for reader in self._leaving]
-        if ends:
-            await asyncio.wait(ends, timeout=CLOSE_S)
+        await asyncio.gather(*(call(reader.join, CLOSE_S) for reader in self._leaving))
 
 
 def _status(plan: SourcePlan, state: SourceState) -> SourceStatus:

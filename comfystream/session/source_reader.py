@@ -55,7 +55,6 @@ class SourceReader:
 
     Attributes:
         opened: done when the source is open, or has the error that it could not be opened for the first time.
-        ended: done when the thread has ended.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class SourceReader:
         self._gate = threading.Event()
         self._end = Fraction(0)
         self.opened: Future[None] = Future()
-        self.ended: Future[None] = Future()
         self._thread = threading.Thread(target=self._main, name=f"source-{plan.name[:40]}", daemon=True)
 
     def start(self) -> None:
@@ -87,14 +85,21 @@ class SourceReader:
         self._stopped.set()
         self._gate.set()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread still runs."""
+        return self._thread.is_alive()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for its thread, so long at most."""
+        self._thread.join(timeout_s)
+
     def _main(self) -> None:
         try:
             self._read()
         except Exception as error:  # noqa: BLE001 - task scope: a defect ends this source, and its session is told
             _log.exception("source %s met a defect", self._plan.name)
             self._fail(error)
-        finally:
-            self.ended.set_result(None)
 
     def _fail(self, error: Exception) -> None:
         if not self.opened.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -97,9 +98,11 @@ class SourceRules:
         for folder in self._folders:
             for path in _walk(folder, DEEPEST):
                 name = path.relative_to(folder).as_posix()
-                if name not in found and self._find(name) is not None:
-                    found[name] = MediaFile(name, path.stat().st_size)
-                if len(found) == MOST_LISTED:
+                full = self._find(name)
+                with contextlib.suppress(OSError):  # it may be gone by now
+                    if full is not None:
+                        found.setdefault(name, MediaFile(name, full.stat().st_size))
+                if len(found) >= MOST_LISTED:
                     break
         return sorted(found.values(), key=lambda file: file.path.casefold())
 
@@ -132,7 +135,9 @@ class SourceRules:
     def _find(self, path: str) -> Path | None:
         """The real file of a path from outside; None unless it lies in one of the folders, links followed."""
         pure = PurePosixPath(path)
-        if not path or "\0" in path or "\\" in path or pure.is_absolute() or ".." in pure.parts:
+        if not path or "\0" in path or "\\" in path or pure.is_absolute():
+            return None
+        if any(part.startswith(".") for part in pure.parts):
             return None
         for folder in self._folders:
             try:

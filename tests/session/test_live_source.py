@@ -20,6 +20,7 @@ from comfystream.media.pattern import PatternSource
 from comfystream.media.source import Source, SourceInfo
 from comfystream.session.live import LiveOptions, LiveSession
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_state import SourceChanged
 from comfystream.session.source_reader import Pacer, back_off_s
 from comfystream.session.source_rules import SourceRules
 from comfystream.session.source_state import SourcePlan
@@ -81,6 +82,31 @@ async def test_the_earlier_one_goes_on_until_the_new_one_is_open() -> None:
     await change
     assert session.source == "second"
     await session.close()
+
+
+@on_loop
+async def test_events_tell_who_sends_and_what_is_chosen_together() -> None:
+    session = _session()
+    camera = session.claim_source("camera")
+    told: list[tuple[str, str, str]] = []
+    async with session.events() as events:
+        await session.set_source(_plan("clip", lambda stopped: _pattern(0.1)))
+        await until(lambda: session.chosen.state == "ended", "its end")
+        await session.set_source(SourceRules().none())
+        await session.set_source(None)
+        camera.release()
+        await session.close()
+        async for event in events:
+            if isinstance(event, SourceChanged):
+                told.append((event.who, event.chosen.name, event.chosen.state))
+    assert told == [
+        ("camera", "clip", "opening"),
+        ("clip", "clip", "running"),
+        ("clip", "clip", "ended"),
+        ("no source", "no source", "running"),
+        ("camera", "", "viewers"),
+        ("", "", "viewers"),
+    ]
 
 
 @on_loop

@@ -108,4 +108,8 @@ def test_of_two_folders_the_first_wins_and_hidden_files_are_not_listed(tmp_path:
     os.mkfifo(tmp_path / "a" / "pipe.mp4")
     rules = SourceRules([tmp_path / "a", tmp_path / "b", tmp_path / "none"])
     assert [file.path for file in rules.listed()] == ["x.mp4", "y/z.mp4"]
+    with pytest.raises(MediaError):
+        rules.file("y/../x.mp4", is_looped=True, has_sound=True)
+    with pytest.raises(MediaError):
+        rules.file(".hidden.mp4", is_looped=True, has_sound=True)
     assert rules.listed()[0].size == (tmp_path / "a" / "x.mp4").stat().st_size
