@@ -101,7 +101,7 @@ class UrlSource:
         more: dict[str, Any] = {"timeout": (OPEN_S, READ_S)}
         if scheme in IN_BURSTS:
             del options["fflags"], options["flags"]  # what comes in segments is better read ahead
-            options |= {"http_persistent": "0", "http_multiple": "0", "max_reload": "3", "m3u8_hold_counters": "3"}
+            options |= {"http_persistent": "0", "http_multiple": "0", "max_reload": "20", "m3u8_hold_counters": "20"}
             more = {"timeout": (OPEN_S, SEGMENTS_S), "io_open": self._open_part}
         elif scheme in ("rtsp", "rtsps"):
             options |= {"rtsp_transport": "tcp"}
@@ -124,6 +124,8 @@ class UrlSource:
         if self._stopped.is_set():
             raise NetworkError(f"{self._name} is not wanted any more", code="stopped")
         try:
+            if time.monotonic() - self._since > SEGMENTS_S:  # a playlist that stays as it was is read for ever
+                raise NetworkError(f"{self._name}: nothing new has come for {SEGMENTS_S:.0f} s", code="timeout")
             self._may_open(url)
             return HttpFile(url, self._may_open, self._stopped, READ_S)
         except (MediaError, NetworkError) as error:
@@ -150,6 +152,8 @@ class UrlSource:
             except StopIteration:
                 return
             except (av.error.FFmpegError, OSError) as error:
+                if self._stopped.is_set():
+                    return
                 raise self._in_words(error, "broke off") from error
             if not self._is_late(packet):
                 yield from self._decoded(packet)

@@ -21,6 +21,7 @@ from senders import ffmpeg_sender, free_port, rtsp_camera
 
 from comfystream.errors import MediaError, NetworkError
 from comfystream.frames import AudioFrame, VideoFrame
+from comfystream.media import url_source
 from comfystream.media.url_source import UrlSource
 
 
@@ -130,6 +131,16 @@ async def test_a_playlist_cannot_lead_elsewhere(folder: Path, name: str) -> None
     async with _site(folder) as site:
         with pytest.raises((MediaError, NetworkError)):
             await asyncio.to_thread(_read, str(site.make_url(f"/{name}")), asked)
+
+
+@on_loop
+async def test_a_live_playlist_that_stands_still_is_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(url_source, "SEGMENTS_S", 2.0)
+    live = (folder / "list.m3u8").read_text().replace("#EXT-X-ENDLIST", "").replace("TYPE:VOD", "TYPE:EVENT")
+    (folder / "live.m3u8").write_text(live)
+    async with _site(folder) as site:
+        with pytest.raises(NetworkError, match="nothing new|in time"):
+            await asyncio.to_thread(_read, str(site.make_url("/live.m3u8")), Asked())
 
 
 @on_loop

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_harness import App, app_with
+from app_harness import App, app_with, browser
 from clip_file import write_clip
 from engine_harness import fill
 from on_loop import on_loop, until
@@ -152,3 +152,23 @@ def test_the_examples_of_the_page_are_messages() -> None:
     assert kinds == {"file", "url", "pattern", "none", "viewer"}
     (begun,) = [example for example in examples if "type" not in example]
     assert NewSession.model_validate(begun).source is not None
+
+
+@on_loop
+async def test_a_viewer_sees_the_source_that_its_offer_names_and_hears_of_it(shared_engine: ChildEngine) -> None:
+    async with app_with(shared_engine) as app, browser(app, "comfystream", source=PATTERN) as one:
+        session = app.parts.sessions.get(one.session)
+        assert session.source == "test pattern"
+        await until(lambda: one.shown is not None, "a picture")
+        reply = await one.ask("comfystream", type="set_source", source={"type": "none"})
+        assert reply["info"]["source"]["type"] == "none"
+        told = await until(lambda: one.events("source"), "a notice")
+        assert told[-1]["data"] == {
+            "who": "no source",
+            "chosen": {"type": "none", "name": "no source", "state": "running", "reason": ""},
+        }
+        reply = await one.ask("comfystream", type="set_source", source={"type": "url", "url": "rtsp://camera.lan/x"})
+        assert (reply["error"]["code"], reply["error"]["field"]) == ("url_not_allowed", "source.url")
+        assert session.chosen.type == "none"
+        await one.ask("comfystream", type="set_source", source={"type": "viewer"})
+        await until(lambda: session.source.startswith("viewer"), "the viewer's own picture")
