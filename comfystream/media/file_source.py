@@ -34,6 +34,7 @@ class FileSource:
         video: give pictures; the file must have some.
         audio: True: give sound, the file must have some. False: none. None: if it has some.
         options: for FFmpeg.
+        name: of the file in messages about what breaks while it is read; its path by default.
 
     Raises:
         MediaError: no such file, empty, not media, or without what is asked for.
@@ -46,6 +47,7 @@ class FileSource:
         video: bool = True,
         audio: bool | None = False,
         options: Mapping[str, str] | None = None,
+        name: str = "",
     ) -> None:
         self._path = Path(path)
         container = open_input(self._path, options)
@@ -59,7 +61,7 @@ class FileSource:
             if self._sound is not None:
                 self._sound.start_at(origin_of(container))
             streams = self._pictures.stream if self._pictures else None, wanted
-            self._decoder = Decoder(container, str(self._path), *streams)
+            self._decoder = Decoder(container, name or str(self._path), *streams)
             self._decoded = self._decoder.frames()
             self._ahead = self._first_frames()
             self._info = self._describe(length_of(container))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from comfystream.clock import rescale
-from comfystream.errors import ComfyStreamError
+from comfystream.errors import ComfyStreamError, MediaError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.source import Source
 from comfystream.session.source_state import SourcePlan, SourceState
@@ -103,7 +103,8 @@ class SourceReader:
 
     def _fail(self, error: Exception) -> None:
         if not self.opened.done():
-            self.opened.set_exception(error)
+            words = f"{self._plan.name}: {type(error).__name__}: {error}"
+            self.opened.set_exception(MediaError(words, code="defect", hint="see the log"))
         else:
             self._say(SourceState.FAILED, str(error))
 

@@ -124,7 +124,7 @@ class SourceRules:
 
         def open_it() -> Source:
             try:
-                return FileSource(full, audio=None if has_sound else False, options=_FILE_OPTIONS)
+                return FileSource(full, audio=None if has_sound else False, options=_FILE_OPTIONS, name=path)
             except MediaError as error:  # whoever chooses a file need not know where it lies
                 raise MediaError(error.message.replace(str(full), path), code=error.code, hint=error.hint) from error
 

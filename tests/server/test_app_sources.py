@@ -27,6 +27,10 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "inner").mkdir()
     write_clip(folder / "inner" / "clip.mp4", frames=10)
     write_clip(folder / "short.mkv", frames=5, sound=False)
+    whole = (folder / "inner" / "clip.mp4").parent / "whole.mkv"
+    write_clip(whole, frames=50, gop=5)
+    (folder / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    whole.unlink()
     outside = tmp_path_factory.mktemp("outside")
     write_clip(outside / "secret.mp4", frames=5)
     os.symlink(outside / "secret.mp4", folder / "link.mp4")
@@ -66,7 +70,8 @@ async def test_a_session_without_a_browser_runs_a_workflow_on_the_test_card(shar
 async def test_files_are_listed_and_played(shared_engine: ChildEngine, videos: Path) -> None:
     async with app_with(shared_engine, source_folders=(str(videos),)) as app:
         _, listed = await app.json("GET", "/api/v1/sources")
-        assert [one["path"] for one in listed["files"]] == ["broken.mp4", "inner/clip.mp4", "list.ts", "short.mkv"]
+        names = ["broken.mp4", "cut.mkv", "inner/clip.mp4", "list.ts", "short.mkv"]
+        assert [one["path"] for one in listed["files"]] == names
         id = await _begun(app)
         session = app.parts.sessions.get(id)
         events: list[Any] = []
@@ -99,6 +104,19 @@ async def test_what_is_not_in_the_folders_cannot_be_chosen(
         status, reply = await _choose(app, id, type="file", path=path)
         assert (status, reply["error"]["code"], reply["error"]["field"]) == (422, "no_such_file", "source.path")
         assert app.parts.sessions.get(id).source == "test pattern"
+
+
+@on_loop
+async def test_a_file_that_breaks_off_says_so_without_telling_where_it_lies(
+    shared_engine: ChildEngine, videos: Path
+) -> None:
+    async with app_with(shared_engine, source_folders=(str(videos),)) as app:
+        id = await _begun(app)
+        session = app.parts.sessions.get(id)
+        assert (await _choose(app, id, type="file", path="cut.mkv", is_looped=False))[0] == 200
+        await until(lambda: session.chosen.state == "failed", "the end of what there is")
+        assert session.chosen.reason.startswith("cut.mkv breaks off")
+        assert str(videos) not in session.chosen.reason
 
 
 @pytest.mark.parametrize("path", ["broken.mp4", "list.ts"])

@@ -241,7 +241,12 @@ async def test_a_defect_ends_the_source_and_not_the_session() -> None:
         def frames(self) -> Iterator[VideoFrame | AudioFrame]:
             raise ZeroDivisionError("a defect")
 
+    def unopened(stopped: threading.Event) -> Source:
+        raise ZeroDivisionError("a defect")
+
     session = _session()
+    with pytest.raises(MediaError, match="a defect"):
+        await session.set_source(_plan("unopened", unopened))
     await session.set_source(_plan("wrong", lambda stopped: Wrong(0)))
     await until(lambda: session.chosen.state == "failed", "the failure")
     assert "a defect" in session.chosen.reason
