@@ -54,6 +54,8 @@ class ServerSettings(BaseModel):
     workspace: str = ""
     node_folders: tuple[str, ...] = ()
     workflow_folders: tuple[str, ...] = ()
+    source_folders: tuple[str, ...] = ()
+    allowed_urls: tuple[str, ...] = ()
     threads: int = Field(0, ge=0)
     on_error: Literal["hold", "slate", "passthrough", "stop"] = "hold"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

@@ -10,7 +10,7 @@ from aiohttp import web
 from comfystream.engine.protocol import Engine
 from comfystream.settings import ServerSettings
 
-from .http import api, first_generation, pictures
+from .http import api, first_generation, pictures, sources
 from .http.errors import answer_errors
 from .http.guard import Guard
 from .http.openapi import document
@@ -46,7 +46,8 @@ def make_app(
     parts = app[parts_key] = Parts.make(settings, start_engine)
     app[rtmp_key] = RtmpListener(parts, guard)
     app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
-    app.add_routes([*first_generation.routes(parts), *api.routes(parts), *pictures.routes(parts)])
+    app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
+    app.add_routes([*sources.routes(parts), *pictures.routes(parts)])
     app.add_routes([web.get("/static/{file}", _static), web.get("/docs", _docs), web.get("/openapi.json", _openapi)])
     app.cleanup_ctx.append(_life)
     app.on_shutdown.append(_drain)

@@ -12,6 +12,7 @@ from comfystream.session.live import LiveOptions
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_registry import Sessions
 from comfystream.session.live_sink_state import SinkRules
+from comfystream.session.source_rules import SourceRules
 from comfystream.settings import ServerSettings
 
 from .control.service import ControlService
@@ -36,6 +37,7 @@ class Parts:
     viewers: Viewers
     metrics: Metrics
     ice: IceSettings
+    rules: SourceRules
 
     @classmethod
     def make(cls, settings: ServerSettings, start_engine: Callable[[], Engine]) -> Parts:
@@ -47,7 +49,8 @@ class Parts:
         host = EngineHost(start_engine)
         sessions = Sessions(host, settings.max_sessions)
         library = Library([Path(folder) for folder in settings.workflow_folders])
-        control = ControlService(host, library, sink_rules(settings))
+        rules = SourceRules([Path(folder) for folder in settings.source_folders], settings.allowed_urls)
+        control = ControlService(host, library, rules, sink_rules(settings))
         ice = ice_settings(settings)
         viewers = Viewers(host, control, ice, settings.messages_per_s, settings.max_body_mb << 20)
         return cls(
@@ -60,6 +63,7 @@ class Parts:
             viewers=viewers,
             metrics=Metrics(sessions, host, has_stream_label=settings.stream_id_label, sent=viewers.sent),
             ice=ice,
+            rules=rules,
         )
 
     async def close(self) -> None:

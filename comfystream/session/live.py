@@ -13,26 +13,28 @@ from comfystream.clock import Clock, SystemClock
 from comfystream.engine.protocol import EngineRestarted, FailPolicy
 from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
-from comfystream.session.live_claims import Claim, Claims
+from comfystream.session.live_claims import Claim
 from comfystream.session.live_edits import Edits, StaleRevision
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_figures import LiveCounts, LiveOptions, LiveStats
 from comfystream.session.live_fps import FpsMeter, FpsStats
 from comfystream.session.live_orders import Orders
+from comfystream.session.live_presence import Presence
 from comfystream.session.live_readers import Fanout, Reader
 from comfystream.session.live_run import LiveRun
 from comfystream.session.live_sink_state import SinkChanged
 from comfystream.session.live_sinks import Sinks
+from comfystream.session.live_source import LiveSource
 from comfystream.session.live_stages import StageMeter
 from comfystream.session.live_state import (
     Change,
     RevisionChanged,
     SessionEvent,
     SessionState,
-    SourceChanged,
     StateChanged,
     may_follow,
 )
+from comfystream.session.source_state import SourcePlan, SourceStatus
 from comfystream.workflow.edits import Patch
 from comfystream.workflow.model import Workflow
 
@@ -74,12 +76,11 @@ class LiveSession:
         self._entered: dict[int, int] = {}
         self._latency_ns = 0
         self._restarts = 0
-        self._viewers = 0
-        self._alone_since_ns: int | None = self._clock.now_ns()
+        self._presence = Presence(self._clock)
         self._orders = Orders(id, self._patch)
         self.sinks = Sinks(id, self.subscribe, lambda: self.gives, self._sink_changed)
         self.newest: VideoFrame | None = None
-        self._claims = Claims(self.submit, lambda who: self._events.put(SourceChanged(who)))
+        self._sources = LiveSource(self.submit, self._events.put, self._presence)
 
     # --- what it is
 
@@ -126,34 +127,25 @@ class LiveSession:
 
     def attach(self) -> None:
         """A viewer has come."""
-        self._viewers += 1
-        self._alone_since_ns = None
+        self._presence.attach()
 
     def detach(self) -> None:
         """A viewer has gone; the session goes on for a while, so that it may come back."""
-        self._viewers = max(0, self._viewers - 1)
-        self._settle_alone()
+        self._presence.detach()
 
     def _sink_changed(self, change: SinkChanged) -> None:
         self._events.put(change)
-        self._settle_alone()
-
-    def _settle_alone(self) -> None:
-        """A sink that runs is somebody who is there, too."""
-        if self._viewers or self.sinks.are_running:
-            self._alone_since_ns = None
-        elif self._alone_since_ns is None:
-            self._alone_since_ns = self._clock.now_ns()
+        self._presence.keep("sinks", self.sinks.are_running)
 
     @property
     def viewers(self) -> int:
         """How many are attached."""
-        return self._viewers
+        return self._presence.viewers
 
     @property
     def alone_s(self) -> float:
-        """Seconds without any viewer; 0 while there is one."""
-        return 0.0 if self._alone_since_ns is None else (self._clock.now_ns() - self._alone_since_ns) / 1e9
+        """Seconds without any viewer, and without a source that keeps the session."""
+        return self._presence.alone_s
 
     @property
     def is_abandoned(self) -> bool:
@@ -169,12 +161,31 @@ class LiveSession:
             who: names it to people, such as "viewer 3" or "clip.mp4".
             is_chosen: somebody asked for this source: it goes before viewers and publishers, who merely came.
         """
-        return self._claims.make(who, is_chosen=is_chosen)
+        return self._sources.claim(who, is_chosen=is_chosen)
 
     @property
     def source(self) -> str:
         """Who sends frames at the moment; empty for nobody."""
-        return self._claims.holder.who if self._claims.holder is not None else ""
+        return self._sources.sender
+
+    @property
+    def chosen(self) -> SourceStatus:
+        """The source that somebody chose, and how it is."""
+        return self._sources.status
+
+    async def set_source(self, plan: SourcePlan | None, *, is_keeping: bool = False) -> Change:
+        """Choose where frames come from. What was chosen before goes on until the new one is open.
+
+        Args:
+            plan: the source; None leaves it to viewers and publishers.
+            is_keeping: the session goes on without viewers while this source is there.
+
+        Raises:
+            MediaError, NetworkError: it cannot be opened; nothing has changed.
+            EngineError: another one was chosen meanwhile, or the session has ended.
+        """
+        await self._sources.choose(plan, is_keeping=is_keeping)
+        return Change(self.revision)
 
     def submit(self, frame: VideoFrame | AudioFrame) -> None:
         """A frame has come; never waits. Its id is the session's from here on, since a source may start again."""
@@ -363,7 +374,7 @@ class LiveSession:
             input=self._input.stats(now),
             output=self._output.stats(now),
             dropped={reason: count for reason, count in dropped.items() if count},
-            viewers=self._viewers,
+            viewers=self.viewers,
             latency_ms=self._latency_ns / 1e6,
             engine=engine,
             source=self.source,
@@ -390,6 +401,7 @@ class LiveSession:
         if self._state is SessionState.ENDED:
             return
         self._go(SessionState.ENDED, reason)
+        await self._sources.close()
         await self._orders.close()
         self._frames.close()
         await self.sinks.close()

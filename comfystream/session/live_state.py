@@ -9,6 +9,7 @@ from enum import StrEnum
 from comfystream.engine.protocol import Event
 from comfystream.frames import TextCue
 from comfystream.session.live_sink_state import SinkChanged
+from comfystream.session.source_state import NOBODY, SourceStatus
 
 __all__ = ["Change", "RevisionChanged", "SessionEvent", "SessionState", "SourceChanged", "StateChanged", "may_follow"]
 
@@ -77,9 +78,10 @@ class RevisionChanged:
 
 @dataclass(frozen=True, slots=True)
 class SourceChanged:
-    """Frames come from `who` now; from nobody when it is empty."""
+    """Frames come from `who` now, from nobody when it is empty; `chosen` is the source that somebody asked for."""
 
     who: str
+    chosen: SourceStatus = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

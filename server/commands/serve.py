@@ -56,6 +56,14 @@ def serve(
         list[Path] | None,
         typer.Option("--workflows", metavar="FOLDER", help="Workflows to offer.", rich_help_panel=_ENGINE),
     ] = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option("--sources", metavar="FOLDER", help="Videos that sessions may read.", rich_help_panel=_ENGINE),
+    ] = None,
+    allow_url: Annotated[
+        list[str] | None,
+        typer.Option("--allow-url", metavar="PATTERN", help="Streams that they may.", rich_help_panel=_ENGINE),
+    ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch.", rich_help_panel=_ENGINE)] = None,
     log_level: Annotated[str | None, typer.Option("--log-level", help="INFO.", rich_help_panel=_LOG)] = None,
     log_format: Annotated[str | None, typer.Option("--log-format", help="text, json.", rich_help_panel=_LOG)] = None,
@@ -84,6 +92,8 @@ def serve(
         "workspace": workspace,
         "node_folders": [str(folder) for folder in nodes] if nodes else None,
         "workflow_folders": [str(folder) for folder in workflows] if workflows else None,
+        "source_folders": [str(folder) for folder in sources] if sources else None,
+        "allowed_urls": allow_url or None,
         "threads": threads,
         "log_level": log_level.upper() if log_level else None,
         "log_format": log_format,

@@ -13,7 +13,6 @@ from comfystream.engine.protocol import FailPolicy
 from comfystream.workflow.edits import Patch
 
 from .figures import SinkFigures
-
 from .said import Said
 
 __all__ = [
@@ -21,9 +20,12 @@ __all__ = [
     "AddSink",
     "Describe",
     "ErrorBody",
+    "FileChoice",
+    "NoChoice",
     "Notice",
     "Parameter",
     "PatchValues",
+    "PatternChoice",
     "Pause",
     "PushTo",
     "RecordTo",
@@ -34,8 +36,13 @@ __all__ = [
     "Resume",
     "SessionInfo",
     "SetFailPolicy",
+    "SetSource",
     "SetWorkflow",
+    "SourceBody",
+    "SourceChoice",
     "Undo",
+    "UrlChoice",
+    "ViewerChoice",
     "request_adapter",
 ]
 
@@ -136,6 +143,60 @@ class RemoveSink(_Request):
     sink: str = Field(max_length=80)
 
 
+class ViewerChoice(_Message):
+    """Nothing is chosen: of the viewers and publishers that send, the newest is the source."""
+
+    type: Literal["viewer"]
+
+
+class NoChoice(_Message):
+    """Nobody sends, viewers neither: for workflows that need no input and tick by a clock."""
+
+    type: Literal["none"]
+
+
+class PatternChoice(_Message):
+    """The test card with a running number; `has_sound` adds a beep a second."""
+
+    type: Literal["pattern"]
+    width: int = Field(512, ge=16, le=3840, multiple_of=2)
+    height: int = Field(512, ge=16, le=3840, multiple_of=2)
+    fps: float = Field(30.0, ge=1, le=120, allow_inf_nan=False)
+    has_sound: bool = False
+
+
+class FileChoice(_Message):
+    """A file of the server's folders, by its path in them, in real time; again and again while `is_looped`."""
+
+    type: Literal["file"]
+    path: str = Field(min_length=1, max_length=1024)
+    is_looped: bool = True
+    has_sound: bool = True
+
+
+class UrlChoice(_Message):
+    """A stream or a file at an address that the server's operator allows."""
+
+    type: Literal["url"]
+    url: str = Field(min_length=1, max_length=2048)
+
+
+SourceChoice = Annotated[
+    ViewerChoice | NoChoice | PatternChoice | FileChoice | UrlChoice, Field(discriminator="type")
+]
+
+
+class SetSource(_Request):
+    """Choose where frames come from; what was chosen before goes on until the new one is open.
+
+    With `is_keeping` the session goes on without viewers while the source does.
+    """
+
+    type: Literal["set_source"]
+    source: SourceChoice
+    is_keeping: bool = False
+
+
 class Describe(_Request):
     """Ask for `SessionInfo`."""
 
@@ -143,7 +204,17 @@ class Describe(_Request):
 
 
 Request = Annotated[
-    PatchValues | SetWorkflow | Undo | Redo | Pause | Resume | SetFailPolicy | AddSink | RemoveSink | Describe,
+    PatchValues
+    | SetWorkflow
+    | SetSource
+    | Undo
+    | Redo
+    | Pause
+    | Resume
+    | SetFailPolicy
+    | AddSink
+    | RemoveSink
+    | Describe,
     Field(discriminator="type"),
 ]
 request_adapter: TypeAdapter[Request] = TypeAdapter(Request)
@@ -180,6 +251,19 @@ class Parameter(_Message):
     tooltip: str = ""
 
 
+class SourceBody(_Message):
+    """The chosen source.
+
+    `type` as in the choice, `name` for people, `sender` is who sends frames now, `reason` says why it is lost.
+    """
+
+    type: str = "viewer"
+    name: str = ""
+    state: Literal["viewers", "opening", "running", "reconnecting", "ended", "failed"] = "viewers"
+    reason: str = ""
+    sender: str = ""
+
+
 class SessionInfo(_Message):
     """A session as it is now. `workflow` is in API format; `name` is one of the server's workflows, if it came so."""
 
@@ -194,6 +278,7 @@ class SessionInfo(_Message):
     fail_policy: str = "hold"
     viewers: int = 0
     sinks: list[SinkFigures] = []
+    source: SourceBody = SourceBody()
 
 
 class Reply(_Message):

@@ -14,6 +14,7 @@ from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_sink_state import SinkRules
 from comfystream.session.live_state import Change
 from comfystream.session.loop_bridge import call
+from comfystream.session.source_rules import SourceRules
 from comfystream.workflow.api_format import to_api
 from comfystream.workflow.model import Workflow
 from comfystream.workflow.read import parse_workflow
@@ -22,6 +23,7 @@ from ..library import Library
 from . import messages as m
 from .figures import sink_figures
 from .parameters import parameters
+from .sources import choose, described, field_of
 
 __all__ = ["ControlService", "error_body", "validation_body"]
 
@@ -34,12 +36,15 @@ class ControlService:
     Args:
         host: where the node classes are known.
         library: the server's workflows.
-        sinks: what may be recorded and pushed, and where to.
+        sources, sinks: what a session may read, and what may be recorded and pushed.
     """
 
-    def __init__(self, host: EngineHost, library: Library, sinks: SinkRules | None = None) -> None:
+    def __init__(
+        self, host: EngineHost, library: Library, sources: SourceRules | None = None, sinks: SinkRules | None = None
+    ) -> None:
         self._host = host
         self._library = library
+        self._rules = sources or SourceRules()
         self._sinks = sinks or SinkRules()
 
     async def handle_text(self, session: LiveSession, text: str, who: str) -> m.Reply:
@@ -65,9 +70,10 @@ class ControlService:
             if isinstance(request, m.AddSink):
                 sink = await self._add_sink(session, request)
             change = await self._do(session, request, who)
-            info = await self.describe(session) if isinstance(request, m.Describe | m.SetWorkflow) else None
+            is_asked = isinstance(request, m.Describe | m.SetWorkflow | m.SetSource)
+            info = await self.describe(session) if is_asked else None
         except ComfyStreamError as error:
-            return refusal(session, request.id, error_body(error))
+            return refusal(session, request.id, error_body(error, field_of(request, error)))
         except RecursionError:
             body = m.ErrorBody(code="too_deep", message="the message is nested too deeply")
             return refusal(session, request.id, body)
@@ -79,7 +85,10 @@ class ControlService:
             case m.PatchValues():
                 return await session.patch(request.patches, base=request.base_revision, who=who)
             case m.SetWorkflow():
-                return await session.set_workflow(await self._workflow(request), base=request.base_revision, who=who)
+                workflow = await self.workflow(request.name, request.workflow)
+                return await session.set_workflow(workflow, base=request.base_revision, who=who)
+            case m.SetSource():
+                return await choose(session, self._rules, request.source, is_keeping=request.is_keeping)
             case m.Undo():
                 return await session.undo(base=request.base_revision)
             case m.Redo():
@@ -103,11 +112,16 @@ class ControlService:
             case m.PushTo(url=url, kbps=kbps):
                 return session.sinks.add(self._sinks.push(url, kbps))
 
-    async def _workflow(self, request: m.SetWorkflow) -> Workflow:
+    async def workflow(self, name: str | None, document: Any) -> Workflow:
+        """One of the server's by name, or else the one in `document`.
+
+        Raises:
+            WorkflowError: there is none of that name, or it cannot be read.
+        """
         catalog = await self._host.known()
-        if request.name is not None:
-            return self._library.read(request.name, catalog)
-        return parse_workflow(request.workflow, catalog)
+        if name is not None:
+            return self._library.read(name, catalog)
+        return parse_workflow(document, catalog)
 
     async def describe(self, session: LiveSession) -> m.SessionInfo:
         """The session as it is now."""
@@ -121,6 +135,7 @@ class ControlService:
                 fail_policy=str(session.fail_policy),
                 viewers=session.viewers,
                 sinks=sinks,
+                source=described(session),
             )
         return m.SessionInfo(
             session=session.id,
@@ -134,6 +149,7 @@ class ControlService:
             fail_policy=str(session.fail_policy),
             viewers=session.viewers,
             sinks=sinks,
+            source=described(session),
         )
 
 
@@ -142,10 +158,10 @@ def refusal(session: LiveSession, id: str | int | None, error: m.ErrorBody) -> m
     return m.Reply(id=id, ok=False, error=error, revision=session.revision)
 
 
-def error_body(error: ComfyStreamError) -> m.ErrorBody:
-    """One of our errors."""
+def error_body(error: ComfyStreamError, field: str | None = None) -> m.ErrorBody:
+    """One of our errors; `field` is the place in the message that it is about."""
     text = str(error) if not error.hint else str(error).removesuffix(f" ({error.hint})")
-    return m.ErrorBody(code=error.code, message=text, hint=error.hint, node=error.node_id)
+    return m.ErrorBody(code=error.code, message=text, hint=error.hint, field=field, node=error.node_id)
 
 
 def validation_body(error: ValidationError) -> m.ErrorBody:

@@ -31,6 +31,7 @@ _STATUS = {
     "not_json": 400,
     "too_many_edits": 503,
     "session_ended": 410,
+    "superseded": 409,
     "engine_died": 503,
     "defect": 500,
 }

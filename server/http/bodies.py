@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..control.messages import SourceChoice
+
 __all__ = ["Offer", "OfferBody", "Resolution"]
 
 
@@ -36,6 +38,7 @@ class OfferBody(BaseModel):
         resolution: size of the pictures to come.
         workflow: one of the server's workflows by name, in place of `prompts`.
         session: id of a session to come back to.
+        source: where frames come from, in place of the viewer.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,3 +48,4 @@ class OfferBody(BaseModel):
     resolution: Resolution | None = None
     workflow: str | None = Field(None, max_length=200)
     session: str | None = Field(None, max_length=100)
+    source: SourceChoice | None = None

@@ -45,7 +45,15 @@ _STATUS: tuple[tuple[type[ComfyStreamError], int], ...] = (
     (BusyError, 503),
     (EngineError, 503),
 )
-_CODES = {"session_ended": 410, "unknown_workflow": 404, "wrong_state": 409, "too_many_prompts": 400, "defect": 500}
+_CODES = {
+    "session_exists": 409,
+    "session_ended": 410,
+    "superseded": 409,
+    "unknown_workflow": 404,
+    "wrong_state": 409,
+    "too_many_prompts": 400,
+    "defect": 500,
+}
 
 
 class BadRequest(ComfyStreamError, ValueError):
@@ -59,8 +67,10 @@ class BadRequest(ComfyStreamError, ValueError):
 
     default_code = "bad_request"
 
-    def __init__(self, message: str, *, field: str | None = None, status: int = 400, code: str = "") -> None:
-        super().__init__(message, code=code)
+    def __init__(
+        self, message: str, *, field: str | None = None, status: int = 400, code: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
         self.field = field
         self.status = status
 
@@ -92,7 +102,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         kept = {name: value for name, value in error.headers.items() if name in ("Allow", "Retry-After")}
         return error_reply(error.status, body, kept)
     except BadRequest as error:
-        return error_reply(error.status, ErrorBody(code=error.code, message=error.message, field=error.field))
+        return error_reply(error.status, error_body(error, error.field))
     except ComfyStreamError as error:
         headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManySessions | Draining) else None
         return error_reply(status_of(error), error_body(error), headers)

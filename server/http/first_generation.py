@@ -17,6 +17,7 @@ from ..control.first_generation import one_workflow
 from ..parts import Parts
 from .bodies import OfferBody
 from .errors import checked, json_body
+from .sources import set_source
 
 __all__ = ["routes"]
 
@@ -72,6 +73,8 @@ class _Routes:
             session, is_new = await self._new_session(body), True
         try:
             await self._load(session, body)
+            if body.source is not None:
+                await set_source(self._parts, session, body.source)
             sdp, kind = await self._parts.viewers.connect(session, body.offer.sdp, body.offer.type)
         except BaseException:
             if is_new:
