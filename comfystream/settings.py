@@ -45,6 +45,8 @@ class ServerSettings(BaseModel):
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     max_sessions: int = Field(4, ge=1, le=1000)
+    max_viewers: int = Field(32, ge=1, le=10_000)
+    connects_per_s: int = Field(20, ge=1, le=10_000)
     abandoned_after_s: float = Field(30.0, ge=0, le=86400)
     max_body_mb: int = Field(16, ge=1, le=1024)
     messages_per_s: int = Field(200, ge=1)

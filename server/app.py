@@ -14,6 +14,9 @@ from .http import api, first_generation
 from .http.errors import answer_errors
 from .http.guard import Guard
 from .parts import Parts
+from .rtc.whep import whep
+from .rtc.whip import whip
+from .streaming import Publishing, Watching
 
 __all__ = ["make_app", "parts_key"]
 
@@ -46,6 +49,9 @@ def make_app(
     app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
     app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
     app.add_routes([web.get("/static/{file}", _static)])
+    servers, pace = parts.ice.current_servers, settings.connects_per_s
+    whip(Publishing(parts), ice_servers=servers, connects_per_s=pace).add_to(app)
+    whep(Watching(parts), ice_servers=servers, connects_per_s=pace).add_to(app)
     app.cleanup_ctx.append(_life)
     app.on_shutdown.append(_drain)
     return app
@@ -58,7 +64,7 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
 
 async def _drain(app: web.Application) -> None:
     """Viewers are told and sessions end, which closes the sockets that the server would otherwise wait for."""
-    await app[parts_key].viewers.close()
+    await app[parts_key].connections.close()
     await app[parts_key].sessions.close()
 
 

@@ -12,6 +12,7 @@ from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_registry import Sessions
 from comfystream.settings import ServerSettings
 
+from .connection import Connections
 from .control.service import ControlService
 from .http.metrics import Metrics
 from .library import Library
@@ -31,6 +32,7 @@ class Parts:
     sessions: Sessions
     library: Library
     control: ControlService
+    connections: Connections
     viewers: Viewers
     metrics: Metrics
     ice: IceSettings
@@ -47,6 +49,7 @@ class Parts:
         library = Library([Path(folder) for folder in settings.workflow_folders])
         control = ControlService(host, library)
         ice = ice_settings(settings)
+        connections = Connections(ice, settings.max_viewers)
         return cls(
             settings=settings,
             options=LiveOptions(
@@ -56,14 +59,15 @@ class Parts:
             sessions=sessions,
             library=library,
             control=control,
-            viewers=Viewers(host, control, ice, settings.messages_per_s, settings.max_body_mb << 20),
+            connections=connections,
+            viewers=Viewers(host, control, connections, settings.messages_per_s, settings.max_body_mb << 20),
             metrics=Metrics(sessions, host, has_stream_label=settings.stream_id_label),
             ice=ice,
         )
 
     async def close(self) -> None:
         """Viewers leave, sessions end, the engine ends."""
-        await self.viewers.close()
+        await self.connections.close()
         await self.sessions.close()
         await self.host.close()
 
