@@ -58,6 +58,7 @@ def make_app(
 
 
 async def _life(app: web.Application) -> AsyncIterator[None]:
+    app[parts_key].turn.begin()
     yield
     await app[parts_key].close()
 

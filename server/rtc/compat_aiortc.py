@@ -190,7 +190,10 @@ async def _gather(
     ice: Connection, rest: Any, settings: IceSettings, component: int, addresses: list[str]
 ) -> list[Candidate]:
     """As aioice's own, but for where it binds; what comes from a TURN server is left to it."""
-    if settings.has_loopback and not settings.is_relay_only:
+    if settings.is_relay_only:
+        relayed: list[Candidate] = await rest(component, addresses)
+        return relayed
+    if settings.has_loopback:
         addresses = [*addresses, "127.0.0.1"]
     tried = [await _bind(ice, address, settings.media_ports) for address in addresses]
     protocols = [protocol for protocol in tried if protocol is not None]
@@ -206,8 +209,7 @@ async def _gather(
             *(asyncio.wait_for(answer, _STUN_S) for answer in asked), return_exceptions=True
         )
         found += [answer[0] for answer in answers if not isinstance(answer, BaseException)]
-    relayed: list[Candidate] = await rest(component, [])
-    return found + relayed
+    return [*found, *await rest(component, [])]
 
 
 async def _bind(ice: Connection, address: str, ports: PortRange | None) -> StunProtocol | None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,10 +10,7 @@ import av
 import pytest
 import whip_sender
 from aiohttp import ClientSession, web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from peer_certificate import certificate
 from rtc_ends import DEADLINE_S, Camera, Host, Viewer, run, shown
 
 from comfystream.errors import BusyError, NetworkError
@@ -64,21 +60,7 @@ async def offer(viewer: Viewer) -> str:
     return viewer.pc.localDescription.sdp
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A P-256 certificate and its key: FFmpeg with GnuTLS makes one that OpenSSL refuses."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    made = builder.serial_number(1).not_valid_before(now - day).not_valid_after(now + day).sign(key, hashes.SHA256())
-    pem = serialization.Encoding.PEM
-    old, plain = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    (tmp_path / "cert.pem").write_bytes(made.public_bytes(pem))
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, old, plain))
-    return tmp_path / "cert.pem", tmp_path / "key.pem"
-
-
-def test_ffmpeg_publishes(certificate: tuple[Path, Path]) -> None:
+def test_ffmpeg_publishes(tmp_path: Path) -> None:
     if "whip" not in av.formats_available:
         pytest.skip(f"PyAV {av.__version__} has no WHIP muxer; 18.1 has")
 
@@ -91,7 +73,7 @@ def test_ffmpeg_publishes(certificate: tuple[Path, Path]) -> None:
 
     async def scenario() -> None:
         async with serving(listen) as (app, url, _):
-            command = [sys.executable, whip_sender.__file__, f"{url}/whip/cam", *map(str, certificate), "let-me-in"]
+            command = [sys.executable, whip_sender.__file__, f"{url}/whip/cam", *certificate(tmp_path), "let-me-in"]
             process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
             _, said = await asyncio.wait_for(process.communicate(), DEADLINE_S)
             assert process.returncode == 0, said.decode()[-2000:]
