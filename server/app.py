@@ -47,6 +47,7 @@ def make_app(
     )
     parts = app[parts_key] = Parts.make(settings, start_engine)
     app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
+    app.add_routes([web.get("/connectivity", _connectivity)])
     app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
     app.add_routes([web.get("/static/{file}", _static)])
     servers, pace = parts.ice.current_servers, settings.connects_per_s
@@ -74,6 +75,11 @@ async def _page(request: web.Request) -> web.StreamResponse:
     if "text/html" in request.headers.get("Accept", ""):
         return web.FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
     return await _ok(request)
+
+
+async def _connectivity(request: web.Request) -> web.StreamResponse:
+    """The page that tests the way between a browser and this server."""
+    return web.FileResponse(STATIC / "connectivity.html", headers=PAGE_HEADERS)
 
 
 async def _ok(request: web.Request) -> web.StreamResponse:

@@ -15,6 +15,8 @@ OWN_ENCODER      `RTCRtpSender` encodes by `get_encoder()`: libx264 at "medium",
 SENDER_REPORT    A sender report pairs RTP time with the time of sending, so a receiver cannot know that the picture
                  took longer than the sound. Goes when `RTCRtpSender` takes the capture time of a frame.
 ARRIVAL          Nothing says when a frame came in. Goes when frames carry it.
+RSA              aiortc's DTLS takes certificates with ECDSA keys only, and GStreamer before 1.24 has RSA ones: no
+                 connection comes about when it is the DTLS server. Goes when aiortc's cipher list has RSA.
 MEDIA_PORTS      aioice binds to any free UDP port and leaves out 127.0.0.1. Goes when `Connection` takes a port range.
 """
 
@@ -43,7 +45,7 @@ from aiortc.rtp import AnyRtcpPacket, RtcpSrPacket
 from .assembly import FrameAssembler
 from .ice import IceSettings, PortRange
 
-__all__ = ["Arrivals", "limit_ports", "pack_with", "release_at_marker", "report_media_time"]
+__all__ = ["Arrivals", "accept_rsa", "limit_ports", "pack_with", "release_at_marker", "report_media_time"]
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +172,23 @@ def report_media_time(sender: RTCRtpSender, wall_ntp: Callable[[], int | None]) 
         await send(packets)
 
     _swap(sender, "_send_rtcp", send_rtcp)
+
+
+# --- DTLS -------------------------------------------------------------------------------------------------------------
+
+_CIPHERS = ("AES128-GCM-SHA256", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA")  # as aiortc has them
+
+
+def accept_rsa(connection: RTCPeerConnection) -> None:
+    """RSA for a connection that was just made."""
+    for certificate in getattr(connection, "_RTCPeerConnection__certificates", ()):
+        _swap(certificate, "_create_ssl_context", functools.partial(_ssl_context, certificate._create_ssl_context))
+
+
+def _ssl_context(create: Callable[..., Any], *profiles: Any, **named: Any) -> Any:
+    context = create(*profiles, **named)
+    context.set_cipher_list(":".join(f"ECDHE-{key}-{name}" for key in ("ECDSA", "RSA") for name in _CIPHERS).encode())
+    return context
 
 
 # --- ICE --------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from comfystream.frames import AudioFrame, Stamps, VideoFrame
 from comfystream.media.sound import SampleReader
 
 from .assembly import FrameAssembler
-from .compat_aiortc import Arrivals, limit_ports, pack_with, release_at_marker, report_media_time
+from .compat_aiortc import Arrivals, accept_rsa, limit_ports, pack_with, release_at_marker, report_media_time
 from .ice import IceSettings
 from .sdp import MALFORMED, SUPPORTED, read_candidates, read_offer
 from .timeline import MediaWall
@@ -67,6 +67,7 @@ class Peer:
         self._on_message, self._on_state = on_message, on_state
         self._video_codecs = video_codecs
         self._connection = RTCPeerConnection(ice.configuration())
+        accept_rsa(self._connection)
         self._connection.on("connectionstatechange", self._connection_changed)
         self._connection.on("datachannel", self._channel_came)
         self._way = way

@@ -1,6 +1,6 @@
 """GStreamer's webrtcbin over WHIP or WHEP: `gst_peer.py whip|whep URL [TOKEN]`, by a Python that has its bindings.
 
-Prints `picture BRIGHTNESS` for each picture and `sound PEAK` for each buffer that it gets, and ends when its input does.
+Prints `picture BRIGHTNESS` for each picture and `sound PEAK` for each buffer, and ends when its input does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from gi.repository import Gst, GstSdp, GstWebRTC  # noqa: E402
 SENDING = """webrtcbin name=rtc bundle-policy=max-bundle
  videotestsrc is-live=true pattern=white ! video/x-raw,width=320,height=240,framerate=30/1 ! videoconvert
  ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30 ! video/x-h264,profile=constrained-baseline
- ! rtph264pay config-interval=-1 aggregate-mode=zero-latency ! application/x-rtp,media=video,encoding-name=H264,payload=96
+ ! rtph264pay config-interval=-1 aggregate-mode=zero-latency
+ ! application/x-rtp,media=video,encoding-name=H264,payload=96
  ! rtc.
  audiotestsrc is-live=true wave=ticks ! audioconvert ! audioresample ! audio/x-raw,rate=48000,channels=2 ! opusenc
  ! rtpopuspay ! application/x-rtp,media=audio,encoding-name=OPUS,payload=97 ! rtc."""
@@ -64,7 +65,8 @@ class Peer:
         rtc.emit("create-offer", None, Gst.Promise.new_with_change_func(self.offered, rtc))
 
     def offered(self, promise, rtc) -> None:
-        offer = promise.get_reply().get_value("offer")
+        self.reply = promise.get_reply()
+        offer = self.reply.get_value("offer")
         rtc.emit("set-local-description", offer, Gst.Promise.new())
 
     def gathered(self, rtc, _) -> None:
