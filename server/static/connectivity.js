@@ -4,7 +4,7 @@ import { startSource } from './source.js'
 const $ = id => document.getElementById(id)
 const token = new URLSearchParams(location.hash.slice(1)).get('token') || sessionStorage.getItem('comfystream-token') || ''
 if (token) sessionStorage.setItem('comfystream-token', token)
-const WAIT_MS = 15000
+const WAIT_MS = 15000, GATHER_MS = 5000
 const results = window.connectivity = { steps: {}, done: false }
 
 function step(name, title) {
@@ -21,9 +21,9 @@ function step(name, title) {
   }
 }
 
-function within(promise, what) {
+function within(promise, what, ms = WAIT_MS) {
   let timer
-  const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`${what} took longer than ${WAIT_MS / 1000} s`)), WAIT_MS) })
+  const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`${what} took longer than ${ms / 1000} s`)), ms) })
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
 
@@ -55,7 +55,7 @@ async function candidates(test) {
     const done = new Promise(resolve => { pc.onicegatheringstatechange = () => pc.iceGatheringState === 'complete' && resolve() })
     pc.createDataChannel('test')
     await pc.setLocalDescription()
-    await within(done, 'gathering').catch(() => null)
+    await within(done, 'gathering', GATHER_MS).catch(() => null)
     const urls = test.config.ice_servers.flatMap(server => server.urls)
     const words = { host: 'own addresses (host)', srflx: 'seen through STUN (srflx)', relay: 'through TURN (relay)' }
     const found = Object.entries(words).map(([kind, word]) => `${word}: ${kinds[kind] || 'none'}`).join(' · ')
@@ -81,7 +81,7 @@ async function connect(test) {
     for (const track of test.source.stream.getTracks()) test.pc.addTrack(track, test.source.stream)
     const gathered = new Promise(resolve => { test.pc.onicegatheringstatechange = () => test.pc.iceGatheringState === 'complete' && resolve() })
     await test.pc.setLocalDescription()
-    await within(gathered, 'gathering').catch(() => null)
+    await within(gathered, 'gathering', GATHER_MS).catch(() => null)
     const began = performance.now()
     const offer = { sdp: test.pc.localDescription.sdp, type: 'offer' }
     const answer = await call('/offer', { method: 'POST', body: JSON.stringify({ offer }), headers: { 'Content-Type': 'application/json' } })
