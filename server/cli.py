@@ -14,7 +14,7 @@ import typer
 
 import comfystream
 
-from .commands import check, doctor, nodes, run, serve
+from .commands import check, doctor, fetch, nodes, run, serve
 from .faults import INTERRUPTED, exit_code_of
 
 __all__ = ["app", "main"]
@@ -33,6 +33,7 @@ app.command("serve")(serve.serve)
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("nodes")(nodes.nodes)
+app.add_typer(fetch.app, name="fetch")
 app.command("doctor")(doctor.doctor)
 
 
