@@ -145,6 +145,21 @@ async def test_gstreamer_publishes(shared_engine: ChildEngine) -> None:
 
 @pytest.mark.usefixtures("_gstreamer")
 @on_loop
+async def test_gstreamer_posts_without_candidates_and_patches_them_in(shared_engine: ChildEngine) -> None:
+    async with (
+        app_with(shared_engine, token="boss") as app,
+        program(PYTHON, str(GST_PEER), "trickle", address(app, "/whip/gst"), "boss") as gst,
+    ):
+        await gst.until(lambda: "connected" in gst.said("state"), "the connection")
+        assert [line for line in gst.lines if line[:1] == ["posted"]] == [["posted", "201", "0"]]
+        await gst.until(lambda: "204" in gst.said("patched"), "a candidate")
+        assert set(gst.said("patched")) == {"204"}
+        session = app.parts.sessions.get("gst")
+        await gst.until(lambda: session.counts().frames_out > 5, "pictures")
+
+
+@pytest.mark.usefixtures("_gstreamer")
+@on_loop
 async def test_gstreamer_watches(shared_engine: ChildEngine) -> None:
     async with (
         app_with(shared_engine) as app,

@@ -1,12 +1,14 @@
-"""GStreamer's webrtcbin over WHIP or WHEP: `gst_peer.py whip|whep URL [TOKEN]`, by a Python that has its bindings.
+"""GStreamer's webrtcbin over WHIP or WHEP: `gst_peer.py whip|trickle|whep URL [TOKEN]`, by a Python with its bindings.
 
 Prints `picture BRIGHTNESS` for each picture and `sound PEAK` for each buffer, and ends when its input does.
 """
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
+import urllib.parse
 import urllib.request
 
 import gi
@@ -32,21 +34,22 @@ def say(*words: object) -> None:
     print(*words, flush=True)
 
 
-def post(url: str, sdp: str, token: str) -> str:
-    headers = {"Content-Type": "application/sdp"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    with urllib.request.urlopen(urllib.request.Request(url, sdp.encode(), headers), timeout=20) as response:
-        assert response.status == 201
-        say("location", response.headers["Location"])
-        return response.read().decode()
+def send(method: str, url: str, text: str, **headers: str) -> tuple[int, dict[str, str], str]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, text.encode(), named, method=method)
+    with urllib.request.urlopen(request, timeout=20) as response:
+        return response.status, dict(response.headers), response.read().decode()
 
 
 class Peer:
     """A pipeline with one webrtcbin, which offers when all its candidates are known."""
 
     def __init__(self, way: str, url: str, token: str) -> None:
-        self.url, self.token = url, token
-        self.pipeline = Gst.parse_launch(SENDING) if way == "whip" else Gst.Pipeline.new(None)
-        if way == "whip":
+        self.url, self.way = url, way
+        self.login = {"Authorization": f"Bearer {token}"} if token else {}
+        self.candidates: queue.Queue[str] = queue.Queue()
+        self.pipeline = Gst.parse_launch(SENDING) if way != "whep" else Gst.Pipeline.new(None)
+        if way != "whep":
             self.rtc = self.pipeline.get_by_name("rtc")
         else:
             self.rtc = Gst.ElementFactory.make("webrtcbin", "rtc")
@@ -57,6 +60,7 @@ class Peer:
                 self.rtc.emit("add-transceiver", only, Gst.Caps.from_string(caps))
         self.rtc.connect("pad-added", self.pad)
         self.rtc.connect("notify::ice-gathering-state", self.gathered)
+        self.rtc.connect("on-ice-candidate", lambda _, index, text: self.candidates.put(text))
         self.rtc.connect("notify::connection-state", self.changed)
         self.rtc.connect("on-negotiation-needed", self.begin)
         self.pipeline.set_state(Gst.State.PLAYING)
@@ -68,17 +72,38 @@ class Peer:
         self.reply = promise.get_reply()
         offer = self.reply.get_value("offer")
         rtc.emit("set-local-description", offer, Gst.Promise.new())
+        if self.way == "trickle":
+            self.start(offer.sdp.as_text())
 
     def gathered(self, rtc, _) -> None:
-        if rtc.get_property("ice-gathering-state") == GstWebRTC.WebRTCICEGatheringState.COMPLETE:
-            threading.Thread(target=self.exchange, daemon=True).start()
+        if rtc.get_property("ice-gathering-state") != GstWebRTC.WebRTCICEGatheringState.COMPLETE:
+            return
+        self.candidates.put("")
+        if self.way != "trickle":
+            self.start(rtc.get_property("local-description").sdp.as_text())
 
-    def exchange(self) -> None:
-        answer = post(self.url, self.rtc.get_property("local-description").sdp.as_text(), self.token)
+    def start(self, sdp: str) -> None:
+        threading.Thread(target=self.exchange, args=(sdp,), daemon=True).start()
+
+    def exchange(self, sdp: str) -> None:
+        status, headers, answer = send("POST", self.url, sdp, Content_Type="application/sdp", **self.login)
+        say("posted", status, sdp.count("a=candidate"))
         _, message = GstSdp.SDPMessage.new()
         GstSdp.sdp_message_parse_buffer(answer.encode(), message)
         described = GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, message)
         self.rtc.emit("set-remote-description", described, Gst.Promise.new())
+        if self.way == "trickle":
+            self.trickle(urllib.parse.urljoin(self.url, headers["Location"]), headers["ETag"], sdp)
+
+    def trickle(self, place: str, tag: str, sdp: str) -> None:
+        lines = sdp.splitlines()
+        keys = ("a=ice-ufrag:", "a=ice-pwd:", "a=mid:")
+        first = [next(line for line in lines if line.startswith(key)) for key in keys]
+        while text := self.candidates.get():
+            body = "\r\n".join([*first[:2], "m=video 9 UDP/TLS/RTP/SAVPF 0", first[2], f"a={text}", ""])
+            kind = "application/trickle-ice-sdpfrag"
+            status, _, _ = send("PATCH", place, body, Content_Type=kind, If_Match=tag, **self.login)
+            say("patched", status)
 
     def changed(self, rtc, _) -> None:
         say("state", rtc.get_property("connection-state").value_nick)
