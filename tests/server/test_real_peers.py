@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ from comfystream.media.pattern import read_counter
 
 pytestmark = pytest.mark.slow
 GST_PEER = Path(__file__).parent.parent / "support" / "gst_peer.py"
+CHROMIUM = os.environ.get("CHROMIUM_PATH", "/usr/bin/chromium")
 PYTHON = "/usr/bin/python3"  # the one that Debian's bindings are for
 GST_PARTS = ("webrtcbin", "nicesrc", "videotestsrc", "x264enc", "vp8dec", "opusenc", "opusdec")
 ASK = f"""
@@ -168,6 +170,63 @@ async def test_gstreamer_watches(shared_engine: ChildEngine) -> None:
     ):
         await gst.until(lambda: len(gst.said("picture")) > 10 and len(gst.said("sound")) > 10, "pictures and sound")
         assert abs(np.median([int(level) for level in gst.said("picture")]) - 200) < 25
+
+
+BROWSE = """async () => {
+  const canvas = document.createElement('canvas'), paint = canvas.getContext('2d')
+  let number = 0
+  const draw = () => { paint.fillStyle = number++ % 2 ? '#fff' : '#eee'; paint.fillRect(0, 0, 300, 150) }
+  const timer = setInterval(draw, 33)
+  const ask = async (path, build) => {
+    const pc = new RTCPeerConnection()
+    build(pc)
+    await pc.setLocalDescription()
+    const headers = { 'Content-Type': 'application/sdp' }
+    const response = await fetch(path, { method: 'POST', headers, body: pc.localDescription.sdp })
+    if (response.status !== 201) throw new Error(await response.text())
+    const place = response.headers.get('Location'), tag = response.headers.get('ETag')
+    const lines = pc.localDescription.sdp.split('\\r\\n')
+    const late = lines.filter(line => /^a=(ice-ufrag|ice-pwd|mid)/.test(line)).slice(0, 3)
+    pc.onicecandidate = event => event.candidate?.candidate && fetch(place, {
+      method: 'PATCH', body: [...late, `a=${event.candidate.candidate}`, ''].join('\\r\\n'),
+      headers: { 'Content-Type': 'application/trickle-ice-sdpfrag', 'If-Match': tag } })
+    await pc.setRemoteDescription({ type: 'answer', sdp: await response.text() })
+    return { pc, place }
+  }
+  const stream = canvas.captureStream(30)
+  const out = await ask('/whip/tab', pc => pc.addTransceiver(stream.getVideoTracks()[0], { direction: 'sendonly' }))
+  const back = await ask('/whep/tab', pc => pc.addTransceiver('video', { direction: 'recvonly' }))
+  let frames = 0
+  for (let i = 0; i < 150 && frames < 10; i++) {
+    await new Promise(resolve => setTimeout(resolve, 200))
+    for (const one of (await back.pc.getStats()).values()) {
+      if (one.type === 'inbound-rtp') frames = one.framesDecoded || 0
+    }
+  }
+  clearInterval(timer)
+  const statuses = []
+  for (const end of [back, out]) statuses.push((await fetch(end.place, { method: 'DELETE' })).status)
+  return { frames, statuses }
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs Chromium at {CHROMIUM}, or CHROMIUM_PATH")
+@on_loop
+async def test_chromium_publishes_and_watches(shared_engine: ChildEngine) -> None:
+    playwright = pytest.importorskip("playwright.async_api", reason="needs playwright: pip install -e .[dev]")
+    async with app_with(shared_engine) as app, playwright.async_playwright() as started:
+        browser = await started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        try:
+            page = await browser.new_page()
+            await page.goto(address(app, "/"))
+            found = await page.evaluate(BROWSE)
+        finally:
+            await browser.close()
+        assert found["frames"] >= 10
+        assert found["statuses"] == [200, 200]
+        session = app.parts.sessions.get("tab")
+        await until(lambda: session.viewers == 0, "both have left")
 
 
 @on_loop
