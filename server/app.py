@@ -15,7 +15,10 @@ from .http.errors import answer_errors
 from .http.guard import Guard
 from .http.openapi import document
 from .parts import Parts
+from .rtc.whep import whep
+from .rtc.whip import whip
 from .rtmp.listener import RtmpListener
+from .streaming import Publishing, Watching
 
 __all__ = ["make_app", "parts_key", "rtmp_key"]
 
@@ -46,15 +49,20 @@ def make_app(
     parts = app[parts_key] = Parts.make(settings, start_engine)
     app[rtmp_key] = RtmpListener(parts, guard)
     app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
+    app.add_routes([web.get("/connectivity", _connectivity)])
     app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
     app.add_routes([*sources.routes(parts), *pictures.routes(parts)])
     app.add_routes([web.get("/static/{file}", _static), web.get("/docs", _docs), web.get("/openapi.json", _openapi)])
+    servers, pace = parts.ice.current_servers, settings.connects_per_s
+    whip(Publishing(parts), ice_servers=servers, connects_per_s=pace).add_to(app)
+    whep(Watching(parts), ice_servers=servers, connects_per_s=pace).add_to(app)
     app.cleanup_ctx.append(_life)
     app.on_shutdown.append(_drain)
     return app
 
 
 async def _life(app: web.Application) -> AsyncIterator[None]:
+    app[parts_key].turn.begin()
     yield
     await app[parts_key].close()
 
@@ -62,7 +70,7 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
 async def _drain(app: web.Application) -> None:
     """Whoever is there is told and sessions end, which closes the sockets that the server would otherwise wait for."""
     await app[rtmp_key].close()
-    await app[parts_key].viewers.close()
+    await app[parts_key].connections.close()
     await app[parts_key].sessions.close()
 
 
@@ -81,6 +89,11 @@ async def _docs(request: web.Request) -> web.StreamResponse:
 async def _openapi(request: web.Request) -> web.StreamResponse:
     """This API as an OpenAPI document."""
     return web.json_response(document(request.app))
+
+
+async def _connectivity(request: web.Request) -> web.StreamResponse:
+    """The page that tests the way between a browser and this server."""
+    return web.FileResponse(STATIC / "connectivity.html", headers=PAGE_HEADERS)
 
 
 async def _ok(request: web.Request) -> web.StreamResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comfystream.engine.protocol import Engine, FailPolicy
@@ -15,10 +15,12 @@ from comfystream.session.live_sink_state import SinkRules
 from comfystream.session.source_rules import SourceRules
 from comfystream.settings import ServerSettings
 
+from .connection import Connections
 from .control.service import ControlService
 from .http.metrics import Metrics
 from .library import Library
 from .rtc.ice import IceServer, IceSettings, PortRange, TurnSecret
+from .rtc.turn_services import TurnService, TurnServices
 from .viewers import Viewers
 
 __all__ = ["Parts"]
@@ -34,10 +36,12 @@ class Parts:
     sessions: Sessions
     library: Library
     control: ControlService
+    connections: Connections
     viewers: Viewers
     metrics: Metrics
     ice: IceSettings
     rules: SourceRules
+    turn: TurnServices
 
     @classmethod
     def make(cls, settings: ServerSettings, start_engine: Callable[[], Engine]) -> Parts:
@@ -51,8 +55,9 @@ class Parts:
         library = Library([Path(folder) for folder in settings.workflow_folders])
         rules = SourceRules([Path(folder) for folder in settings.source_folders], settings.allowed_urls)
         control = ControlService(host, library, rules, sink_rules(settings))
-        ice = ice_settings(settings)
-        viewers = Viewers(host, control, ice, settings.messages_per_s, settings.max_body_mb << 20)
+        turn = TurnServices([TurnService(**one.model_dump()) for one in settings.turn_services])
+        ice = replace(ice_settings(settings), fetched=turn.servers)
+        connections = Connections(ice, settings.max_viewers)
         return cls(
             settings=settings,
             options=LiveOptions(on_error=FailPolicy(settings.on_error), abandoned_after_s=settings.abandoned_after_s),
@@ -60,15 +65,18 @@ class Parts:
             sessions=sessions,
             library=library,
             control=control,
-            viewers=viewers,
-            metrics=Metrics(sessions, host, has_stream_label=settings.stream_id_label, sent=viewers.sent),
+            connections=connections,
+            viewers=Viewers(host, control, connections, settings.messages_per_s, settings.max_body_mb << 20),
+            metrics=Metrics(sessions, host, has_stream_label=settings.stream_id_label, sent=connections.sent),
             ice=ice,
             rules=rules,
+            turn=turn,
         )
 
     async def close(self) -> None:
         """Viewers leave, sessions end, the engine ends."""
-        await self.viewers.close()
+        await self.turn.close()
+        await self.connections.close()
         await self.sessions.close()
         await self.host.close()
 
@@ -97,6 +105,7 @@ def ice_settings(settings: ServerSettings) -> IceSettings:
         servers=tuple(IceServer(one.urls, one.username, one.credential) for one in servers),
         secrets=tuple(TurnSecret(one.urls, one.secret) for one in secrets),
         media_ports=_port_range(settings.media_ports),
+        is_relay_only=settings.ice_relay_only,
         has_loopback=settings.ice_loopback,
     )
 
