@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comfystream.engine.protocol import Engine, FailPolicy
+from comfystream.errors import ConfigError
 from comfystream.session.live import LiveOptions
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_registry import Sessions
+from comfystream.session.live_size import FrameSize, SizeRule
 from comfystream.settings import ServerSettings
 
 from .control.service import ControlService
 from .http.metrics import Metrics
 from .library import Library
+from .presets import Presets
 from .rtc.ice import IceServer, IceSettings, PortRange, TurnSecret
 from .viewers import Viewers
 
@@ -45,12 +48,15 @@ class Parts:
         host = EngineHost(start_engine)
         sessions = Sessions(host, settings.max_sessions)
         library = Library([Path(folder) for folder in settings.workflow_folders])
-        control = ControlService(host, library)
+        presets = Presets(library, Path(settings.preset_folder) if settings.preset_folder else None)
+        control = ControlService(host, library, presets)
         ice = ice_settings(settings)
         return cls(
             settings=settings,
             options=LiveOptions(
-                on_error=FailPolicy(settings.on_error), abandoned_after_s=settings.abandoned_after_s
+                on_error=FailPolicy(settings.on_error),
+                abandoned_after_s=settings.abandoned_after_s,
+                size=frame_size(settings),
             ),
             host=host,
             sessions=sessions,
@@ -66,6 +72,18 @@ class Parts:
         await self.viewers.close()
         await self.sessions.close()
         await self.host.close()
+
+
+def frame_size(settings: ServerSettings) -> FrameSize:
+    """What size graphs get.
+
+    Raises:
+        ConfigError: not a size, or sides that cannot be used.
+    """
+    sides = settings.size.split("x")
+    if not all(side.isdecimal() for side in sides) or len(sides) != 2:
+        raise ConfigError(f'size: "{settings.size}" is no size', code="bad_setting", hint="write 640x360")
+    return FrameSize(SizeRule(settings.size_mode), *map(int, sides))
 
 
 def ice_settings(settings: ServerSettings) -> IceSettings:

@@ -21,11 +21,13 @@ from comfystream.session.live_fps import FpsMeter, FpsStats
 from comfystream.session.live_orders import Orders
 from comfystream.session.live_readers import Fanout, Reader
 from comfystream.session.live_run import LiveRun
+from comfystream.session.live_size import FrameSize
 from comfystream.session.live_state import (
     Change,
     RevisionChanged,
     SessionEvent,
     SessionState,
+    SizeChanged,
     SourceChanged,
     StateChanged,
     may_follow,
@@ -58,6 +60,7 @@ class LiveSession:
         self._state = SessionState.IDLE
         self._edits = Edits()
         self._run = LiveRun(id, host, self._put_out, self._hear)
+        self._run.set_size(self.options.size)
         self._frames: Fanout[Frame] = Fanout(2, READER_ROOM)
         self._events: Fanout[SessionEvent] = Fanout(EVENT_ROOM)
         self._dropped: dict[str, int] = {}
@@ -195,6 +198,10 @@ class LiveSession:
         """The output from now on; a slow reader loses only its own frames."""
         return self._frames.subscribe()
 
+    def tell(self, event: SessionEvent) -> None:
+        """Let everybody hear of something that happened beside the session."""
+        self._events.put(event)
+
     def events(self) -> Reader[SessionEvent]:
         """What happens from now on."""
         return self._events.subscribe()
@@ -269,9 +276,13 @@ class LiveSession:
 
         return await self._orders.do(work)
 
-    def set_size(self, width: int, height: int) -> None:
-        """The size of the frames to come, for warming up."""
-        self.options = replace(self.options, size=(width, height))
+    def set_size(self, size: FrameSize) -> Change:
+        """What size the graph's pictures have, from the next one on."""
+        self.options = replace(self.options, size=size)
+        self._run.set_size(size)
+        self._events.put(SizeChanged(str(size.rule), size.width, size.height))
+        is_fed = self._state is SessionState.RUNNING and self._claims.holder is not None
+        return Change(self.revision, self._next_id[VideoFrame] if is_fed else None)
 
     # --- what the owner task does
 

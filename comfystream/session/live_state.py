@@ -9,7 +9,17 @@ from enum import StrEnum
 from comfystream.engine.protocol import Event
 from comfystream.frames import TextCue
 
-__all__ = ["Change", "RevisionChanged", "SessionEvent", "SessionState", "SourceChanged", "StateChanged", "may_follow"]
+__all__ = [
+    "Change",
+    "PresetsChanged",
+    "RevisionChanged",
+    "SessionEvent",
+    "SessionState",
+    "SizeChanged",
+    "SourceChanged",
+    "StateChanged",
+    "may_follow",
+]
 
 
 class SessionState(StrEnum):
@@ -81,4 +91,20 @@ class SourceChanged:
     who: str
 
 
-SessionEvent = StateChanged | RevisionChanged | SourceChanged | TextCue | Event
+@dataclass(frozen=True, slots=True)
+class SizeChanged:
+    """Pictures get their size by `mode` from now on; width and height as in `FrameSize`."""
+
+    mode: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class PresetsChanged:
+    """A preset was saved or deleted: `name`."""
+
+    name: str
+
+
+SessionEvent = StateChanged | RevisionChanged | SourceChanged | SizeChanged | PresetsChanged | TextCue | Event

@@ -37,6 +37,12 @@ def serve(
     max_sessions: Annotated[
         int | None, typer.Option("--max-sessions", metavar="N", help="Most at once.", rich_help_panel=_NET)
     ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="WxH", help="Of the graph's pictures.", rich_help_panel=_ENGINE)
+    ] = None,
+    size_mode: Annotated[
+        str | None, typer.Option("--size-mode", help="follow, fit or fill.", rich_help_panel=_ENGINE)
+    ] = None,
     workspace: Annotated[
         str | None, typer.Option("--workspace", help="ComfyUI folder whose packs to use.", rich_help_panel=_ENGINE)
     ] = None,
@@ -65,6 +71,8 @@ def serve(
         "media_ports": media_ports,
         "token": token,
         "max_sessions": max_sessions,
+        "size": size,
+        "size_mode": size_mode,
         "workspace": workspace,
         "node_folders": [str(folder) for folder in nodes] if nodes else None,
         "workflow_folders": [str(folder) for folder in workflows] if workflows else None,

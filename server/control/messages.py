@@ -10,22 +10,29 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from comfystream.engine.protocol import FailPolicy
+from comfystream.session.live_size import SizeRule
 from comfystream.workflow.edits import Patch
+from comfystream.workflow.presets import NAME
 
 __all__ = [
     "VERSION",
+    "ApplyPreset",
+    "DeletePreset",
     "Describe",
     "ErrorBody",
     "Notice",
     "Parameter",
     "PatchValues",
     "Pause",
+    "PresetInfo",
     "Redo",
     "Reply",
     "Request",
     "Resume",
+    "SavePreset",
     "SessionInfo",
     "SetFailPolicy",
+    "SetSize",
     "SetWorkflow",
     "Undo",
     "request_adapter",
@@ -99,6 +106,42 @@ class SetFailPolicy(_Request):
     policy: FailPolicy
 
 
+class SetSize(_Request):
+    """What size the graph's pictures have: as they come, or made to fit or fill `width` x `height`.
+
+    Sides that are left out stay; they must be even and from 16 to 4096.
+    """
+
+    type: Literal["set_size"]
+    mode: SizeRule
+    width: int | None = Field(None, ge=1, le=8192)
+    height: int | None = Field(None, ge=1, le=8192)
+
+
+PresetName = Annotated[str, Field(pattern=NAME)]
+
+
+class SavePreset(_Request):
+    """Keep all values that can be turned, as they are now, under a name; one of that name is replaced."""
+
+    type: Literal["save_preset"]
+    name: PresetName
+
+
+class ApplyPreset(_Request):
+    """Set the values that were kept under a name, all or none."""
+
+    type: Literal["apply_preset"]
+    name: PresetName
+
+
+class DeletePreset(_Request):
+    """Forget what was kept under a name."""
+
+    type: Literal["delete_preset"]
+    name: PresetName
+
+
 class Describe(_Request):
     """Ask for `SessionInfo`."""
 
@@ -106,7 +149,19 @@ class Describe(_Request):
 
 
 Request = Annotated[
-    PatchValues | SetWorkflow | Undo | Redo | Pause | Resume | SetFailPolicy | Describe, Field(discriminator="type")
+    PatchValues
+    | SetWorkflow
+    | Undo
+    | Redo
+    | Pause
+    | Resume
+    | SetFailPolicy
+    | SetSize
+    | SavePreset
+    | ApplyPreset
+    | DeletePreset
+    | Describe,
+    Field(discriminator="type"),
 ]
 request_adapter: TypeAdapter[Request] = TypeAdapter(Request)
 
@@ -142,6 +197,19 @@ class Parameter(_Message):
     tooltip: str = ""
 
 
+class PresetInfo(_Message):
+    """A set of values that can be recalled.
+
+    `origin` says whether it came with the workflow or was saved; `revision` is the one that it was saved at.
+    `fits`: the workflow in force has all its nodes and inputs.
+    """
+
+    name: str
+    origin: Literal["workflow", "saved"]
+    revision: int = 0
+    fits: bool = True
+
+
 class SessionInfo(_Message):
     """A session as it is now. `workflow` is in API format; `name` is one of the server's workflows, if it came so."""
 
@@ -155,6 +223,10 @@ class SessionInfo(_Message):
     can_redo: bool = False
     fail_policy: str = "hold"
     viewers: int = 0
+    size_mode: SizeRule = SizeRule.FOLLOW
+    width: int = 0
+    height: int = 0
+    presets: list[PresetInfo] = []
 
 
 class Reply(_Message):
@@ -177,7 +249,7 @@ class Reply(_Message):
 class Notice(_Message):
     """Something happened: `event` says what, `data` tells more.
 
-    Events: state, revision, source, progress, activated, rolled_back, node_failed, node_blocked,
+    Events: state, revision, source, size, presets, progress, activated, rolled_back, node_failed, node_blocked,
     engine_restarted, text, stats.
     """
 

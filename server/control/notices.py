@@ -16,7 +16,14 @@ from comfystream.engine.protocol import (
 )
 from comfystream.frames import TextCue
 from comfystream.session.live import LiveStats
-from comfystream.session.live_state import RevisionChanged, SessionEvent, SourceChanged, StateChanged
+from comfystream.session.live_state import (
+    PresetsChanged,
+    RevisionChanged,
+    SessionEvent,
+    SizeChanged,
+    SourceChanged,
+    StateChanged,
+)
 
 from .messages import Notice
 
@@ -26,6 +33,8 @@ _NAMES: dict[type, str] = {
     StateChanged: "state",
     SourceChanged: "source",
     RevisionChanged: "revision",
+    SizeChanged: "size",
+    PresetsChanged: "presets",
     Progress: "progress",
     Activated: "activated",
     RolledBack: "rolled_back",

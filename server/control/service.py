@@ -11,18 +11,21 @@ from pydantic import ValidationError
 from comfystream.errors import ComfyStreamError
 from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_size import FrameSize
 from comfystream.session.live_state import Change
 from comfystream.workflow.api_format import to_api
 from comfystream.workflow.model import Workflow
 from comfystream.workflow.read import parse_workflow
 
 from ..library import Library
+from ..presets import Presets
 from . import messages as m
 from .parameters import parameters
 
 __all__ = ["ControlService", "error_body", "validation_body"]
 
 _log = logging.getLogger(__name__)
+_WITH_INFO = (m.Describe, m.SetWorkflow, m.SavePreset, m.ApplyPreset, m.DeletePreset)
 
 
 class ControlService:
@@ -31,11 +34,13 @@ class ControlService:
     Args:
         host: where the node classes are known.
         library: the server's workflows.
+        presets: where sets of values are kept.
     """
 
-    def __init__(self, host: EngineHost, library: Library) -> None:
+    def __init__(self, host: EngineHost, library: Library, presets: Presets) -> None:
         self._host = host
         self._library = library
+        self._presets = presets
 
     async def handle_text(self, session: LiveSession, text: str, who: str) -> m.Reply:
         """A request as JSON text."""
@@ -57,7 +62,7 @@ class ControlService:
         """A request."""
         try:
             change = await self._do(session, request, who)
-            info = await self.describe(session) if isinstance(request, m.Describe | m.SetWorkflow) else None
+            info = await self.describe(session) if isinstance(request, _WITH_INFO) else None
         except ComfyStreamError as error:
             return refusal(session, request.id, error_body(error))
         except RecursionError:
@@ -81,8 +86,22 @@ class ControlService:
                 return await session.resume()
             case m.SetFailPolicy():
                 return await session.set_fail_policy(request.policy)
+            case m.SetSize():
+                now = session.options.size
+                width, height = request.width or now.width, request.height or now.height
+                return session.set_size(FrameSize(request.mode, width, height))
+            case m.SavePreset():
+                return await self._presets.save(session, request.name, await self._host.known())
+            case m.ApplyPreset():
+                return await self._apply(session, request, who)
+            case m.DeletePreset():
+                return await self._presets.delete(session, request.name)
             case m.Describe():
                 return Change(session.revision)
+
+    async def _apply(self, session: LiveSession, request: m.ApplyPreset, who: str) -> Change:
+        patches = self._presets.patches(session, request.name, await self._host.known())
+        return await session.patch(patches, base=request.base_revision, who=who)
 
     async def _workflow(self, request: m.SetWorkflow) -> Workflow:
         catalog = await self._host.known()
@@ -92,27 +111,29 @@ class ControlService:
 
     async def describe(self, session: LiveSession) -> m.SessionInfo:
         """The session as it is now."""
-        workflow = session.workflow
-        if workflow is None:
-            return m.SessionInfo(
-                session=session.id,
-                state=str(session.state),
-                revision=0,
-                fail_policy=str(session.fail_policy),
-                viewers=session.viewers,
-            )
-        return m.SessionInfo(
+        workflow, size = session.workflow, session.options.size
+        info = m.SessionInfo(
             session=session.id,
             state=str(session.state),
             revision=session.revision,
-            name=self._library.name_of(workflow),
-            workflow=to_api(workflow),
-            parameters=parameters(workflow, await self._host.known()),
-            can_undo=session.edits.can_undo,
-            can_redo=session.edits.can_redo,
             fail_policy=str(session.fail_policy),
             viewers=session.viewers,
+            size_mode=size.rule,
+            width=size.width,
+            height=size.height,
         )
+        if workflow is None:
+            return info
+        catalog = await self._host.known()
+        more: dict[str, Any] = {
+            "name": self._library.name_of(workflow),
+            "workflow": to_api(workflow),
+            "parameters": parameters(workflow, catalog),
+            "can_undo": session.edits.can_undo,
+            "can_redo": session.edits.can_redo,
+            "presets": self._presets.listed(session, catalog),
+        }
+        return info.model_copy(update=more)
 
 
 def refusal(session: LiveSession, id: str | int | None, error: m.ErrorBody) -> m.Reply:

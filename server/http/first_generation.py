@@ -10,9 +10,10 @@ from aiohttp import web
 from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineState
 from comfystream.session.live_fps import FpsStats
+from comfystream.session.live_size import FrameSize
 from comfystream.workflow.model import Workflow
 
-from ..control.first_generation import one_workflow
+from ..control.first_generation import joined_workflow
 from ..parts import Parts
 from .bodies import OfferBody
 from .errors import checked, json_body
@@ -77,7 +78,9 @@ class _Routes:
     async def _new_session(self, body: OfferBody) -> LiveSession:
         options = self._parts.options
         if body.resolution is not None:
-            options = replace(options, size=(body.resolution.width, body.resolution.height))
+            wanted = body.resolution
+            rule = wanted.mode or options.size.rule
+            options = replace(options, size=FrameSize(rule, wanted.width, wanted.height))
         session = await self._parts.sessions.create(options)
         self._parts.metrics.watch(session)
         return session
@@ -90,7 +93,7 @@ class _Routes:
             await session.set_workflow(await self._workflow(body.prompts), who="offer")
 
     async def _workflow(self, prompts: Any) -> Workflow:
-        return one_workflow(prompts, await self._parts.host.known())
+        return joined_workflow(prompts, await self._parts.host.known())
 
     async def prompt(self, request: web.Request) -> web.Response:
         """Replace the workflow of every session that has one."""
