@@ -92,6 +92,7 @@ class _Now(Collector):
         yield GaugeMetricFamily("comfystream_sessions", "Sessions", value=len(sessions))
         yield GaugeMetricFamily("comfystream_sessions_limit", "Most sessions at once", value=self._sessions.most)
         yield GaugeMetricFamily("comfystream_viewers", "Viewers", value=sum(s.viewers for s in sessions))
+        yield GaugeMetricFamily("comfystream_tasks", "Tasks of the event loop", value=len(asyncio.all_tasks()))
         yield CounterMetricFamily("comfystream_sessions_started", "Sessions so far", value=self._sessions.started)
         yield CounterMetricFamily("comfystream_engine_starts", "Starts of the engine", value=self._host.starts)
         frames = CounterMetricFamily("comfystream_frames", "Pictures", labels=["session", "way"])
