@@ -66,6 +66,7 @@ class _Routes:
             session, is_new = self._parts.sessions.get(body.session), False
         else:
             session, is_new = await self._new_session(body), True
+        session.attach()  # loading may take minutes, and whoever waits for it has not left
         try:
             await self._load(session, body)
             sdp, kind = await self._parts.viewers.connect(session, body.offer.sdp, body.offer.type)
@@ -73,6 +74,8 @@ class _Routes:
             if is_new:
                 await self._parts.sessions.end(session.id, "its first viewer could not connect")
             raise
+        finally:
+            session.detach()
         return web.json_response({"sdp": sdp, "type": kind, "session": session.id})
 
     async def _new_session(self, body: OfferBody) -> LiveSession:

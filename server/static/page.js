@@ -1,5 +1,6 @@
 // The first page: connect, show, turn knobs. The protocol's messages are described at /api/v1/protocol.
 import { buildParameters, showValues } from './parameters.js'
+import { presetRow } from './presets.js'
 import { startSource } from './source.js'
 
 const $ = id => document.getElementById(id)
@@ -82,6 +83,7 @@ function heard(message) {
   switch (message.event) {
     case 'state': show(data.state, data.reason); if (data.state === 'failed') card('The engine gave up', data.reason); break
     case 'revision': page.revision = message.revision; if (!changing.size && !sending) refresh(); break
+    case 'presets': refresh(); break
     case 'progress': if (page.state === 'preparing' || data.phase === 'load') show(page.state, `${data.phase} ${data.done}/${data.total}`); break
     case 'activated': show(page.state); break
     case 'node_failed': card(`Node ${data.node_id} "${data.class_type}" failed`, data.message, data.count > 1 ? `${data.hint} (${data.count} times)` : data.hint); break
@@ -94,6 +96,8 @@ function heard(message) {
 }
 
 const told = (title, work) => work.catch(error => { card(title, error.message, error.hint); refresh() })
+
+const showPresets = presetRow($, ask, told, info => describe(info))
 
 // While a knob is turned only the newest value of each parameter is sent, one message at a time.
 const changing = new Map()
@@ -120,6 +124,7 @@ function describe(info) {
   $('policy').value = info.fail_policy
   $('workflow').value = info.name || ''
   about()
+  showPresets(info.presets, Boolean(info.workflow))
   if (!showValues($('parameters'), info.parameters)) buildParameters($('parameters'), info.parameters, changed)
 }
 
@@ -231,6 +236,7 @@ function disconnect() {
   $('connect').textContent = 'Start'
   for (const id of ['undo', 'redo', 'pause', 'policy']) $(id).disabled = true
   $('parameters').replaceChildren()
+  showPresets([], false)
   $('stats').textContent = '\u00a0'
   show('not connected')
 }
