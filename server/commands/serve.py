@@ -101,6 +101,7 @@ async def _serve(app: web.Application, settings: ServerSettings, token: str) -> 
     from aiohttp import web
 
     from ..app import parts_key
+    from ..memory import settle
 
     runner = web.AppRunner(app, shutdown_timeout=DRAIN_S)
     stopped = asyncio.Event()
@@ -119,7 +120,9 @@ async def _serve(app: web.Application, settings: ServerSettings, token: str) -> 
         app[parts_key].host.begin()
         port = runner.addresses[0][1]
         _say_address(settings.host, port, token)
+        settling = asyncio.create_task(settle(app[parts_key].host), name="settle")
         await stopped.wait()
+        settling.cancel()
         print("comfystream: ending; viewers are told", flush=True)
     finally:
         await runner.cleanup()
