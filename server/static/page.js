@@ -7,7 +7,7 @@ const $ = id => document.getElementById(id)
 const token = new URLSearchParams(location.hash.slice(1)).get('token') || sessionStorage.getItem('comfystream-token') || ''
 if (token) sessionStorage.setItem('comfystream-token', token)
 
-const page = { pc: null, channel: null, session: null, source: null, revision: 0, ready: false, last: null }
+const page = { pc: null, channel: null, session: null, source: null, revision: 0, ready: false, stands: false, last: null }
 window.comfystream = page
 const waiting = new Map()
 let nextId = 1
@@ -52,6 +52,8 @@ function figures(data) {
   const tick = data.tick_ms?.video || data.tick_ms?.clock
   const dropped = Object.values(data.dropped || {}).reduce((a, b) => a + b, 0)
   const out = data.connection?.video_out || {}
+  const stands = data.state === 'running' && data.fps_in > 0 && data.fps_out === 0  // the engine is being started again, or hangs
+  if (stands !== page.stands) { page.stands = stands; show(page.state, stands ? 'no picture comes out' : '') }
   $('stats').textContent = [
     `in ${data.fps_in.toFixed(0)} fps`, `out ${data.fps_out.toFixed(0)} fps`,
     tick && `graph ${tick.p50.toFixed(1)} ms (p95 ${tick.p95.toFixed(1)})`, `through the server ${data.latency_ms.toFixed(0)} ms`,
@@ -103,6 +105,8 @@ const showPresets = presetRow($, ask, told, info => describe(info))
 const changing = new Map()
 let sending = false
 async function changed(parameter, value) {
+  $('preset').value = ''  // these are no longer its values
+  $('forget').disabled = true
   changing.set(`${parameter.node}\n${parameter.input}`, { node: parameter.node, input: parameter.input, value })
   if (sending) return
   sending = true

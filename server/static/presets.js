@@ -10,7 +10,8 @@ export function presetRow($, ask, told, describe) {
   form.onsubmit = event => {
     event.preventDefault()
     form.hidden = true
-    if (name.value.trim()) say('The values were not kept', { type: 'save_preset', name: name.value.trim() })
+    const kept = name.value.trim()
+    if (kept) say('The values were not kept', { type: 'save_preset', name: kept }).then(() => { list.value = kept; settle() })
   }
   form.onkeydown = event => { if (event.key === 'Escape') form.hidden = true }
   $('forget').onclick = () => say('The preset was not deleted', { type: 'delete_preset', name: list.value })
@@ -18,9 +19,9 @@ export function presetRow($, ask, told, describe) {
   const settle = () => { $('forget').disabled = list.selectedOptions[0]?.dataset.origin !== 'saved' }
   return (presets, hasWorkflow) => {
     const before = list.value
-    list.replaceChildren(new Option(presets.length ? 'choose…' : 'none yet', ''), ...presets.map(option))
+    list.replaceChildren(new Option(presets.some(one => one.fits) ? 'choose…' : 'none yet', ''), ...presets.map(option))
     list.value = presets.some(one => one.name === before && one.fits) ? before : ''
-    list.disabled = !presets.length
+    list.disabled = !presets.some(one => one.fits)
     $('keep').disabled = !hasWorkflow
     if (!hasWorkflow) form.hidden = true
     settle()
