@@ -55,7 +55,7 @@ class TextSink:
         self._part = PartFile(self._path, overwrite=overwrite)
         self._file: TextIO | None = self._part.path.open("w", encoding="utf-8", newline="\n")
         self._held: _Line | None = None
-        self._row: dict[str, Any] | None = None
+        self._rows: list[dict[str, Any]] = []
         self.count = 0
         if self._format == ".vtt":
             self._put("WEBVTT\n\n")
@@ -71,9 +71,8 @@ class TextSink:
         start = float(cue.pts * cue.time_base)
         end = float((cue.pts + cue.duration) * cue.time_base) if cue.duration else None
         if self._format == ".jsonl":
-            self._put_row(start)
-            self._row = {"start": round(start, 6), "end": end, "text": cue.text, "frame": cue.id}
-            self._put_row(None)
+            self._rows.append({"start": start, "end": end, "text": cue.text, "frame": cue.id})
+            self._put_rows(start)
             return
         for line in _lines(cue.text, start, end):
             self._hold(line)
@@ -81,8 +80,7 @@ class TextSink:
     def finish(self) -> Path:
         """Write the last line; the file gets its name."""
         self._release(None)
-        if self._row is not None:
-            self._write_row(self._row)
+        self._put_rows(None)
         self._close()
         self._part.publish()
         return self._path
@@ -94,20 +92,16 @@ class TextSink:
         self._close()
         self._part.discard()
 
-    def _put_row(self, next_start: float | None) -> None:
-        """Write the row that waits, if its end is known or `next_start` tells it."""
-        if self._row is None:
-            return
-        if self._row["end"] is None and next_start is not None and next_start > self._row["start"]:
-            self._row["end"] = next_start
-        if self._row["end"] is not None or next_start is not None:
-            self._write_row(self._row)
-
-    def _write_row(self, row: dict[str, Any]) -> None:
-        self._row = None
-        end = row["end"] if row["end"] is None else round(row["end"], 6)
-        self._put(json.dumps({**row, "end": end}, ensure_ascii=False) + "\n")
-        self.count += 1
+    def _put_rows(self, now: float | None) -> None:
+        """Write the rows whose end is known: their own, or `now` for those that began before; all when it is None."""
+        for row in self._rows:
+            if row["end"] is None and now is not None and row["start"] < now:
+                row["end"] = now
+        while self._rows and (now is None or self._rows[0]["end"] is not None):
+            row = self._rows.pop(0)
+            times = {name: None if row[name] is None else round(row[name], 6) for name in ("start", "end")}
+            self._put(json.dumps({**row, **times}, ensure_ascii=False) + "\n")
+            self.count += 1
 
     def _hold(self, line: _Line) -> None:
         """Keep the newest line back: the next one says when it ends."""

@@ -15,6 +15,7 @@ from comfystream.workflow.model import Workflow
 
 from ..control.first_generation import joined_workflow
 from ..parts import Parts
+from ..rtc.sdp import read_offer
 from .bodies import OfferBody
 from .errors import checked, json_body
 
@@ -62,6 +63,7 @@ class _Routes:
     async def offer(self, request: web.Request) -> web.Response:
         """A new viewer: the workflow is loaded first, then the offer is answered."""
         body: OfferBody = checked(OfferBody, await json_body(request))
+        read_offer(body.offer.sdp, body.offer.type)  # a bad one is refused before it takes a session's place
         if body.session is not None:
             session, is_new = self._parts.sessions.get(body.session), False
         else:

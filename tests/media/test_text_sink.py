@@ -41,7 +41,7 @@ def test_the_end_of_a_line_without_a_duration_is_the_beginning_of_the_next(tmp_p
 def test_two_lines_of_one_moment(tmp_path: Path) -> None:
     text = written(tmp_path / "out.jsonl", cue(0, 0, "a"), cue(0, 0, "b"), cue(1, 40, "c", 40))
     assert [(line["text"], line["end"]) for line in map(json.loads, text.splitlines())] == [
-        ("a", None),
+        ("a", 0.04),
         ("b", 0.04),
         ("c", 0.08),
     ]
