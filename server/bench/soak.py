@@ -24,6 +24,7 @@ from .soak_watch import OLDEST_MS, Sample, read_process, verdicts
 __all__ = ["Soaked", "bench_soak"]
 
 SESSIONS = 4
+WARM_UP_S = 150.0  # the history of a session holds a hundred revisions, which are a hundred seconds here
 SAMPLE_S = 3.0
 EDIT_S = 1.0
 SWAP_EVERY = 5
@@ -75,7 +76,7 @@ def bench_soak(minutes: float) -> Soaked:
     """Run it.
 
     Args:
-        minutes: how long; the first quarter, a minute at most, is the warm-up.
+        minutes: how long; the first third, two and a half minutes at most, is the warm-up.
 
     Raises:
         NetworkError: the server did not start, or ended.
@@ -85,7 +86,7 @@ def bench_soak(minutes: float) -> Soaked:
 
 
 async def _soak(seconds: float, log: Path) -> Soaked:
-    found = Soaked(warm_up_s=min(60.0, seconds / 4))
+    found = Soaked(warm_up_s=min(WARM_UP_S, seconds / 3))
     async with program(log, "--max-sessions", str(SESSIONS + 2), "--threads", "1") as server:
         found.ages = [Ages() for _ in range(SESSIONS)]
         residents = [Client(server, ages, has_camera=True) for ages in found.ages]
