@@ -67,6 +67,9 @@ class ServerSettings(BaseModel):
     abandoned_after_s: float = Field(30.0, ge=0, le=86400)
     max_body_mb: int = Field(16, ge=1, le=1024)
     messages_per_s: int = Field(200, ge=1)
+    size: str = "512x512"
+    size_mode: Literal["follow", "fit", "fill"] = "follow"
+    preset_folder: str = ""
     workspace: str = ""
     node_folders: tuple[str, ...] = ()
     workflow_folders: tuple[str, ...] = ()

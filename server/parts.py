@@ -12,6 +12,7 @@ from comfystream.session.live import LiveOptions
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_registry import Sessions
 from comfystream.session.live_sink_state import SinkRules
+from comfystream.session.live_size import FrameSize, SizeRule
 from comfystream.session.source_rules import SourceRules
 from comfystream.settings import ServerSettings
 
@@ -19,6 +20,7 @@ from .connection import Connections
 from .control.service import ControlService
 from .http.metrics import Metrics
 from .library import Library
+from .presets import Presets
 from .rtc.ice import IceServer, IceSettings, PortRange, TurnSecret
 from .rtc.turn_services import TurnService, TurnServices
 from .viewers import Viewers
@@ -54,13 +56,18 @@ class Parts:
         sessions = Sessions(host, settings.max_sessions)
         library = Library([Path(folder) for folder in settings.workflow_folders])
         rules = SourceRules([Path(folder) for folder in settings.source_folders], settings.allowed_urls)
-        control = ControlService(host, library, rules, sink_rules(settings))
+        presets = Presets(library, Path(settings.preset_folder) if settings.preset_folder else None)
+        control = ControlService(host, library, presets, rules, sink_rules(settings))
         turn = TurnServices([TurnService(**one.model_dump()) for one in settings.turn_services])
         ice = replace(ice_settings(settings), fetched=turn.servers)
         connections = Connections(ice, settings.max_viewers)
         return cls(
             settings=settings,
-            options=LiveOptions(on_error=FailPolicy(settings.on_error), abandoned_after_s=settings.abandoned_after_s),
+            options=LiveOptions(
+                on_error=FailPolicy(settings.on_error),
+                abandoned_after_s=settings.abandoned_after_s,
+                size=frame_size(settings),
+            ),
             host=host,
             sessions=sessions,
             library=library,
@@ -91,6 +98,18 @@ def sink_rules(settings: ServerSettings) -> SinkRules:
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"recording_folder {folder}: there is no such folder", code="no_folder")
     return SinkRules(folder, settings.allowed_push_urls)
+
+
+def frame_size(settings: ServerSettings) -> FrameSize:
+    """What size graphs get.
+
+    Raises:
+        ConfigError: not a size, or sides that cannot be used.
+    """
+    sides = settings.size.split("x")
+    if not all(side.isdecimal() for side in sides) or len(sides) != 2:
+        raise ConfigError(f'size: "{settings.size}" is no size', code="bad_setting", hint="write 640x360")
+    return FrameSize(SizeRule(settings.size_mode), *map(int, sides))
 
 
 def ice_settings(settings: ServerSettings) -> IceSettings:

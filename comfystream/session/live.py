@@ -6,6 +6,7 @@ Everything here is for the event loop's thread; `loop_bridge` leads to the engin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,20 +18,22 @@ from comfystream.session.live_claims import Claim
 from comfystream.session.live_edits import Edits, StaleRevision
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_figures import LiveCounts, LiveOptions, LiveStats
-from comfystream.session.live_fps import FpsMeter, FpsStats
+from comfystream.session.live_fps import FpsStats
+from comfystream.session.live_meter import LiveMeter
 from comfystream.session.live_orders import Orders
 from comfystream.session.live_presence import Presence
 from comfystream.session.live_readers import Fanout, Reader
 from comfystream.session.live_run import LiveRun
 from comfystream.session.live_sink_state import SinkChanged
 from comfystream.session.live_sinks import Sinks
+from comfystream.session.live_size import FrameSize
 from comfystream.session.live_source import LiveSource
-from comfystream.session.live_stages import StageMeter
 from comfystream.session.live_state import (
     Change,
     RevisionChanged,
     SessionEvent,
     SessionState,
+    SizeChanged,
     StateChanged,
     may_follow,
 )
@@ -67,15 +70,11 @@ class LiveSession:
         self._state = SessionState.IDLE
         self._edits = Edits()
         self._run = LiveRun(id, host, self._put_out, self._hear)
+        self._run.set_size(self.options.size)
         self._frames: Fanout[Frame] = Fanout(2, READER_ROOM)
         self._events: Fanout[SessionEvent] = Fanout(EVENT_ROOM)
-        self._dropped: dict[str, int] = {}
-        self._input, self._output = FpsMeter(), FpsMeter()
-        self._stages = StageMeter()
+        self._meter = LiveMeter(self._clock)
         self._next_id = {VideoFrame: 0, AudioFrame: 0}
-        self._entered: dict[int, int] = {}
-        self._latency_ns = 0
-        self._restarts = 0
         self._presence = Presence(self._clock)
         self._orders = Orders(id, self._patch)
         self.sinks = Sinks(id, self.subscribe, lambda: self.gives, self._sink_changed)
@@ -192,33 +191,23 @@ class LiveSession:
         kind = type(frame)
         frame = replace(frame, id=self._next_id[kind])
         self._next_id[kind] += 1
-        now = self._clock.now_ns()
         if isinstance(frame, VideoFrame):
-            self._input.count(now)
-            self._entered[frame.id] = now
-            if len(self._entered) > 64:
-                del self._entered[next(iter(self._entered))]
+            self._meter.came(frame)
         match self._state:
             case SessionState.RUNNING:
                 self._run.submit(frame)
             case SessionState.IDLE | SessionState.PREPARING:
                 self._put_out(frame)
             case _:
-                self._drop(str(self._state))
-        self._run.note(frame, now)
-
-    def _drop(self, reason: str) -> None:
-        self._dropped[reason] = self._dropped.get(reason, 0) + 1
+                self._meter.dropped[str(self._state)] += 1
+        self._run.note(frame, self._clock.now_ns())
 
     def _put_out(self, frame: Frame) -> None:
         if self._state is SessionState.PAUSED:
-            self._drop("paused")
+            self._meter.dropped["paused"] += 1
             return
         if isinstance(frame, VideoFrame):
-            now = self._clock.now_ns()
-            self._output.count(now)
-            self._stages.note(frame.stamps)
-            self._latency_ns = now - self._entered.pop(frame.id, now)
+            self._meter.went(frame)
             self.newest = frame
         elif isinstance(frame, TextCue):
             self._events.put(frame)
@@ -306,9 +295,13 @@ class LiveSession:
 
         return await self._orders.do(work)
 
-    def set_size(self, width: int, height: int) -> None:
-        """The size of the frames to come, for warming up."""
-        self.options = replace(self.options, size=(width, height))
+    def set_size(self, size: FrameSize) -> Change:
+        """What size the graph's pictures have, from the next one on."""
+        self.options = replace(self.options, size=size)
+        self._run.set_size(size)
+        self._events.put(SizeChanged(str(size.rule), size.width, size.height))
+        is_fed = self._state is SessionState.RUNNING and bool(self.source)
+        return Change(self.revision, self._next_id[VideoFrame] if is_fed else None)
 
     # --- what the owner task does
 
@@ -352,7 +345,7 @@ class LiveSession:
             if may_follow(self._state, event.state):
                 self._go(event.state, event.reason)
             return
-        self._restarts += isinstance(event, EngineRestarted)
+        self._meter.restarts += isinstance(event, EngineRestarted)
         if isinstance(event, RevisionChanged):
             self._edits.restore(event.revision)
         self._events.put(event)
@@ -362,37 +355,35 @@ class LiveSession:
     async def stats(self) -> LiveStats:
         """Figures so far."""
         engine = await self._run.stats()
-        now = self._clock.now_ns()
-        dropped = {**self.counts().dropped}
-        for reason, count in engine.dropped.items() if engine is not None else ():
-            dropped[reason] = dropped.get(reason, 0) + count
+        now, meter = self._clock.now_ns(), self._meter
+        dropped = Counter(self.counts().dropped)
+        dropped.update(engine.dropped if engine is not None else {})
         return LiveStats(
             state=self._state,
             revision=self.revision,
-            frames_in=self._input.total,
-            frames_out=self._output.total,
-            input=self._input.stats(now),
-            output=self._output.stats(now),
+            frames_in=meter.input.total,
+            frames_out=meter.output.total,
+            input=meter.input.stats(now),
+            output=meter.output.stats(now),
             dropped={reason: count for reason, count in dropped.items() if count},
             viewers=self.viewers,
-            latency_ms=self._latency_ns / 1e6,
+            latency_ms=meter.latency_ns / 1e6,
             engine=engine,
             source=self.source,
             sinks=self.sinks.stats(),
-            stages=self._stages.spreads(),
+            stages=meter.stages.spreads(),
             engine_pid=self._run.engine_pid,
         )
 
     def counts(self) -> LiveCounts:
         """Counters that take no call to the engine."""
-        dropped = {**self._dropped}
-        for reason, count in self._run.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + count
-        return LiveCounts(self._input.total, self._output.total, self._restarts, dropped)
+        meter = self._meter
+        dropped = meter.dropped + Counter(self._run.dropped)
+        return LiveCounts(meter.input.total, meter.output.total, meter.restarts, dict(dropped))
 
     def output_fps(self) -> FpsStats:
         """The output's rates; cheaper than `stats`."""
-        return self._output.stats(self._clock.now_ns())
+        return self._meter.output.stats(self._clock.now_ns())
 
     # --- the end
 

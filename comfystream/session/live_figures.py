@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from comfystream.engine.protocol import FailPolicy, RunnerStats
 from comfystream.session.live_fps import FpsStats
 from comfystream.session.live_sink_state import SinkStats
+from comfystream.session.live_size import FrameSize
 from comfystream.session.live_stages import Spread
 from comfystream.session.live_state import SessionState
 
@@ -21,13 +22,13 @@ class LiveOptions:
     Attributes:
         on_error: what viewers get for a frame whose node raised.
         clock_fps: pictures per second of a workflow without a live input.
-        size: width and height of the frames to come, for warming up before the first one is there.
+        size: what size the graph's pictures have.
         abandoned_after_s: how long a session without viewers goes on.
     """
 
     on_error: FailPolicy = FailPolicy.HOLD
     clock_fps: float = 30.0
-    size: tuple[int, int] = (512, 512)
+    size: FrameSize = FrameSize()
     abandoned_after_s: float = 30.0
 
 

@@ -11,7 +11,17 @@ from comfystream.frames import TextCue
 from comfystream.session.live_sink_state import SinkChanged
 from comfystream.session.source_state import NOBODY, SourceStatus
 
-__all__ = ["Change", "RevisionChanged", "SessionEvent", "SessionState", "SourceChanged", "StateChanged", "may_follow"]
+__all__ = [
+    "Change",
+    "PresetsChanged",
+    "RevisionChanged",
+    "SessionEvent",
+    "SessionState",
+    "SizeChanged",
+    "SourceChanged",
+    "StateChanged",
+    "may_follow",
+]
 
 
 class SessionState(StrEnum):
@@ -91,4 +101,30 @@ class ShuttingDown:
     seconds: float
 
 
-SessionEvent = StateChanged | RevisionChanged | SourceChanged | SinkChanged | ShuttingDown | TextCue | Event
+@dataclass(frozen=True, slots=True)
+class SizeChanged:
+    """Pictures get their size by `mode` from now on; width and height as in `FrameSize`."""
+
+    mode: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class PresetsChanged:
+    """A preset was saved or deleted: `name`."""
+
+    name: str
+
+
+SessionEvent = (
+    StateChanged
+    | RevisionChanged
+    | SourceChanged
+    | SinkChanged
+    | SizeChanged
+    | PresetsChanged
+    | ShuttingDown
+    | TextCue
+    | Event
+)

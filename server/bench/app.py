@@ -120,6 +120,32 @@ def rtc(
     _report(json, rtc=iter(bench_rtc(seconds=1.0 if quick else seconds)))
 
 
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long.")] = 10.0,
+    json: Json = None,
+) -> None:
+    """Four sessions, viewers who come and go, edits every second: does the server stay as it was?"""
+    from .soak import bench_soak
+
+    try:
+        found = bench_soak(minutes)
+    except ComfyStreamError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        raise typer.Exit(2) from None
+    rows, console = found.rows(), Console()
+    print_rows(console, f"soak, {minutes:g} min", rows)
+    if json is not None:
+        write_rows(json, rows, {**describe_machine(), "samples": [one.to_json() for one in found.samples]})
+    missed = [row for row in rows if row.is_met is False]
+    for row in missed:
+        console.print(f"[red]not flat:[/] {row.case}, {row.metric}: {row.ours:.4g} {row.unit} (goal: {row.goal})")
+    for trouble in found.troubles[:20]:
+        console.print(f"[red]trouble:[/] {trouble}", highlight=False)
+    if missed:
+        raise typer.Exit(1)
+
+
 def _report(json: Path | None, **benches: Iterator[Row]) -> None:
     console, found = Console(), []
     try:

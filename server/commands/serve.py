@@ -46,6 +46,12 @@ def serve(
     ] = None,
     rtmp_port: Annotated[int | None, typer.Option(help="Takes OBS by RTMP; 1935.", rich_help_panel=_NET)] = None,
     recordings: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where to.", rich_help_panel=_NET)] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="WxH", help="Of the graph's pictures.", rich_help_panel=_ENGINE)
+    ] = None,
+    size_mode: Annotated[
+        str | None, typer.Option("--size-mode", help="follow, fit or fill.", rich_help_panel=_ENGINE)
+    ] = None,
     workspace: Annotated[
         str | None, typer.Option("--workspace", help="ComfyUI folder whose packs to use.", rich_help_panel=_ENGINE)
     ] = None,
@@ -89,6 +95,8 @@ def serve(
         "max_sessions": max_sessions,
         "rtmp_port": rtmp_port,
         "recording_folder": recordings,
+        "size": size,
+        "size_mode": size_mode,
         "workspace": workspace,
         "node_folders": [str(folder) for folder in nodes] if nodes else None,
         "workflow_folders": [str(folder) for folder in workflows] if workflows else None,

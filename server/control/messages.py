@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from comfystream.engine.protocol import FailPolicy
+from comfystream.session.live_size import SizeRule
 from comfystream.workflow.edits import Patch
+from comfystream.workflow.presets import NAME
 
 from .figures import SinkFigures
 from .said import Said
@@ -18,6 +20,8 @@ from .said import Said
 __all__ = [
     "VERSION",
     "AddSink",
+    "ApplyPreset",
+    "DeletePreset",
     "Describe",
     "ErrorBody",
     "FileChoice",
@@ -29,14 +33,17 @@ __all__ = [
     "Pause",
     "PushTo",
     "RecordTo",
+    "PresetInfo",
     "Redo",
     "RemoveSink",
     "Reply",
     "Request",
     "Resume",
+    "SavePreset",
     "SessionInfo",
     "SetFailPolicy",
     "SetSource",
+    "SetSize",
     "SetWorkflow",
     "SourceBody",
     "SourceChoice",
@@ -197,6 +204,42 @@ class SetSource(_Request):
     is_keeping: bool = False
 
 
+class SetSize(_Request):
+    """What size the graph's pictures have: as they come, or made to fit or fill `width` x `height`.
+
+    Sides that are left out stay; they must be even and from 16 to 4096.
+    """
+
+    type: Literal["set_size"]
+    mode: SizeRule
+    width: int | None = Field(None, ge=1, le=8192)
+    height: int | None = Field(None, ge=1, le=8192)
+
+
+PresetName = Annotated[str, Field(pattern=NAME)]
+
+
+class SavePreset(_Request):
+    """Keep all values that can be turned, as they are now, under a name; one of that name is replaced."""
+
+    type: Literal["save_preset"]
+    name: PresetName
+
+
+class ApplyPreset(_Request):
+    """Set the values that were kept under a name, all or none."""
+
+    type: Literal["apply_preset"]
+    name: PresetName
+
+
+class DeletePreset(_Request):
+    """Forget what was kept under a name."""
+
+    type: Literal["delete_preset"]
+    name: PresetName
+
+
 class Describe(_Request):
     """Ask for `SessionInfo`."""
 
@@ -214,6 +257,10 @@ Request = Annotated[
     | SetFailPolicy
     | AddSink
     | RemoveSink
+    | SetSize
+    | SavePreset
+    | ApplyPreset
+    | DeletePreset
     | Describe,
     Field(discriminator="type"),
 ]
@@ -264,6 +311,19 @@ class SourceBody(_Message):
     sender: str = ""
 
 
+class PresetInfo(_Message):
+    """A set of values that can be recalled.
+
+    `origin` says whether it came with the workflow or was saved; `revision` is the one that it was saved at.
+    `fits`: the workflow in force has all its nodes and inputs.
+    """
+
+    name: str
+    origin: Literal["workflow", "saved"]
+    revision: int = 0
+    fits: bool = True
+
+
 class SessionInfo(_Message):
     """A session as it is now. `workflow` is in API format; `name` is one of the server's workflows, if it came so."""
 
@@ -279,6 +339,10 @@ class SessionInfo(_Message):
     viewers: int = 0
     sinks: list[SinkFigures] = []
     source: SourceBody = SourceBody()
+    size_mode: SizeRule = SizeRule.FOLLOW
+    width: int = 0
+    height: int = 0
+    presets: list[PresetInfo] = []
 
 
 class Reply(_Message):
@@ -302,7 +366,7 @@ class Reply(_Message):
 class Notice(_Message):
     """Something happened: `event` says what, `data` tells more.
 
-    Events: state, revision, source, sink, progress, activated, rolled_back, node_failed, node_blocked,
+    Events: state, revision, source, sink, size, presets, progress, activated, rolled_back, node_failed, node_blocked,
     engine_restarted, text, stats.
     """
 

@@ -19,7 +19,15 @@ from comfystream.engine.protocol import (
 from comfystream.frames import TextCue
 from comfystream.session.live import LiveStats
 from comfystream.session.live_sink_state import SinkChanged
-from comfystream.session.live_state import RevisionChanged, SessionEvent, ShuttingDown, SourceChanged, StateChanged
+from comfystream.session.live_state import (
+    PresetsChanged,
+    RevisionChanged,
+    SessionEvent,
+    ShuttingDown,
+    SizeChanged,
+    SourceChanged,
+    StateChanged,
+)
 
 from .events import TextData, data_model
 from .figures import Stats, stats_of
@@ -33,6 +41,8 @@ _NAMES: dict[type, str] = {
     SourceChanged: "source",
     RevisionChanged: "revision",
     SinkChanged: "sink",
+    SizeChanged: "size",
+    PresetsChanged: "presets",
     Progress: "progress",
     Activated: "activated",
     RolledBack: "rolled_back",

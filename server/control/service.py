@@ -12,6 +12,7 @@ from comfystream.errors import ComfyStreamError
 from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_sink_state import SinkRules
+from comfystream.session.live_size import FrameSize
 from comfystream.session.live_state import Change
 from comfystream.session.loop_bridge import call
 from comfystream.session.source_rules import SourceRules
@@ -20,6 +21,7 @@ from comfystream.workflow.model import Workflow
 from comfystream.workflow.read import parse_workflow
 
 from ..library import Library
+from ..presets import Presets
 from . import messages as m
 from .figures import sink_figures
 from .parameters import parameters
@@ -28,6 +30,7 @@ from .sources import choose, described, field_of
 __all__ = ["ControlService", "error_body", "validation_body"]
 
 _log = logging.getLogger(__name__)
+_WITH_INFO = (m.Describe, m.SetWorkflow, m.SetSource, m.SavePreset, m.ApplyPreset, m.DeletePreset)
 
 
 class ControlService:
@@ -36,14 +39,21 @@ class ControlService:
     Args:
         host: where the node classes are known.
         library: the server's workflows.
+        presets: where sets of values are kept.
         sources, sinks: what a session may read, and what may be recorded and pushed.
     """
 
     def __init__(
-        self, host: EngineHost, library: Library, sources: SourceRules | None = None, sinks: SinkRules | None = None
+        self,
+        host: EngineHost,
+        library: Library,
+        presets: Presets,
+        sources: SourceRules | None = None,
+        sinks: SinkRules | None = None,
     ) -> None:
         self._host = host
         self._library = library
+        self._presets = presets
         self._rules = sources or SourceRules()
         self._sinks = sinks or SinkRules()
 
@@ -70,8 +80,7 @@ class ControlService:
             if isinstance(request, m.AddSink):
                 sink = await self._add_sink(session, request)
             change = await self._do(session, request, who)
-            is_asked = isinstance(request, m.Describe | m.SetWorkflow | m.SetSource)
-            info = await self.describe(session) if is_asked else None
+            info = await self.describe(session) if isinstance(request, _WITH_INFO) else None
         except ComfyStreamError as error:
             return refusal(session, request.id, error_body(error, field_of(request, error)))
         except RecursionError:
@@ -99,11 +108,25 @@ class ControlService:
                 return await session.resume()
             case m.SetFailPolicy():
                 return await session.set_fail_policy(request.policy)
+            case m.SetSize():
+                now = session.options.size
+                width, height = request.width or now.width, request.height or now.height
+                return session.set_size(FrameSize(request.mode, width, height))
+            case m.SavePreset():
+                return await self._presets.save(session, request.name, await self._host.known())
+            case m.ApplyPreset():
+                return await self._apply(session, request, who)
+            case m.DeletePreset():
+                return await self._presets.delete(session, request.name)
             case m.RemoveSink():
                 await session.sinks.remove(request.sink)
                 return Change(session.revision)
             case m.Describe() | m.AddSink():
                 return Change(session.revision)
+
+    async def _apply(self, session: LiveSession, request: m.ApplyPreset, who: str) -> Change:
+        patches = self._presets.patches(session, request.name, await self._host.known())
+        return await session.patch(patches, base=request.base_revision, who=who)
 
     async def _add_sink(self, session: LiveSession, request: m.AddSink) -> str:
         match request.sink:
@@ -125,32 +148,31 @@ class ControlService:
 
     async def describe(self, session: LiveSession) -> m.SessionInfo:
         """The session as it is now."""
-        workflow = session.workflow
-        sinks = [sink_figures(one) for one in session.sinks.stats()]
-        if workflow is None:
-            return m.SessionInfo(
-                session=session.id,
-                state=str(session.state),
-                revision=0,
-                fail_policy=str(session.fail_policy),
-                viewers=session.viewers,
-                sinks=sinks,
-                source=described(session),
-            )
-        return m.SessionInfo(
+        workflow, size = session.workflow, session.options.size
+        info = m.SessionInfo(
             session=session.id,
             state=str(session.state),
             revision=session.revision,
-            name=self._library.name_of(workflow),
-            workflow=to_api(workflow),
-            parameters=parameters(workflow, await self._host.known()),
-            can_undo=session.edits.can_undo,
-            can_redo=session.edits.can_redo,
             fail_policy=str(session.fail_policy),
             viewers=session.viewers,
-            sinks=sinks,
+            sinks=[sink_figures(one) for one in session.sinks.stats()],
             source=described(session),
+            size_mode=size.rule,
+            width=size.width,
+            height=size.height,
         )
+        if workflow is None:
+            return info
+        catalog = await self._host.known()
+        more: dict[str, Any] = {
+            "name": self._library.name_of(workflow),
+            "workflow": to_api(workflow),
+            "parameters": parameters(workflow, catalog),
+            "can_undo": session.edits.can_undo,
+            "can_redo": session.edits.can_redo,
+            "presets": self._presets.listed(session, catalog),
+        }
+        return info.model_copy(update=more)
 
 
 def refusal(session: LiveSession, id: str | int | None, error: m.ErrorBody) -> m.Reply:

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from comfystream.session.live_size import SizeRule
+
 from ..control.messages import SourceChoice
 
 __all__ = ["Offer", "OfferBody", "Resolution"]
@@ -21,21 +23,22 @@ class Offer(BaseModel):
 
 
 class Resolution(BaseModel):
-    """Size of the pictures to come."""
+    """Size of the pictures to come; with `mode` fit or fill they are brought to it."""
 
     model_config = ConfigDict(frozen=True)
 
     width: int = Field(gt=0, le=8192)
     height: int = Field(gt=0, le=8192)
+    mode: SizeRule | None = None
 
 
 class OfferBody(BaseModel):
     """POST /offer. Clients of the first generation send more than we know; that is passed over.
 
     Attributes:
-        prompts: API-format workflow, a list of one, or nothing: then frames are echoed.
+        prompts: API-format workflow, a list of some, which are joined, or nothing: then frames are echoed.
         offer: from the browser.
-        resolution: size of the pictures to come.
+        resolution: size of the pictures to come; where the server's own `size_mode` is fit or fill, the size for it.
         workflow: one of the server's workflows by name, in place of `prompts`.
         session: id of a session to come back to.
         source: where frames come from, in place of the viewer.

@@ -11,10 +11,12 @@ from comfystream import logs
 from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineState
 from comfystream.session.live_fps import FpsStats
+from comfystream.session.live_size import FrameSize
 from comfystream.workflow.model import Workflow
 
-from ..control.first_generation import one_workflow
+from ..control.first_generation import joined_workflow
 from ..parts import Parts
+from ..rtc.sdp import read_offer
 from .bodies import OfferBody
 from .errors import checked, json_body
 from .sources import set_source
@@ -66,11 +68,13 @@ class _Routes:
     async def offer(self, request: web.Request) -> web.Response:
         """A new viewer: the workflow is loaded first, then the offer is answered."""
         body: OfferBody = checked(OfferBody, await json_body(request))
+        read_offer(body.offer.sdp, body.offer.type)  # a bad one is refused before it takes a session's place
         if body.session is not None:
             session, is_new = self._parts.sessions.get(body.session), False
             logs.enter(session.id)
         else:
             session, is_new = await self._new_session(body), True
+        session.attach()  # loading may take minutes, and whoever waits for it has not left
         try:
             await self._load(session, body)
             if body.source is not None:
@@ -80,12 +84,16 @@ class _Routes:
             if is_new:
                 await self._parts.sessions.end(session.id, "its first viewer could not connect")
             raise
+        finally:
+            session.detach()
         return web.json_response({"sdp": sdp, "type": kind, "session": session.id})
 
     async def _new_session(self, body: OfferBody) -> LiveSession:
         options = self._parts.options
         if body.resolution is not None:
-            options = replace(options, size=(body.resolution.width, body.resolution.height))
+            wanted = body.resolution
+            rule = wanted.mode or options.size.rule
+            options = replace(options, size=FrameSize(rule, wanted.width, wanted.height))
         session = await self._parts.sessions.create(options)
         logs.enter(session.id)
         self._parts.metrics.watch(session)
@@ -99,7 +107,7 @@ class _Routes:
             await session.set_workflow(await self._workflow(body.prompts), who="offer")
 
     async def _workflow(self, prompts: Any) -> Workflow:
-        return one_workflow(prompts, await self._parts.host.known())
+        return joined_workflow(prompts, await self._parts.host.known())
 
     async def prompt(self, request: web.Request) -> web.Response:
         """Replace the workflow of every session that has one: the first generation knew only one."""

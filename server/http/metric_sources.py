@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -148,6 +149,7 @@ class Now(Collector):
         yield self._stream_fps(sessions)
         yield GaugeMetricFamily("comfystream_sessions", "Sessions", value=len(sessions))
         yield GaugeMetricFamily("comfystream_sessions_limit", "Most sessions at once", value=self._sessions.most)
+        yield GaugeMetricFamily("comfystream_tasks", "Tasks of the event loop", value=len(asyncio.all_tasks()))
         yield GaugeMetricFamily("comfystream_viewers", "Viewers", value=sum(s.viewers for s in sessions))
         yield CounterMetricFamily("comfystream_sessions_started", "Sessions so far", value=self._sessions.started)
         draining = int(self._sessions.is_draining)

@@ -88,7 +88,7 @@ class _Sources:
         body: NewSession = checked(NewSession, await json_body(request))
         options = self._parts.options
         if body.size is not None:
-            options = replace(options, size=(body.size.width, body.size.height))
+            options = replace(options, size=replace(options.size, width=body.size.width, height=body.size.height))
         session = await self._parts.sessions.create(options, body.name)
         self._parts.metrics.watch(session)
         try:
