@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 
 import aiohttp
 
 from .wire import channel_url, segment_url
 
-__all__ = ["FAILURES", "Connection"]
+__all__ = ["FAILURES", "Connection", "in_words"]
 
 FAILURES = (aiohttp.ClientError, OSError, TimeoutError)
 """What a request raises when the transport fails."""
+
+
+def in_words(error: object) -> str:
+    """What went wrong, without the library's own notes about addresses and certificates."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno is not None:
+        return os.strerror(error.os_error.errno) if error.os_error.errno > 0 else str(error.os_error)
+    return str(error) or type(error).__name__
 
 
 class Connection:

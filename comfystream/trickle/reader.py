@@ -15,7 +15,7 @@ import aiohttp
 
 from comfystream.errors import NetworkError
 
-from .connection import FAILURES, Connection
+from .connection import FAILURES, Connection, in_words
 from .wire import CLOSED, CURRENT, LATEST, NEXT, NO_ENTRY, SEQ, header_number
 
 __all__ = ["EndReason", "ReaderOptions", "ReaderStats", "Segment", "TrickleReader"]
@@ -39,7 +39,7 @@ class ReaderOptions:
         stall_s: a body that brings no byte for so long counts as broken.
         retry_s: pause before the first repetition, doubled up to `most_retry_s`.
         most_failures: so many failures in a row end it with an error.
-        channel_wait_s: how long a channel may be missing at the start, for servers where its publisher makes it.
+        channel_wait_s: how long a channel may be missing at the start and after a failure: where publishers make it.
     """
 
     refresh_s: float = 20.0
@@ -109,7 +109,7 @@ class Segment:
 
     def _break(self, error: BaseException) -> None:
         self.is_broken = True
-        _log.warning("segment %d broke off: %s", self.number, str(error) or type(error).__name__)
+        _log.warning("segment %d broke off: %s", self.number, in_words(error))
         self._response.close()
 
     async def read(self, limit: int | None = None) -> bytes:
@@ -216,7 +216,7 @@ class TrickleReader:
                 response = await self._response()
                 segment = await self._judge(response)
             except FAILURES as error:
-                await self._fail(str(error) or type(error).__name__)
+                await self._fail(in_words(error))
                 continue
             if segment is not None:
                 self.stats.segments += 1
@@ -258,6 +258,9 @@ class TrickleReader:
             number = await self._connection.next_number()
             self.number = NEXT if number is None else number
         self._has_asked = True
+        self._allow_absence()
+
+    def _allow_absence(self) -> None:
         self._waits_until = asyncio.get_running_loop().time() + self._options.channel_wait_s
 
     async def _drop_ahead(self) -> None:
@@ -306,8 +309,7 @@ class TrickleReader:
         self.end = reason
 
     async def _not_found(self, response: aiohttp.ClientResponse) -> None:
-        is_early = not self.stats.segments and asyncio.get_running_loop().time() < self._waits_until
-        if not is_early:
+        if asyncio.get_running_loop().time() >= self._waits_until:
             self._finish(response, EndReason.NOT_FOUND)
             return
         response.close()
@@ -338,6 +340,7 @@ class TrickleReader:
             message = f"{self.url} cannot be read: {reason} ({self._failures} times in a row)"
             raise NetworkError(message, code="channel_unreachable")
         _log.info("%s, segment %d: %s; trying again", self.url, self.number, reason)
+        self._allow_absence()
         pause_s = self._options.retry_s * 2 ** (self._failures - 1)
         await asyncio.sleep(min(pause_s, self._options.most_retry_s))
         await self._connection.refresh()

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from .connection import FAILURES, Connection
+from .connection import FAILURES, Connection, in_words
 from .wire import CLOSED, SEQ, header_number
 
 if TYPE_CHECKING:
     from .writer import WriterOptions, WriterStats
 
 __all__ = ["Outcome", "SegmentPost"]
+
+STEADY_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class SegmentPost:
         self._sent = 0
         self._is_finished = False
         self._is_all_sent = False
+        self._connected_at: float | None = None
         self._task = asyncio.create_task(self._run(), name=f"trickle-post-{number}")
 
     async def write(self, data: bytes) -> None:
@@ -104,24 +107,28 @@ class SegmentPost:
 
     async def _run(self) -> None:
         failures = 0
-        loop = asyncio.get_running_loop()
         while self.outcome is None:
-            began = loop.time()
+            self._connected_at = None
             try:
                 await self._attempt()
             except FAILURES as error:
                 self._stats.failures += 1
-                self.reason = str(error) or type(error).__name__
+                self.reason = in_words(error)
                 if self._sent:
                     self._end(Outcome.BROKEN, self.reason)
                     await self._drop()
                     return
-                failures = 1 if loop.time() - began > self._options.most_retry_s else failures + 1
+                failures = 1 if self._was_steady() else failures + 1
                 if failures >= self._options.most_failures:
                     self._end(Outcome.UNREACHABLE, self.reason)
                     return
                 await asyncio.sleep(min(self._options.retry_s * 2 ** (failures - 1), self._options.most_retry_s))
                 await self._connection.refresh()
+
+    def _was_steady(self) -> bool:
+        """True when the server had the request for a while: proxies cut idle ones; the server is well."""
+        now = asyncio.get_running_loop().time()
+        return self._connected_at is not None and now - self._connected_at > STEADY_S
 
     async def _attempt(self) -> None:
         response = await self._connection.request("POST", self.number, headers=self._headers, data=self._body())
@@ -149,6 +156,7 @@ class SegmentPost:
     async def _body(self) -> AsyncIterator[bytes]:
         # aiohttp >= 3.12 holds the headers back until the body yields; without this the server would not know of the
         # segment before its first bytes. An empty chunk sends them and nothing else.
+        self._connected_at = asyncio.get_running_loop().time()
         yield b""
         while (chunk := await self._chunks.get()) is not None:
             self._sent += len(chunk)

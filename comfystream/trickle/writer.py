@@ -13,7 +13,7 @@ import aiohttp
 
 from comfystream.errors import NetworkError
 
-from .connection import FAILURES, Connection
+from .connection import FAILURES, Connection, in_words
 from .segment_post import Outcome, SegmentPost
 from .wire import NEXT, RESET, ChannelOver
 
@@ -364,5 +364,4 @@ class TrickleWriter:
             raise NetworkError(f"the writer to {self.url} is closed", code="writer_closed")
 
     def _unreachable(self, reason: object) -> NetworkError:
-        words = str(reason) or type(reason).__name__
-        return NetworkError(f"{self.url} cannot be written: {words}", code="channel_unreachable")
+        return NetworkError(f"{self.url} cannot be written: {in_words(reason)}", code="channel_unreachable")
