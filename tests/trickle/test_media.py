@@ -133,7 +133,7 @@ async def test_a_slow_taker_gets_the_newest_picture() -> None:
         async with MediaReader(f"{base}/a", start=0, pictures=1, most_behind_s=60) as reader:
             taken = [read_counter((await soon(reader.next())).image)]
             await until(lambda: reader.stats.pictures == 39)
-            channel.close()
+            server.close("a")
             taken += await soon(all_numbers(reader))
             assert taken[-1] == 38
             assert len(taken) <= 2
@@ -157,7 +157,7 @@ def test_a_garbage_segment_is_a_gap(garbage: bytes) -> None:
                 await until(lambda: reader.stats.received_bytes == received)  # noqa: B023
                 await until(lambda: reader.stats.pictures >= 9)
             await until(lambda: reader.stats.pictures >= 39)
-            channel.close()
+            server.close("a")
             found = await soon(numbers)
         assert found[:9] == list(range(9))
         assert found[-30:] == list(range(39, 69))
@@ -215,7 +215,7 @@ async def test_decoding_that_falls_behind_goes_on_with_the_newest_segment() -> N
             await until(lambda: reader.stats.received_bytes == received)  # noqa: B023
         gate.set()
         await until(lambda: reader.stats.pictures >= 35)
-        channel.close()
+        server.close("a")
         found = await soon(numbers)
         await reader.close()
         assert found[-30:] == list(range(99, 129))
