@@ -15,7 +15,7 @@ from comfystream.engine.protocol import EngineRestarted, FailPolicy
 from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
 from comfystream.session.live_claims import Claim
-from comfystream.session.live_edits import Edits, StaleRevision
+from comfystream.session.live_edits import Edits, StaleRevision, in_words
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_figures import LiveCounts, LiveOptions, LiveStats
 from comfystream.session.live_fps import FpsStats
@@ -307,7 +307,7 @@ class LiveSession:
 
     async def _patch(self, patches: Sequence[Patch], who: str) -> Change:
         catalog = await self._run.catalog()
-        return await self._replace(self._edits.patched(patches, catalog), who, _in_words(patches))
+        return await self._replace(self._edits.patched(patches, catalog), who, in_words(patches))
 
     async def _step(self, by: int, base: int | None) -> Change:
         self._edits.expect(base)
@@ -398,8 +398,3 @@ class LiveSession:
         await self.sinks.close()
         self._events.close()
         await self._run.close()
-
-
-def _in_words(patches: Sequence[Patch]) -> str:
-    named = ", ".join(f"{patch.node}.{patch.input}" for patch in patches[:3])
-    return named if len(patches) <= 3 else f"{named} and {len(patches) - 3} more"
