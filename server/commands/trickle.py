@@ -109,9 +109,8 @@ def publish(
         finally:
             await writer.close(5.0, delete_channel=delete)
         stats = writer.stats
-        print(
-            f"{stats.segments} segments, {stats.sent_bytes} bytes" + (f", {stats.broken} broken" * bool(stats.broken))
-        )
+        broken = f", broken: {stats.broken}" if stats.broken else ""
+        print(f"segments: {stats.segments}, bytes: {stats.sent_bytes}{broken}")
 
     _run(send())
 
