@@ -14,7 +14,7 @@ import typer
 
 import comfystream
 
-from .commands import byoc, check, doctor, nodes, run, serve, trickle
+from .commands import byoc, check, doctor, fetch, nodes, run, serve, trickle
 from .faults import INTERRUPTED, exit_code_of
 
 __all__ = ["app", "main"]
@@ -34,6 +34,7 @@ app.command("byoc")(byoc.byoc)
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("nodes")(nodes.nodes)
+app.add_typer(fetch.app, name="fetch")
 app.command("doctor")(doctor.doctor)
 app.add_typer(trickle.app, name="trickle")
 

@@ -10,10 +10,21 @@ import typer
 
 from comfystream.errors import ComfyStreamError, NodeError
 
-__all__ = ["BAD_INPUT", "DEFECT", "INTERRUPTED", "Reported", "exit_code_of", "say_all", "say_error", "say_note"]
+__all__ = [
+    "BAD_INPUT",
+    "DEFECT",
+    "FAILED",
+    "INTERRUPTED",
+    "Reported",
+    "exit_code_of",
+    "say_all",
+    "say_error",
+    "say_note",
+]
 
 DEFECT = 1
 BAD_INPUT = 2
+FAILED = 3
 INTERRUPTED = 130
 
 # click's own base classes, wherever this release of typer keeps them

@@ -102,6 +102,7 @@ class Channel:
         self.is_closed = False
         self.used_at = clock()
         self._slots: list[SegmentBuffer | None] = [None] * window
+        self._pushed_out: list[SegmentBuffer] = []  # by a waiting reader: they go on until their own publisher ends
         self._grace_s = grace_s
         self._clock = clock
 
@@ -136,9 +137,8 @@ class Channel:
     def finish(self, segment: SegmentBuffer) -> None:
         """The publisher is done with it; an empty segment uses up its number, too, and never moves the numbers back."""
         segment.writers -= 1
-        segment.close()
+        self._end(segment)
         if not segment.size:
-            self.next_write = max(self.next_write, segment.number + 1)
             self.used_at = self._clock()
 
     def abandon(self, segment: SegmentBuffer) -> None:
@@ -162,27 +162,36 @@ class Channel:
         """Close one segment; False when it is not in the window."""
         segment = self.held(number)
         if segment is not None:
-            segment.close()
+            self._end(segment)
         return segment is not None
 
     def reset(self, number: int) -> None:
         """A publisher began anew with this number: what is below will not go on."""
         for segment in self._slots:
             if segment is not None and segment.number < number:
-                segment.close()
+                self._end(segment)
 
     def close(self) -> None:
         """End the channel: who waits on it is told."""
         self.is_closed = True
-        for segment in self._slots:
+        for segment in (*self._slots, *self._pushed_out):
             if segment is not None:
                 segment.close()
+
+    def _end(self, segment: SegmentBuffer) -> None:
+        """Close it; when nothing came, its number is used up, or readers would be sent back to it again and again."""
+        segment.close()
+        if not segment.size:
+            self.next_write = max(self.next_write, segment.number + 1)
 
     def _place(self, number: int, *, closes_old: bool) -> SegmentBuffer:
         slot = number % len(self._slots)
         old = self._slots[slot]
+        self._pushed_out = [segment for segment in self._pushed_out if not segment.is_closed]
         if old is not None and closes_old:
-            old.close()
+            self._end(old)
+        elif old is not None and not old.is_closed:
+            self._pushed_out.append(old)
         segment = SegmentBuffer(number, self._note_bytes)
         self._slots[slot] = segment
         return segment
@@ -224,6 +233,7 @@ class Channel:
                 segment = self.find(number)
             if segment is None:
                 number = self.next_write
+                await asyncio.sleep(0)
                 continue
             if await segment.wait(0):
                 yield segment

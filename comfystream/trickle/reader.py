@@ -296,11 +296,12 @@ class TrickleReader:
         except FAILURES:
             response.close()
             raise
-        self._failures = self._resyncs = 0
+        self._failures = 0
         self.number = max(number, 0) + 1
         if not first:
             self.stats.empty += 1
             return None
+        self._resyncs = 0
         self._ask()
         return Segment(response, number, first, self._options.stall_s)
 

@@ -42,8 +42,8 @@ class RunningServer:
         assert self._ready.wait(DEADLINE_S)
 
     def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         self.server = TrickleServer(self._options)

@@ -1,0 +1,1 @@
+"""Models and node packs: lists of what is wanted, and fetching it."""

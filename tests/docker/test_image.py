@@ -1,0 +1,117 @@
+"""The image for the processor, built here and run here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from image_builder import Image
+
+pytestmark = [pytest.mark.slow, pytest.mark.image, pytest.mark.timeout(1800)]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in path.read_text().split()] if path.exists() else []
+
+
+def below(pid: int) -> list[int]:
+    return [one for child in children(pid) for one in (child, *below(child))]
+
+
+def named(pid: int, name: str) -> int | None:
+    for one in below(pid):
+        if Path(f"/proc/{one}/comm").read_text().strip() == name:
+            return one
+    return None
+
+
+@contextmanager
+def running(image: Image, *arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The container's entrypoint with arguments; stopped as an engine stops it: SIGTERM to its first process."""
+    command = image.command("tini", "--", "python3", "/app/docker/entrypoint.py", *arguments, env=env)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield child
+    finally:
+        first = named(child.pid, "tini")
+        if first is not None:
+            os.kill(first, signal.SIGTERM)
+        try:
+            child.wait(40)
+        except subprocess.TimeoutExpired:
+            for one in below(child.pid):
+                os.kill(one, signal.SIGKILL)
+            raise
+
+
+def answer(address: str, child: subprocess.Popen[str]) -> str:
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(address, timeout=2) as response:
+                return str(response.read().decode())
+        except OSError:
+            assert child.poll() is None, child.stdout.read()[-3000:] if child.stdout else ""
+            time.sleep(0.3)
+    raise AssertionError(f"{address} never answered")
+
+
+def test_it_runs_as_nobody_special_and_has_all_it_needs(image: Image) -> None:
+    assert image.run("id", "-u").stdout.strip() == "1000"
+    doctor = image.run("comfystream", "doctor")
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    assert "Ready to run workflows" in doctor.stdout
+    settings = image.settings()
+    assert settings["User"] == "comfystream"
+    assert "/app/docker/healthcheck.py" in settings["Healthcheck"]["Test"]
+    assert {"/workspace/models", "/workspace/engines", "/workspace/cache"} <= set(settings["Volumes"])
+
+
+def test_it_makes_a_video(image: Image) -> None:
+    clip, workflow = "/app/workflows/assets/demo.mp4", "/app/workflows/edges.json"
+    made = image.run("comfystream", "run", workflow, "-i", clip, "-o", "/tmp/edges.mp4")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert (image.root / "tmp/edges.mp4").stat().st_size > 10_000
+
+
+def test_nothing_of_the_machine_that_built_it_is_in_it(image: Image) -> None:
+    found = []
+    for folder in ("etc", "app", "home", "root", "workspace", "opt/comfystream/bin", "usr/local", "var/lib"):
+        for path in (image.root / folder).rglob("*"):
+            if path.is_file() and not path.is_symlink() and path.stat().st_size < 2**20:
+                text = path.read_bytes()
+                found += [f"{path.relative_to(image.root)}: {word}" for word in image.hidden if word.encode() in text]
+    assert not found
+    assert not (image.root / "etc/pip.conf").exists() or (image.root / "etc/pip.conf").stat().st_size == 0
+
+
+def test_the_live_server_serves_and_ends_in_order(image: Image) -> None:
+    port = free_port()
+    with running(image, "--serve", env={"COMFYSTREAM_SERVE_PORT": str(port), "COMFYSTREAM_TOKEN": "x" * 32}) as child:
+        assert answer(f"http://127.0.0.1:{port}/health", child) == "OK"
+        check = image.run("python3", "/app/docker/healthcheck.py")
+        assert (check.returncode, check.stdout.strip()) == (0, "well")
+    assert child.returncode == 0
+    after = image.run("python3", "/app/docker/healthcheck.py")
+    assert after.returncode == 1
+
+
+def test_a_typo_is_one_line(image: Image) -> None:
+    done = image.run("python3", "/app/docker/entrypoint.py", "--byok")
+    assert done.returncode == 64
+    assert "there is no option --byok" in done.stderr
