@@ -42,7 +42,8 @@ async def working(
     capacity: int = 1,
 ) -> AsyncIterator[Worker]:
     files = workflows or {"test": None}
-    backend = WorkflowBackend(lambda: Lent(engine), LiveOptions(on_error=policy, size=FrameSize(width=64, height=48)), capacity, files)
+    options = LiveOptions(on_error=policy, size=FrameSize(width=64, height=48))
+    backend = WorkflowBackend(lambda: Lent(engine), options, capacity, files)
     async with serving(backend=backend, capabilities=tuple(files), capacity=capacity) as worker:
         yield worker
 
