@@ -22,6 +22,7 @@ from comfystream.catalog.standin import Folders
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import EngineOptions, FailPolicy
 from comfystream.session.live import LiveOptions
+from comfystream.session.live_size import FrameSize
 from comfystream_server.byoc.backend import WorkflowBackend
 
 PACK = Path(__file__).parent.parent / "engine" / "testing_pack.py"
@@ -41,7 +42,8 @@ async def working(
     capacity: int = 1,
 ) -> AsyncIterator[Worker]:
     files = workflows or {"test": None}
-    backend = WorkflowBackend(lambda: Lent(engine), LiveOptions(on_error=policy, size=(64, 48)), capacity, files)
+    options = LiveOptions(on_error=policy, size=FrameSize(width=64, height=48))
+    backend = WorkflowBackend(lambda: Lent(engine), options, capacity, files)
     async with serving(backend=backend, capabilities=tuple(files), capacity=capacity) as worker:
         yield worker
 
@@ -170,6 +172,7 @@ async def test_a_workflow_that_fails_is_told_and_the_policy_decides(
         assert await worker.status() == "IDLE"
 
 
+@pytest.mark.slow
 @on_loop
 async def test_an_engine_that_is_killed_comes_back_within_the_stream(tmp_path: Path) -> None:
     (tmp_path / "input").mkdir()
