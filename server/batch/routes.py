@@ -22,6 +22,7 @@ from comfystream.session.loop_bridge import call
 from .asked import Asked, read_request
 from .events import EventStream, Steps
 from .faults import NODE_FAILED, NOT_FOUND, Refused, error_response
+from .figures import Figures
 from .places import Places
 from .prepared import Prepared, prepare
 from .reply import Form, answer, metadata, wanted_form
@@ -33,6 +34,7 @@ __all__ = ["Batch", "BatchOptions"]
 _log = logging.getLogger(__name__)
 PREFIXES = ("", "/api")
 RESTART_S, RETRY_S = 15.0, 0.25
+CLIENT_GONE = 499  # nobody hears it; it is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Batch:
         self._capabilities = capabilities
         self._options = options
         self.runs = Runs(host, options.most_waiting)
+        self.figures = Figures(lambda: self.runs.waiting, lambda: self.runs.is_busy)
 
     def add_routes(self, app: web.Application) -> None:
         """All paths; they come after the worker's own, which therefore win."""
@@ -101,6 +104,18 @@ class Batch:
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Run a workflow once and answer with what it gave."""
         began = time.monotonic()
+        status = CLIENT_GONE
+        try:
+            response = await self._answer(request, began)
+            status = response.status
+            return response
+        except web.HTTPException as error:
+            status = error.status
+            raise
+        finally:
+            self.figures.answered(status, time.monotonic() - began)
+
+    async def _answer(self, request: web.Request, began: float) -> web.StreamResponse:
         try:
             self.runs.check_room()
             asked = await read_request(request)
