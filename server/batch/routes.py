@@ -33,7 +33,7 @@ __all__ = ["Batch", "BatchOptions"]
 
 _log = logging.getLogger(__name__)
 PREFIXES = ("", "/api")
-RESTART_S, RETRY_S = 15.0, 0.25
+RESTART_S, RETRY_S, LOOK_S = 15.0, 0.25, 10.0
 CLIENT_GONE = 499  # nobody hears it; it is counted
 
 
@@ -85,10 +85,13 @@ class Batch:
     async def describe(self, request: web.Request) -> web.Response:
         """What a workflow takes."""
         try:
-            catalog = await self._host.known()
+            async with asyncio.timeout(LOOK_S):
+                catalog = await self._host.known()
             named = await call(self._tasks.find, request.match_info["name"], self._capability(request), catalog)
             places = Places(named.workflow, catalog, named.declared)
             takes = [*places.names(), *(["image"] if places.picture() else []), *(["audio"] if places.sound() else [])]
+        except TimeoutError:
+            return error_response(_still_loading())
         except ComfyStreamError as error:
             return error_response(error)
         return web.json_response({"workflow": named.name, "takes": takes, "workflows": self._tasks.names()})
@@ -140,7 +143,7 @@ class Batch:
             async with asyncio.timeout(self._limit_s(asked)):
                 return await preparing
         except TimeoutError:
-            raise BusyError("the worker still loads", code="not_ready", hint="try again in a while") from None
+            raise _still_loading() from None
 
     def _limit_s(self, asked: Asked) -> float:
         return asked.options.timeout_seconds or self._options.timeout_s
@@ -194,6 +197,10 @@ class Batch:
             run.cancel()
             await asyncio.wait([run])
         return await stream.end()
+
+
+def _still_loading() -> BusyError:
+    return BusyError("the worker still loads", code="not_ready", hint="try again in a while")
 
 
 def _whose_fault(error: WorkflowError, prepared: Prepared) -> ComfyStreamError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 from collections.abc import Callable
@@ -142,8 +141,9 @@ class Runs:
             engine, future = await run.starting
             if not future.done():
                 await call(engine.stop_once, run.id)
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wrap_future(future)
+            ended = asyncio.wrap_future(future)
+            ended.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever asked has heard it
+            await asyncio.wait([ended])
         except ComfyStreamError as error:
             _log.debug("run %d: %s", run.id, error)
         finally:
