@@ -60,8 +60,10 @@ def start_command() -> list[str]:
 def worker(orchestrator: Registry) -> Iterator[str]:
     """Host and port of a worker that has registered."""
     code = "from comfystream_server.cli import main; raise SystemExit(main())"
-    command = [sys.executable, "-P", "-c", code, *start_command(), "--host", "127.0.0.1", "--port", "0"]
+    here = ["--host", "127.0.0.1", "--port", "0", "--capacity", "2"]
+    command = [sys.executable, "-P", "-c", code, *start_command(), *here]
     environ = {**os.environ, "ORCH_URL": orchestrator.url, "ORCH_SECRET": SECRET, "CAPABILITY_URL": "http://w:8000"}
+    environ["CAPABILITY_CAPACITY"] = "3"
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environ)
     assert process.stderr is not None
     said: list[str] = []
@@ -82,6 +84,7 @@ def worker(orchestrator: Registry) -> Iterator[str]:
         assert {body["name"]: body["url"] for body in orchestrator.bodies(REGISTER)} == {
             name: f"http://w:8000/capability/{name}" for name in names
         }
+        assert {body["capacity"] for body in orchestrator.bodies(REGISTER)} == {3}, "one more than it takes streams"
         yield found[1]
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == 0

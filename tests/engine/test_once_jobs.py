@@ -163,3 +163,14 @@ def test_live_pictures_go_on_meanwhile(engine: Engine, tmp_path: Path, open_run:
         assert not future.done(), "pictures came while it ran"
         assert future.result(DEADLINE_S).results
         assert shown(live) in range(120, 136)
+
+
+def test_a_stream_finds_what_a_run_has_loaded(engine: Engine, tmp_path: Path, open_run: Callable[..., Run]) -> None:
+    graph = {
+        "in": node("LoadTensor"),
+        "load": node("TestSource", number=0.5, tag=f"warm {tmp_path.name}"),
+        "fill": node("TestFill", like=link("in"), number=link("load")),
+        "out": node("SaveTensor", images=link("fill")),
+    }
+    assert "load" in run(engine, graph, tmp_path, given={"in": picture(tmp_path, 9)}).ran
+    assert open_run().load(graph).nodes_run == ()

@@ -20,6 +20,7 @@ from worker_harness import Worker, serving
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import FailPolicy
 from comfystream.session.live import LiveOptions
+from comfystream.session.live_size import FrameSize
 from comfystream_server.batch.routes import Batch, BatchOptions
 from comfystream_server.batch.tasks import Tasks
 from comfystream_server.byoc.backend import WorkflowBackend
@@ -83,7 +84,7 @@ async def batches(
 ) -> AsyncIterator[Batches]:
     """A worker with workflows of a folder (and those that come along)."""
     files = capabilities or {"test": None}
-    live = LiveOptions(on_error=FailPolicy.PASSTHROUGH, size=(64, 48))
+    live = LiveOptions(on_error=FailPolicy.PASSTHROUGH, size=FrameSize(width=64, height=48))
     backend = WorkflowBackend(lambda: Lent(engine), live, 2, files)
     folders = [folder] if folder is not None else []
     batch = Batch(backend.host, Tasks(files, folders), tuple(files), BatchOptions(waiting, timeout_s))
