@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from comfystream import logs
+from comfystream.allocator import keep_few_arenas
 from comfystream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def byoc(
         "log_level": log_level.upper() if log_level else None,
     }
     settings = load_settings(config, flags)
+    keep_few_arenas()
     logs.begin(settings.log_level, settings.log_format)
     if bool(width) != bool(height):
         raise ConfigError("--width and --height are given together, or both are 0", code="bad_setting")
