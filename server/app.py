@@ -39,9 +39,7 @@ def make_app(
         guard: who may call; None takes it from the settings.
     """
     guard = guard or Guard.for_settings(settings)
-    app = web.Application(
-        middlewares=[answer_errors, guard.middleware()], client_max_size=settings.max_body_mb << 20
-    )
+    app = web.Application(middlewares=[answer_errors, guard.middleware()], client_max_size=settings.max_body_mb << 20)
     parts = app[parts_key] = Parts.make(settings, start_engine)
     app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
     app.add_routes([*first_generation.routes(parts), *api.routes(parts)])

@@ -49,9 +49,7 @@ class Parts:
         ice = ice_settings(settings)
         return cls(
             settings=settings,
-            options=LiveOptions(
-                on_error=FailPolicy(settings.on_error), abandoned_after_s=settings.abandoned_after_s
-            ),
+            options=LiveOptions(on_error=FailPolicy(settings.on_error), abandoned_after_s=settings.abandoned_after_s),
             host=host,
             sessions=sessions,
             library=library,

@@ -63,9 +63,7 @@ def child(json: Json = None, quick: Quick = False) -> None:
 
 
 @app.command(name="all")
-def everything(
-    comfyui: Checkout = None, seconds: Seconds = 120.0, json: Json = None, quick: Quick = False
-) -> None:
+def everything(comfyui: Checkout = None, seconds: Seconds = 120.0, json: Json = None, quick: Quick = False) -> None:
     """All of them, one after the other."""
     _report(
         json,

@@ -22,7 +22,7 @@ __all__ = ["bench_swap"]
 FPS = 30
 GOAL = Goal("ours", 66.7)
 LOADS = {"load that waits (a disk)": "time.sleep(seconds)", "load that computes in Python": "compute(seconds)"}
-PACK = '''
+PACK = """
 import time
 
 
@@ -60,7 +60,7 @@ class SlowApply:
 
 
 NODE_CLASS_MAPPINGS = {"SlowLoad": SlowLoad, "SlowApply": SlowApply}
-'''
+"""
 
 
 def bench_swap(*, load_s: float = 5.0, steady_s: float = 3.0) -> Iterator[Row]:

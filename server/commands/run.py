@@ -59,9 +59,7 @@ def run(
     ] = None,
     text: Annotated[
         Path | None,
-        typer.Option(
-            "--text", metavar="FILE", help="Where text goes: .srt, .vtt or .jsonl.", rich_help_panel=_IO
-        ),
+        typer.Option("--text", metavar="FILE", help="Where text goes: .srt, .vtt or .jsonl.", rich_help_panel=_IO),
     ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write all figures as JSON.", rich_help_panel=_IO)

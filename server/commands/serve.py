@@ -96,7 +96,7 @@ async def _serve(app: web.Application, settings: ServerSettings, token: str) -> 
 
     runner = web.AppRunner(app, shutdown_timeout=DRAIN_S)
     stopped = asyncio.Event()
-    _on_signals(stopped)
+    on_signals(stopped)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port)
@@ -117,7 +117,8 @@ async def _serve(app: web.Application, settings: ServerSettings, token: str) -> 
         await runner.cleanup()
 
 
-def _on_signals(stopped: asyncio.Event) -> None:
+def on_signals(stopped: asyncio.Event) -> None:
+    """Set the event on Ctrl-C and SIGTERM."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         try:

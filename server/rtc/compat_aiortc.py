@@ -202,9 +202,7 @@ async def _gather(
     found = [protocol.local_candidate for protocol in protocols]
     if ice.stun_server:
         asked = (server_reflexive_candidate(p, ice.stun_server) for p in protocols if ":" not in p.local_candidate.host)
-        answers = await asyncio.gather(
-            *(asyncio.wait_for(answer, _STUN_S) for answer in asked), return_exceptions=True
-        )
+        answers = await asyncio.gather(*(asyncio.wait_for(answer, _STUN_S) for answer in asked), return_exceptions=True)
         found += [answer[0] for answer in answers if not isinstance(answer, BaseException)]
     relayed: list[Candidate] = await rest(component, [])
     return found + relayed

@@ -50,7 +50,7 @@ def load(custom_nodes: Path, tmp_path: Path) -> Load:
     return run
 
 
-V1_CLASS = '''
+V1_CLASS = """
 class {name}:
     @classmethod
     def INPUT_TYPES(cls):
@@ -60,7 +60,7 @@ class {name}:
     CATEGORY = "test"
     def run(self, value):
         return (value,)
-'''
+"""
 
 
 @pytest.fixture

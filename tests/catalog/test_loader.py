@@ -12,7 +12,7 @@ from comfystream.catalog.loader import module_name
 from comfystream.catalog.packs import find_pack, find_packs
 from comfystream.errors import AssetError
 
-V3_NODE = '''
+V3_NODE = """
 from comfy_api.latest import ComfyExtension, io
 
 class Doubled(io.ComfyNode):
@@ -23,9 +23,11 @@ class Doubled(io.ComfyNode):
     @classmethod
     def execute(cls, a):
         return io.NodeOutput(a * 2)
-'''
+"""
 
-V3_PACK = V3_NODE + '''
+V3_PACK = (
+    V3_NODE
+    + """
 class Pack(ComfyExtension):
     async def on_load(self):
         order.append("on_load")
@@ -33,7 +35,8 @@ class Pack(ComfyExtension):
         order.append("get_node_list")
         return [Doubled]
 order = []
-'''
+"""
+)
 
 
 def test_a_v1_pack_gives_its_classes(write_pack, load, v1_pack) -> None:

@@ -108,9 +108,7 @@ def test_a_v3_class(write_pack, load) -> None:
                 "any": ["COMFY_MATCHTYPE_V3", template],
                 "many": ["FLOAT,IMAGE,MASK", {"default": 0.5, "widgetType": "FLOAT"}],
             },
-            "optional": {
-                "n": ["INT", {"min": 0, "max": 9, "display": "slider", "control_after_generate": "fixed"}]
-            },
+            "optional": {"n": ["INT", {"min": 0, "max": 9, "display": "slider", "control_after_generate": "fixed"}]},
             "hidden": {"unique_id": ["UNIQUE_ID"]},
         },
         "input_order": {"required": ["mode", "any", "many"], "optional": ["n"], "hidden": ["unique_id"]},

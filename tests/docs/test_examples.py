@@ -15,7 +15,13 @@ from doc_blocks import Block, blocks_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-LEFT_OUT = {"comfystream serve": "it serves until it is stopped; tests/server runs it"}
+LEFT_OUT = {
+    "comfystream serve": "it serves until it is stopped; tests/server runs it",
+    "comfystream trickle server --port 2939": "it serves until it is stopped; tests/server/test_trickle.py runs it",
+    "comfystream trickle publish clip.ts http://127.0.0.1:2939/camera\n"
+    "comfystream trickle watch http://127.0.0.1:2939/camera --wait 30\n"
+    "comfystream trickle pull http://127.0.0.1:2939/camera -o copy.ts --wait 30": "they need that server",
+}
 NOT_RUN = {"benchmarks.md": "its commands take minutes; tests/server/test_bench.py runs them on little"}
 SHELL_ONLY = ("source ", "make ", "mkdir ", "python tools/dev.py")
 

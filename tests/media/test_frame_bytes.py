@@ -12,11 +12,31 @@ from comfystream.media.frame_bytes import pack, packed_size, unpack
 from comfystream.media.pattern import draw_pattern
 
 FORMATS = [
-    "yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv411p", "nv12", "nv21", "yuyv422",
-    "gray", "gray10le", "gray16le", "rgb24", "bgr24", "rgba", "bgr0", "gbrp",
-    "yuv420p10le", "yuv422p10le", "yuv444p12le", "p010le", "gbrp10le", "yuva420p", "rgb48le", "gbrpf32le",
+    "yuv420p",
+    "yuvj420p",
+    "yuv422p",
+    "yuv444p",
+    "yuv411p",
+    "nv12",
+    "nv21",
+    "yuyv422",
+    "gray",
+    "gray10le",
+    "gray16le",
+    "rgb24",
+    "bgr24",
+    "rgba",
+    "bgr0",
+    "gbrp",
+    "yuv420p10le",
+    "yuv422p10le",
+    "yuv444p12le",
+    "p010le",
+    "gbrp10le",
+    "yuva420p",
+    "rgb48le",
+    "gbrpf32le",
 ]
-
 
 
 @pytest.mark.parametrize("size", [(64, 48), (33, 21), (1, 1), (640, 360)], ids=str)

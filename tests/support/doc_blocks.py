@@ -1,12 +1,12 @@
 """The examples of a page: fenced blocks, each with the comment that stands right above it.
 
-    ```sh          commands, a line each; `#` starts a remark
-    ```console     commands after "$ ", with what they print
-    ```python      a program; a ```text block right below it is what it prints
+```sh          commands, a line each; `#` starts a remark
+```console     commands after "$ ", with what they print
+```python      a program; a ```text block right below it is what it prints
 
-    <!-- file: NAME -->            the block is the content of a file that later blocks use
-    <!-- figures vary -->          what is printed is compared without its numbers and spaces, each line anywhere
-    <!-- not run: REASON -->       the block is shown only
+<!-- file: NAME -->            the block is the content of a file that later blocks use
+<!-- figures vary -->          what is printed is compared without its numbers and spaces, each line anywhere
+<!-- not run: REASON -->       the block is shown only
 """
 
 from __future__ import annotations

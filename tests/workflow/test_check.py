@@ -316,9 +316,7 @@ class TestCustomValidation:
     )
     def test_anything_but_true_is_an_error(self, catalog: Any, make_class: Any, answer: Any, details: str) -> None:
         result = self.run(catalog, make_class, lambda cls, value: answer)
-        assert errors(result) == [
-            ("2", "custom_validation_failed", "Custom validation failed for node", details)
-        ]
+        assert errors(result) == [("2", "custom_validation_failed", "Custom validation failed for node", details)]
 
     def test_it_may_be_async(self, catalog: Any, make_class: Any) -> None:
         async def validate(cls: type, value: int) -> str:

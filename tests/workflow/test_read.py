@@ -84,7 +84,7 @@ def test_keeps_the_editor_form_of_an_envelope() -> None:
         (b"hello", "json_syntax", "w.json:1:1: JSON syntax error"),
         (b'{"1": {\n  "a": 1,\n}}', "json_syntax", "w.json:3:1:"),
         (b'{"1": 2', "json_syntax", "the file ends too early"),
-        (b'{"a": \'b\'}', "json_syntax", "double quotes"),
+        (b"{\"a\": 'b'}", "json_syntax", "double quotes"),
         (b'{"a" 1}', "json_syntax", "w.json:1:6:"),
         (b"{} x", "json_syntax", "remove what follows"),
         (b"[" * 200_000, "json_syntax", "nested too deeply"),

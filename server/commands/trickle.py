@@ -1,0 +1,237 @@
+"""`comfystream trickle`: a server for segments over HTTP, and the tools to look into its channels."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from comfystream.errors import ConfigError, MediaError, NetworkError
+
+from ..faults import say_note
+
+if TYPE_CHECKING:
+    from comfystream.trickle.reader import Segment, TrickleReader
+    from comfystream.trickle.server import TrickleServer
+    from comfystream.trickle.writer import TrickleWriter
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Segments over HTTP as Livepeer's orchestrators pass them on: a server, and tools to look into channels.",
+    no_args_is_help=True,
+)
+
+Url = Annotated[str, typer.Argument(metavar="URL", help="The channel: http://127.0.0.1:2939/camera")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Accept any certificate: orchestrators sign their own.", show_default=False)
+]
+Start = Annotated[int, typer.Option("--start", metavar="N", help="First segment; -2 the newest, -1 the one after it.")]
+Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long the channel may be missing at first.")]
+
+
+@app.command("server")
+def server(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 2939,
+    base_path: Annotated[str, typer.Option("--base-path", metavar="PATH", help="Where channels begin.")] = "/",
+    auto_create: Annotated[
+        bool, typer.Option("--auto-create/--no-auto-create", help="Clients may make channels.")
+    ] = True,
+    changefeed: Annotated[
+        bool, typer.Option("--changefeed/--no-changefeed", help="Channel _changes tells which come and go.")
+    ] = True,
+    channels: Annotated[
+        list[str] | None, typer.Option("--channel", metavar="NAME=TYPE", help="Make it at once: cam=video/MP2T")
+    ] = None,
+    idle: Annotated[float, typer.Option("--idle", min=1, metavar="SECONDS", help="Channels without data end.")] = 300,
+    window: Annotated[int, typer.Option("--window", min=2, max=1000, help="Segments that are kept per channel.")] = 5,
+) -> None:
+    """Serve channels until Ctrl-C: for local work and tests, nobody is asked for a password."""
+    from comfystream.trickle.server import TrickleOptions, TrickleServer
+
+    options = TrickleOptions(auto_create=auto_create, changefeed=changefeed, idle_s=idle, window=window)
+    given = [_channel(words) for words in channels or []]
+
+    async def serve() -> None:
+        trickle = TrickleServer(options)
+        for name, mime in given:
+            trickle.create(name, mime)
+        await _serve(trickle, host, port, base_path)
+
+    asyncio.run(serve())
+
+
+def _channel(words: str) -> tuple[str, str]:
+    name, _, mime = words.partition("=")
+    if not name:
+        raise ConfigError(f'--channel "{words}": a name is missing', code="bad_channel", hint="like cam=video/MP2T")
+    return name, mime or "video/MP2T"
+
+
+async def _serve(trickle: TrickleServer, host: str, port: int, base_path: str) -> None:
+    from .serve import on_signals
+
+    stopped = asyncio.Event()
+    on_signals(stopped)
+    async with trickle.serving(host, port, base_path=base_path) as url:
+        print(f"trickle server: {url}/CHANNEL", flush=True)
+        await stopped.wait()
+
+
+@app.command("publish")
+def publish(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help='What to send; "-" is standard input.')],
+    url: Url,
+    content_type: Annotated[
+        str, typer.Option("--type", metavar="MIME", help="What readers are told that it is.")
+    ] = "video/MP2T",
+    fast: Annotated[bool, typer.Option("--fast", help="Do not keep to the stream's own time.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a channel that has segments already.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="End the channel afterwards.")] = False,
+    insecure: Insecure = False,
+) -> None:
+    """Send a file: MPEG-TS in a segment per key frame, as fast as it plays; whatever else in one segment."""
+    from comfystream.trickle.writer import TrickleWriter
+
+    async def send() -> None:
+        start = None if resume else 0
+        writer = TrickleWriter(url, content_type=content_type, start=start, verify_tls=not insecure)
+        try:
+            await writer.create()
+            await _send(writer, file, is_paced=not fast)
+        finally:
+            await writer.close(5.0, delete_channel=delete)
+        stats = writer.stats
+        broken = f", broken: {stats.broken}" if stats.broken else ""
+        print(f"segments: {stats.segments}, bytes: {stats.sent_bytes}{broken}")
+
+    _run(send())
+
+
+async def _send(writer: TrickleWriter, file: Path, *, is_paced: bool) -> None:
+    from ..trickle_pieces import pieces_of
+
+    segment = None
+    began: tuple[float, float] | None = None
+    async with contextlib.aclosing(pieces_of(file)) as pieces:
+        async for piece in pieces:
+            if is_paced and piece.time_s is not None:
+                began = began or (time.monotonic(), piece.time_s)
+                await asyncio.sleep(began[0] + piece.time_s - began[1] - time.monotonic())
+            if piece.is_start or segment is None:
+                segment = await writer.segment()
+            await segment.write(piece.data)
+    if segment is None:
+        raise MediaError(f"{file} is empty", code="empty_file")
+    await segment.close()
+
+
+@app.command("watch")
+def watch(
+    url: Url,
+    start: Start = -2,
+    count: Annotated[int | None, typer.Option("--count", min=1, metavar="N", help="Leave after so many.")] = None,
+    wait: Wait = 0,
+    insecure: Insecure = False,
+) -> None:
+    """Print a line for each segment of a channel: number, bytes, how long it took, type and headers."""
+
+    async def look() -> None:
+        async with _reader(url, start, wait, insecure) as reader:
+            seen, asked = 0, time.monotonic()
+            async for segment in reader:
+                print(await _line(segment, asked), flush=True)
+                seen, asked = seen + 1, time.monotonic()
+                if seen == count:
+                    return
+            _say_end(reader)
+
+    _run(look())
+
+
+async def _line(segment: Segment, asked: float) -> str:
+    began, size, chunks = time.monotonic(), 0, 0
+    async for chunk in segment.chunks():
+        size += len(chunk)
+        chunks += 1
+    took_ms = (time.monotonic() - began) * 1000
+    headers = " ".join(f"{name}={value}" for name, value in segment.headers.items() if name.startswith("Lp-"))
+    broken = "  broke off" if segment.is_broken else ""
+    waited_ms = (began - asked) * 1000
+    return (
+        f"{segment.number:>6}  {size:>9} bytes in {chunks} pieces  waited {waited_ms:.0f} ms, took {took_ms:.0f} ms"
+        f"  {segment.content_type or 'no type'}  {headers}{broken}"
+    )
+
+
+@app.command("pull")
+def pull(
+    url: Url,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help='Where to; "-" is standard output.')],
+    start: Start = -2,
+    count: Annotated[int | None, typer.Option("--count", min=1, metavar="N", help="Leave after so many.")] = None,
+    wait: Wait = 0,
+    insecure: Insecure = False,
+) -> None:
+    """Write the segments of a channel to a file, one behind the other, until the channel ends."""
+
+    async def take() -> None:
+        is_pipe = str(output) == "-"
+        seen = 0
+        with contextlib.nullcontext(sys.stdout.buffer) if is_pipe else _opened(output) as target:
+            async with _reader(url, start, wait, insecure) as reader:
+                async for segment in reader:
+                    async for chunk in segment.chunks():
+                        target.write(chunk)
+                    target.flush()
+                    seen += 1
+                    if seen == count:
+                        break
+                else:
+                    _say_end(reader)
+        if not is_pipe:
+            print(f"{output}: segments: {seen}, bytes: {output.stat().st_size}")
+
+    _run(take())
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise MediaError(f"{path} cannot be written: {error.strerror or error}", code="cannot_write") from error
+
+
+def _reader(url: str, start: int, wait_s: float, insecure: bool) -> TrickleReader:
+    from comfystream.trickle.reader import ReaderOptions, TrickleReader
+
+    if start < -2:
+        raise ConfigError(f"--start {start} is no segment", code="bad_start", hint="-2, -1 or a number from 0")
+    options = ReaderOptions(channel_wait_s=wait_s)
+    return TrickleReader(url, start=start, verify_tls=not insecure, options=options)
+
+
+def _say_end(reader: TrickleReader) -> None:
+    from comfystream.trickle.reader import EndReason
+
+    if reader.end is EndReason.NOT_FOUND and not reader.stats.segments:
+        raise NetworkError(
+            f"there is no channel at {reader.url}",
+            code="channel_not_found",
+            hint="--wait 30 waits for one that is yet to come",
+        )
+    say_note("the channel has ended")
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        asyncio.run(work)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stderr.close()
