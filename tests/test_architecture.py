@@ -44,11 +44,14 @@ STAND_INS = REPOSITORY / "comfystream/catalog/standin/tree"
 
 MOST_LINES, MOST_LINES_PER_FUNCTION = 400, 60
 LONG: dict[str, str] = {
+    "server/commands/byoc.py:byoc": "its options are its arguments: typer reads flags and help off them",
     "server/commands/run.py:run": "its options are its arguments: typer reads flags and help off them",
 }
 
 # File -> how many broad excepts that do not raise again it may have, and the border that it stands at.
 BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
+    "comfystream/byoc/processor_backend.py": (2, "node execution: an app's code; the stream goes on, told"),
+    "comfystream/byoc/routes.py": (1, "request handler: logged once, the caller gets a plain 500"),
     "comfystream/catalog/loader.py": (2, "node execution: a pack's code at import; a broken pack never stops the rest"),
     "comfystream/engine/child_main.py": (1, "request handler: what an order raised goes back to whoever gave it"),
     "comfystream/engine/fingerprint.py": (1, "node execution: a node that cannot tell whether it changed is run"),

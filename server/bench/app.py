@@ -120,6 +120,21 @@ def rtc(
     _report(json, rtc=iter(bench_rtc(seconds=1.0 if quick else seconds)))
 
 
+@app.command()
+def trickle(
+    seconds: Annotated[float, typer.Option(min=2.5, help="How long, per case and worker.")] = 8.0,
+    pytrickle: Annotated[
+        Path | None, typer.Option(help="An interpreter that has pytrickle; else .peers/pytrickle/bin/python.")
+    ] = None,
+    json: Json = None,
+    quick: Quick = False,
+) -> None:
+    """How long a picture takes through a worker that passes it on over trickle, beside pytrickle's."""
+    from .trickle import bench_trickle
+
+    _report(json, trickle=iter(bench_trickle(seconds=2.5 if quick else seconds, pytrickle=pytrickle)))
+
+
 def _report(json: Path | None, **benches: Iterator[Row]) -> None:
     console, found = Console(), []
     try:

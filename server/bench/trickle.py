@@ -1,0 +1,276 @@
+"""`bench trickle`: how long a picture takes through a worker that passes it on, beside pytrickle's in the same run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import socket
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from comfystream.errors import NetworkError
+from comfystream.frames import VideoFrame
+from comfystream.media.mpegts.decode import TsDecoder
+from comfystream.media.mpegts.demux import Demuxer
+from comfystream.media.mpegts.encode import Part, TsEncoder
+from comfystream.media.mpegts.unit import AccessUnit
+from comfystream.media.pattern import draw_pattern, read_counter
+from comfystream.trickle.reader import TrickleReader
+from comfystream.trickle.server import TrickleServer
+from comfystream.trickle.writer import TrickleWriter
+
+from .rows import Goal, Row
+
+__all__ = ["PEER", "bench_trickle"]
+
+PEER = Path(".peers/pytrickle/bin/python")
+MIME = "video/mp2t"
+SETTLE_S = 1.5
+DEADLINE_S = 30.0
+TAIL_S = 1.0  # what comes later than this after the last picture was sent counts as lost
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is sent, and what is wanted."""
+
+    size: tuple[int, int]
+    fps: int
+    bitrate: int
+    p50: Goal | None = None
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        return f"{self.size[0]}x{self.size[1]} {self.fps} fps"
+
+
+CASES = (
+    Case((512, 512), 30, 1_600_000, Goal("ours", 15.0)),
+    Case((1280, 720), 30, 3_200_000, Goal("ratio", 0.2)),
+    Case((1280, 720), 60, 3_200_000, Goal("ours", 50.0)),
+)
+
+
+@dataclass(slots=True)
+class Trip:
+    """What one worker did.
+
+    Attributes:
+        took_ms: of the pictures after the settling time, from the socket in to the last byte out.
+        first_s: from the first byte in to the first picture out.
+        cpu_ms: processor time of the worker per picture that came out.
+        peak_mb: most memory that it had.
+        sent, came, unreadable: pictures.
+    """
+
+    took_ms: list[float] = field(default_factory=list)
+    first_s: float = math.nan
+    cpu_ms: float = math.nan
+    peak_mb: float = math.nan
+    sent: int = 0
+    came: int = 0
+    unreadable: int = 0
+
+
+def _record(case: Case, seconds: float) -> list[list[Part]]:
+    """The bytes of each picture, numbered and encoded before the clock starts."""
+    encoder = TsEncoder(first_s=1.0, encoder="libx264", bitrate=case.bitrate)
+    step = Fraction(1, case.fps)
+    return [
+        encoder.encode(VideoFrame(number, number, step, draw_pattern(*case.size, number)))
+        for number in range(round(seconds * case.fps))
+    ]
+
+
+class Worker:
+    """A worker in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def ask(self) -> dict[str, float]:
+        """What it has used so far."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"\n")
+        line = await asyncio.wait_for(self._process.stdout.readline(), DEADLINE_S)
+        if not line:
+            raise NetworkError("the worker's process ended", hint="see what it printed above")
+        figures: dict[str, float] = json.loads(line)
+        return figures
+
+
+@contextlib.asynccontextmanager
+async def _process(*command: str) -> AsyncIterator[Worker]:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    try:
+        worker = Worker(process)
+        await worker.ask()
+        yield worker
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), 5)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def _ours(base: str, case: Case) -> AsyncIterator[Worker]:
+    command = (sys.executable, "-m", "comfystream_server.bench.trickle_ours", f"{base}/in", f"{base}/out")
+    async with _process(*command) as worker:
+        yield worker
+
+
+def _theirs(python: Path) -> Callable[[str, Case], contextlib.AbstractAsyncContextManager[Worker]]:
+    @contextlib.asynccontextmanager
+    async def start(base: str, case: Case) -> AsyncIterator[Worker]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        script = Path(__file__).with_name("trickle_pytrickle.py")
+        async with _process(str(python), str(script), str(port)) as worker:
+            await _start_stream(f"http://127.0.0.1:{port}", base, case)
+            yield worker
+
+    return start
+
+
+async def _start_stream(worker: str, base: str, case: Case) -> None:
+    width, height = case.size
+    params: dict[str, Any] = {"width": width, "height": height, "max_framerate": 60}
+    body = {"subscribe_url": f"{base}/in", "publish_url": f"{base}/out", "gateway_request_id": "bench"}
+    deadline = time.monotonic() + DEADLINE_S
+    async with aiohttp.ClientSession() as http:
+        while True:
+            try:
+                async with http.post(f"{worker}/stream/start", json={**body, "params": params}) as response:
+                    if response.status == 200:
+                        return
+                    said = await response.text()
+            except aiohttp.ClientConnectionError as error:
+                said = str(error)
+            if time.monotonic() > deadline:
+                raise NetworkError(f"pytrickle starts no stream: {said}")
+            await asyncio.sleep(0.1)
+
+
+async def _publish(url: str, recording: list[list[Part]], fps: int, sent_ns: list[int]) -> None:
+    async with TrickleWriter(url, content_type=MIME) as writer:
+        segment = None
+        began = time.monotonic_ns()
+        for number, parts in enumerate(recording):
+            await asyncio.sleep(max(0, began + number * 10**9 // fps - time.monotonic_ns()) / 1e9)
+            for part in parts:
+                if part.starts_segment or segment is None:
+                    segment = await writer.segment()
+                sent_ns.append(time.monotonic_ns())
+                await segment.write(part.data)
+
+
+async def _watch(url: str, came: list[tuple[int, AccessUnit]]) -> None:
+    """Notes when each picture is there whole; they are decoded after the clock has stopped."""
+    demuxer = Demuxer()
+    async with TrickleReader(url) as reader:
+        async for segment in reader:
+            async for data in segment.chunks():
+                units = demuxer.feed(data)
+                now = time.monotonic_ns()
+                came += [(now, unit) for unit in units]
+            now = time.monotonic_ns()
+            came += [(now, unit) for unit in demuxer.end(is_whole=not segment.is_broken)]
+
+
+async def _run(
+    start: Callable[[str, Case], contextlib.AbstractAsyncContextManager[Worker]],
+    case: Case,
+    recording: list[list[Part]],
+) -> Trip:
+    server = TrickleServer()
+    came: list[tuple[int, AccessUnit]] = []
+    sent_ns: list[int] = []
+    async with server.serving() as base:
+        for name in ("in", "out"):
+            server.create(name, MIME)
+        async with start(base, case) as worker:
+            watching = asyncio.create_task(_watch(f"{base}/out", came))
+            before = await worker.ask()
+            await _publish(f"{base}/in", recording, case.fps, sent_ns)
+            await asyncio.sleep(TAIL_S)
+            after = await worker.ask()
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+    trip = Trip(sent=len(sent_ns), peak_mb=after["peak_mb"])
+    _judge(trip, sent_ns, came, round(SETTLE_S * case.fps))
+    trip.cpu_ms = 1000 * (after["cpu_s"] - before["cpu_s"]) / trip.came
+    return trip
+
+
+def _judge(trip: Trip, sent_ns: list[int], came: list[tuple[int, AccessUnit]], settled: int) -> None:
+    decoder, seen = TsDecoder(), set()
+    for arrived_ns, unit in came:
+        for frame in decoder.decode(unit, arrived_ns):
+            if not isinstance(frame, VideoFrame):
+                continue
+            number = read_counter(frame.image)
+            if number is None or number >= len(sent_ns):
+                trip.unreadable += 1
+            elif number not in seen:
+                seen.add(number)
+                if len(seen) == 1:
+                    trip.first_s = (frame.stamps.captured - sent_ns[0]) / 1e9
+                if number >= settled:
+                    trip.took_ms.append((frame.stamps.captured - sent_ns[number]) / 1e6)
+    trip.came = len(seen)
+    if not trip.took_ms:
+        raise NetworkError(f"no picture came out ({trip.sent} went in, {trip.unreadable} were unreadable)")
+
+
+def _rows(case: Case, ours: Trip, theirs: Trip | None) -> Iterator[Row]:
+    name = "pytrickle" if theirs is not None else "pytrickle: not installed"
+
+    def row(metric: str, unit: str, figure: Callable[[Trip], float], goal: Goal | None = None) -> Row:
+        baseline = figure(theirs) if theirs is not None else None
+        return Row("trickle", case.name, metric, unit, figure(ours), baseline, name, goal)
+
+    yield row("latency p50", "ms", lambda trip: statistics.median(trip.took_ms), case.p50)
+    yield row("latency p95", "ms", lambda trip: statistics.quantiles(trip.took_ms, n=20)[-1])
+    yield row("longest", "ms", lambda trip: max(trip.took_ms))
+    yield row("CPU per picture", "ms", lambda trip: trip.cpu_ms, Goal("ratio", 0.5))
+    yield row("first picture", "s", lambda trip: trip.first_s, Goal("ours", 0.3))
+    yield row("most memory", "MB", lambda trip: trip.peak_mb)
+    yield row(
+        "pictures that came out", "%", lambda trip: 100 * trip.came / trip.sent, Goal("ours", 99.0, at_least=True)
+    )
+
+
+def bench_trickle(seconds: float = 8.0, pytrickle: Path | None = None) -> Iterator[Row]:
+    """Pictures at a constant pace through a local trickle server to a worker and back.
+
+    Args:
+        seconds: how long, per case and worker; the first 1.5 of them count for the first picture only.
+        pytrickle: an interpreter that has it; None uses `PEER` if it is there.
+
+    Raises:
+        NetworkError: no picture came out.
+    """
+    python = pytrickle or PEER
+    for case in CASES:
+        recording = _record(case, seconds)
+        ours = asyncio.run(_run(_ours, case, recording))
+        theirs = asyncio.run(_run(_theirs(python.absolute()), case, recording)) if python.exists() else None
+        yield from _rows(case, ours, theirs)

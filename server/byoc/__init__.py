@@ -1,0 +1,1 @@
+"""The ComfyStream engine behind the protocol of orchestrators."""

@@ -1,0 +1,97 @@
+"""The engine and its live sessions as a worker's backend: one engine process, one session per stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from comfystream.byoc.backend import StreamStart
+from comfystream.catalog.spec import Catalog
+from comfystream.engine.protocol import Engine
+from comfystream.errors import WorkflowError
+from comfystream.session.live import LiveOptions
+from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_registry import Sessions
+from comfystream.session.loop_bridge import call
+from comfystream.workflow.model import Workflow
+from comfystream.workflow.read import read_workflow
+
+from .session_pipe import SessionPipe
+from .workflows import asked_workflow
+
+__all__ = ["WorkflowBackend"]
+
+
+class WorkflowBackend:
+    """Runs workflows.
+
+    Args:
+        start_engine: makes the engine, on a thread.
+        options: of the sessions.
+        capacity: how many streams there may be.
+        workflows: the file of each capability, for streams that bring none; None: such streams get their frames back.
+    """
+
+    def __init__(
+        self,
+        start_engine: Callable[[], Engine],
+        options: LiveOptions,
+        capacity: int,
+        workflows: Mapping[str, Path | None],
+    ) -> None:
+        self.host = EngineHost(start_engine)
+        self.sessions = Sessions(self.host, capacity)
+        self._options = options
+        self._files = dict(workflows)
+        self._workflows: dict[str, Workflow] = {}
+
+    async def load(self) -> None:
+        """Start the engine, and look at the workflows of the capabilities.
+
+        Raises:
+            ComfyStreamError: the engine does not start, or a workflow is none.
+        """
+        catalog = await self.host.known()
+        for name, file in self._files.items():
+            if file is not None:
+                workflow = read_workflow(file, catalog)
+                await self._check(workflow)
+                self._workflows[name] = workflow
+
+    async def _check(self, workflow: Workflow) -> None:
+        """Refuse what cannot run, before anything is loaded for it."""
+        problems = await call((await self.host.get()).check, workflow)
+        errors = [problem for problem in problems if problem.is_error]
+        if errors:
+            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            raise WorkflowError(f"{errors[0]}{more}", code="workflow_invalid", node_id=errors[0].node_id)
+
+    async def open(self, start: StreamStart) -> SessionPipe:
+        """A session for a stream, which loads its workflow while the stream runs.
+
+        Raises:
+            ComfyStreamError: the workflow cannot run, or the engine is gone.
+        """
+        catalog: Catalog = await self.host.known()
+        workflow = asked_workflow(start.params.rest, catalog)
+        if workflow is None:
+            workflow = self._workflows.get(start.capability)
+        else:
+            await self._check(workflow)
+        options = self._options
+        if start.size is not None:
+            options = LiveOptions(
+                on_error=options.on_error,
+                clock_fps=options.clock_fps,
+                size=start.size,
+                abandoned_after_s=options.abandoned_after_s,
+            )
+        session = await self.sessions.create(options)
+        return SessionPipe(
+            session, workflow, catalog, start.outlet, lambda: self.sessions.end(session.id, "its stream has ended")
+        )
+
+    async def close(self) -> None:
+        """End the sessions and the engine."""
+        await self.sessions.close()
+        await self.host.close()

@@ -1,0 +1,196 @@
+"""`comfystream byoc`: workflows as capabilities of an orchestrator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from comfystream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from comfystream.byoc.capability import OrchestratorAccess
+    from comfystream.byoc.server import StreamServer
+    from comfystream.settings import ServerSettings
+
+__all__ = ["byoc", "make_server"]
+
+_NET, _WORK, _ENGINE, _LOG = "Network", "Streams", "Engine", "Log"
+
+
+def byoc(
+    workflow: Annotated[
+        Path | None, typer.Option("--workflow", metavar="FILE", help="For streams that bring none.", envvar="WORKFLOW")
+    ] = None,
+    capability: Annotated[
+        list[str] | None,
+        typer.Option("--capability", metavar="NAME=FILE", help="Register a workflow under a name; repeat."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, as YAML.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.", rich_help_panel=_NET)] = "0.0.0.0",
+    port: Annotated[int, typer.Option("--port", help="Port; 0 takes a free one.", rich_help_panel=_NET)] = 8000,
+    insecure_tls: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-tls",
+            envvar="ORCH_INSECURE_TLS",
+            help="Accept any certificate: orchestrators sign their own.",
+            rich_help_panel=_NET,
+        ),
+    ] = False,
+    live_runner: Annotated[
+        bool, typer.Option("--live-runner", help="Heartbeats in place of registration.", rich_help_panel=_NET)
+    ] = False,
+    runner_price: Annotated[
+        float, typer.Option("--runner-price", help="US dollars per hour, for --live-runner.", rich_help_panel=_NET)
+    ] = 0.01,
+    capacity: Annotated[
+        int | None, typer.Option("--capacity", metavar="N", help="Streams at once: 1.", rich_help_panel=_WORK)
+    ] = None,
+    width: Annotated[
+        int, typer.Option("--width", help="Of pictures; 0 leaves them.", rich_help_panel=_WORK, min=0, max=8192)
+    ] = 512,
+    height: Annotated[
+        int, typer.Option("--height", help="Of pictures; 0 leaves them.", rich_help_panel=_WORK, min=0, max=8192)
+    ] = 512,
+    on_error: Annotated[
+        str | None, typer.Option("--on-error", help="hold, slate, passthrough or stop.", rich_help_panel=_WORK)
+    ] = None,
+    workspace: Annotated[
+        str | None, typer.Option("--workspace", help="ComfyUI folder whose packs to use.", rich_help_panel=_ENGINE)
+    ] = None,
+    nodes: Annotated[
+        list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Node packs.", rich_help_panel=_ENGINE)
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch.", rich_help_panel=_ENGINE)] = None,
+    log_level: Annotated[str | None, typer.Option("--log-level", help="INFO.", rich_help_panel=_LOG)] = None,
+    disable_frame_skip: Annotated[bool, typer.Option("--disable-frame-skip", hidden=True)] = False,
+    comfyui_log_level: Annotated[str | None, typer.Option("--comfyui-log-level", hidden=True)] = None,
+    comfyui_inference_log_level: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Serve workflows to an orchestrator; ORCH_URL, ORCH_SECRET and CAPABILITY_URL say which and from where."""
+    from comfystream.settings import load_settings
+
+    flags = {
+        "workspace": workspace,
+        "node_folders": [str(folder) for folder in nodes] if nodes else None,
+        "threads": threads,
+        "on_error": on_error,
+        "log_level": log_level.upper() if log_level else None,
+    }
+    settings = load_settings(config, flags)
+    logging.getLogger().setLevel(settings.log_level)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    if bool(width) != bool(height):
+        raise ConfigError("--width and --height are given together, or both are 0", code="bad_setting")
+    asyncio.run(
+        _serve(
+            settings,
+            host=host,
+            port=port,
+            files=_capabilities(workflow, capability or []),
+            capacity=capacity,
+            size=(width - width % 2, height - height % 2) if width else None,
+            insecure_tls=insecure_tls,
+            runner_price=runner_price if live_runner else None,
+        )
+    )
+
+
+async def _serve(settings: ServerSettings, **options: Any) -> None:
+    server = make_server(settings, os.environ, **options)
+    await server.run_forever()
+
+
+def _capabilities(workflow: Path | None, given: list[str]) -> dict[str, Path | None]:
+    """Name -> file; without any the one of `CAPABILITY_NAME`, with the default workflow."""
+    found: dict[str, Path | None] = {}
+    for text in given:
+        name, _, file = text.partition("=")
+        if not name or not file:
+            raise ConfigError(f"--capability {text}: NAME=FILE is needed", code="bad_capability")
+        found[name] = Path(file)
+    if not found:
+        found[os.environ.get("CAPABILITY_NAME") or "comfystream"] = workflow
+    for path in found.values():
+        if path is not None and not path.is_file():
+            raise ConfigError(f"{path}: there is no such file", code="no_workflow_file")
+    return found
+
+
+def make_server(
+    settings: ServerSettings,
+    environ: MutableMapping[str, str],
+    *,
+    files: dict[str, Path | None],
+    host: str = "0.0.0.0",
+    port: int = 8000,
+    capacity: int | None = None,
+    size: tuple[int, int] | None = (512, 512),
+    insecure_tls: bool = False,
+    runner_price: float | None = None,
+) -> StreamServer:
+    """The worker. Secrets are taken out of `environ`, before the engine's process inherits it.
+
+    Raises:
+        ConfigError: a setting that cannot be used.
+    """
+    from comfystream.byoc.capability import capability_from, orchestrator_from, worker_token_from
+    from comfystream.byoc.server import StreamServer
+    from comfystream.engine.child import ChildEngine
+    from comfystream.engine.protocol import FailPolicy
+    from comfystream.session.live import LiveOptions
+
+    from ..byoc.backend import WorkflowBackend
+    from .serve import engine_options
+
+    token = worker_token_from(environ)
+    access = orchestrator_from(environ, token)
+    offered = capability_from(environ, f"http://localhost:{port}", capacity or 1)
+    most = capacity or offered.capacity
+    engine = engine_options(settings)
+    live = LiveOptions(on_error=FailPolicy(settings.on_error), size=size or (512, 512))
+    backend = WorkflowBackend(lambda: ChildEngine(engine), live, most, files)
+    return StreamServer(
+        backend=backend,
+        port=port,
+        host=host,
+        capabilities=tuple(files),
+        capacity=most,
+        size=size,
+        token=token,
+        verify_tls=not insecure_tls,
+        beside=_ways_in(access, offered, files, most, insecure_tls, runner_price),
+        register=False,
+    )
+
+
+def _ways_in(
+    access: OrchestratorAccess | None,
+    offered: Any,
+    files: dict[str, Path | None],
+    capacity: int,
+    insecure_tls: bool,
+    runner_price: float | None,
+) -> list[Any]:
+    """How orchestrators learn of the capabilities."""
+    from dataclasses import replace
+
+    from comfystream.byoc.live_runner import LiveRunner, RunnerPrice
+    from comfystream.byoc.registration import Registration
+
+    if access is None:
+        return []
+    access = replace(access, verify_tls=access.verify_tls and not insecure_tls)
+    is_one = len(files) == 1
+    urls = {name: offered.url if is_one else f"{offered.url}/capability/{name}" for name in files}
+    names = [replace(offered, name=name, capacity=capacity, url=url) for name, url in urls.items()]
+    if runner_price is not None:
+        return [LiveRunner(access, one, RunnerPrice(runner_price)) for one in names]
+    return [Registration(access, names)]
