@@ -24,6 +24,7 @@ from .wire import CURRENT
 
 __all__ = ["MediaReader", "MediaReaderStats"]
 
+_PATIENCE = ReaderOptions(most_failures=25, most_retry_s=1.0)  # a server may be away for some twenty seconds
 _MOST_SOUNDS = 250  # about five seconds
 
 
@@ -58,7 +59,7 @@ class MediaReader:
 
     Bytes are decoded on a thread of their own. Who takes frames too slowly gets the newest: older pictures are dropped,
     decoded, so that what comes is never damaged. If decoding itself falls a second behind, it goes on with
-    the newest segment. Lost and damaged segments leave a gap, nothing else. Times are those of the stream, in 1/90000 s.
+    the newest segment. Lost and damaged segments leave a gap, nothing else. Times are the stream's, in 1/90000 s.
 
     Args:
         url: the channel.
@@ -84,7 +85,7 @@ class MediaReader:
         options: ReaderOptions | None = None,
     ) -> None:
         self._reader = TrickleReader(
-            url, start=start, http=http, verify_tls=verify_tls, headers=headers, options=options
+            url, start=start, http=http, verify_tls=verify_tls, headers=headers, options=options or _PATIENCE
         )
         self._inbox = Inbox(most_behind_s)
         self._most_pictures = pictures

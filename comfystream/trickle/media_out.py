@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "video/mp2t"
 _MOST_FAILURES = 30
-_PATIENCE = WriterOptions(most_failures=15)  # a server that is away for some twenty seconds
+_PATIENCE = WriterOptions(most_failures=25, most_retry_s=1.0)  # a server may be away for some twenty seconds
 
 
 @dataclass(frozen=True, slots=True)

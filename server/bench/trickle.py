@@ -37,7 +37,7 @@ PEER = Path(".peers/pytrickle/bin/python")
 MIME = "video/mp2t"
 SETTLE_S = 1.5
 DEADLINE_S = 30.0
-TAIL_S = 1.0  # what comes later than this after the last picture was sent counts as lost
+QUIET_S, TAIL_S = 1.0, 10.0  # after the last picture was sent: until nothing has come for so long, and at most so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +195,17 @@ async def _watch(url: str, came: list[tuple[int, AccessUnit]]) -> None:
             came += [(now, unit) for unit in demuxer.end(is_whole=not segment.is_broken)]
 
 
+async def _quiet(came: list[tuple[int, AccessUnit]]) -> None:
+    """Wait for what is still on its way."""
+    ended = time.monotonic()
+    last = ended
+    count = len(came)
+    while time.monotonic() < min(last + QUIET_S, ended + TAIL_S):
+        await asyncio.sleep(0.05)
+        if len(came) > count:
+            last, count = time.monotonic(), len(came)
+
+
 async def _run(
     start: Callable[[str, Case], contextlib.AbstractAsyncContextManager[Worker]],
     case: Case,
@@ -210,13 +221,13 @@ async def _run(
             watching = asyncio.create_task(_watch(f"{base}/out", came))
             before = await worker.ask()
             await _publish(f"{base}/in", recording, case.fps, sent_ns)
-            await asyncio.sleep(TAIL_S)
+            await _quiet(came)
             after = await worker.ask()
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
     trip = Trip(sent=len(sent_ns), peak_mb=after["peak_mb"])
     _judge(trip, sent_ns, came, round(SETTLE_S * case.fps))
-    trip.cpu_ms = 1000 * (after["cpu_s"] - before["cpu_s"]) / trip.came
+    trip.cpu_ms = 1000 * (after["cpu_s"] - before["cpu_s"]) / max(1, trip.came)
     return trip
 
 
@@ -236,12 +247,12 @@ def _judge(trip: Trip, sent_ns: list[int], came: list[tuple[int, AccessUnit]], s
                 if number >= settled:
                     trip.took_ms.append((frame.stamps.captured - sent_ns[number]) / 1e6)
     trip.came = len(seen)
-    if not trip.took_ms:
-        raise NetworkError(f"no picture came out ({trip.sent} went in, {trip.unreadable} were unreadable)")
 
 
 def _rows(case: Case, ours: Trip, theirs: Trip | None) -> Iterator[Row]:
     name = "pytrickle" if theirs is not None else "pytrickle: not installed"
+    if theirs is not None and len(theirs.took_ms) < 2:
+        name, theirs = f"pytrickle: {theirs.came} of {theirs.sent} pictures came out", None
 
     def row(metric: str, unit: str, figure: Callable[[Trip], float], goal: Goal | None = None) -> Row:
         baseline = figure(theirs) if theirs is not None else None
@@ -266,11 +277,13 @@ def bench_trickle(seconds: float = 8.0, pytrickle: Path | None = None) -> Iterat
         pytrickle: an interpreter that has it; None uses `PEER` if it is there.
 
     Raises:
-        NetworkError: no picture came out.
+        NetworkError: a worker does not run, or nothing came out of ours.
     """
     python = pytrickle or PEER
     for case in CASES:
         recording = _record(case, seconds)
         ours = asyncio.run(_run(_ours, case, recording))
+        if len(ours.took_ms) < 2:
+            raise NetworkError(f"{case.name}: {ours.came} of {ours.sent} pictures came out", code="bench_failed")
         theirs = asyncio.run(_run(_theirs(python.absolute()), case, recording)) if python.exists() else None
         yield from _rows(case, ours, theirs)

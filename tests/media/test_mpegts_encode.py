@@ -57,7 +57,7 @@ def talk(count: int = 90) -> list[VideoFrame | AudioFrame]:
     return [frame for n in range(count) for frame in (picture(n), sound(n * 1600))]
 
 
-def test_each_segment_parses_alone_and_begins_with_an_idr_picture() -> None:
+def test_w56_each_segment_parses_alone_and_begins_with_an_idr_picture() -> None:
     """Conformance 56 of the worker's contract: H.264 without B-frames, Opus, times that go on."""
     found = segments(encoded(TsEncoder(channels=2, encoder="libx264"), talk()))
     assert len(found) == 4

@@ -37,6 +37,33 @@ def test_bench_writes_rows(bench: str, tmp_path: Path) -> None:
     assert any(row["goal"] for row in rows)
 
 
+@pytest.mark.slow
+def test_bench_trickle_measures_a_worker_of_ours_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says that nobody was there to compare with."""
+    from comfystream_server.bench import trickle
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trickle, "CASES", (trickle.Case((128, 96), 30, 300_000, trickle.Goal("ours", 15.0)),))
+    rows = list(trickle.bench_trickle(seconds=2.5))
+    figures = {row.metric: row.ours for row in rows}
+    assert {row.baseline_name for row in rows} == {"pytrickle: not installed"}
+    assert all(row.baseline is None for row in rows)
+    assert figures["pictures that came out"] > 50
+    assert 0 < figures["latency p50"] <= figures["latency p95"] <= figures["longest"]
+    assert figures["first picture"] > 0
+    assert figures["most memory"] > 10
+
+
+@pytest.mark.slow
+def test_bench_trickle_tells_when_the_peer_cannot_run(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 3\n")
+    python.chmod(0o755)
+    outcome = CliRunner().invoke(app, ["trickle", "--quick", "--pytrickle", str(python)])
+    assert outcome.exit_code == 2
+    assert "the worker's process ended" in " ".join(outcome.output.split())
+
+
 def test_overload_counts_every_drop() -> None:
     from comfystream_server.bench.overload import bench_overload
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from comfystream.errors import MediaError, NetworkError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.mpegts.encode import Part, TsEncoder
 from comfystream.media.pattern import draw_pattern, read_counter, tone
+from comfystream.media.progress import progress_picture
 from comfystream.trickle.media_in import MediaReader
 from comfystream.trickle.media_out import CONTENT_TYPE, MediaWriter, MediaWriterOptions
 from comfystream.trickle.publish import publish_file
@@ -226,7 +228,7 @@ async def test_encoding_that_falls_behind_takes_the_newest_picture() -> None:
 
 
 @on_loop
-async def test_the_last_picture_is_held_so_that_segments_go_on() -> None:
+async def test_w55_the_last_picture_is_held_so_that_segments_go_on() -> None:
     async with channels("a") as (_, base):
         media = MediaWriterOptions(encoder="libx264", hold_s=0.1, segment_s=0.2, first_s=0.1)
         async with MediaWriter(f"{base}/a", media) as writer, TrickleReader(f"{base}/a", start=0) as reader:
@@ -236,6 +238,30 @@ async def test_the_last_picture_is_held_so_that_segments_go_on() -> None:
                 assert segment.number == number
                 assert await soon(segment.read())  # it ends
         assert writer.stats.held_pictures >= 4
+
+
+@on_loop
+async def test_w55_segments_go_on_from_a_progress_picture_to_the_first_real_one() -> None:
+    """While something loads, viewers see how far it is, at the times of the input; then the picture, without a seam."""
+    async with channels("a") as (_, base):
+        async with MediaWriter(f"{base}/a", X264) as writer, MediaReader(f"{base}/a", start=0, pictures=100) as reader:
+            for number in range(40):
+                frame = picture(number, (256, 128))
+                loading = progress_picture((256, 128), "loading weights", number / 40)
+                writer.offer(frame if number >= 35 else replace(frame, image=loading))
+            found = await soon(_take(reader, 40))
+        assert [frame.pts for frame in found] == [number * 3000 for number in range(40)]
+        assert [read_counter(frame.image) for frame in found[35:]] == list(range(35, 40))
+        assert all(read_counter(frame.image) is None for frame in found[:35])
+
+
+async def _take(reader: MediaReader, count: int) -> list[VideoFrame]:
+    frames: list[VideoFrame] = []
+    while len(frames) < count:
+        frame = await reader.next()
+        assert isinstance(frame, VideoFrame)
+        frames.append(frame)
+    return frames
 
 
 @on_loop
