@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from comfystream.errors import ConfigError
 
-__all__ = ["IceServerSettings", "ServerSettings", "load_settings"]
+__all__ = ["IceServerSettings", "ServerSettings", "TurnServiceSettings", "load_settings"]
 
 PREFIX = "COMFYSTREAM_"
 
@@ -30,6 +30,18 @@ class IceServerSettings(BaseModel):
     secret: str = ""
 
 
+class TurnServiceSettings(BaseModel):
+    """A service that sells TURN: passwords are fetched from it. `id` is Twilio's account SID or Cloudflare's key id."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    provider: Literal["twilio", "cloudflare"]
+    id: str = Field(min_length=1)
+    token: str = Field(min_length=1)
+    ttl_s: int = Field(86400, ge=60, le=172800)
+    base_url: str = ""
+
+
 class ServerSettings(BaseModel):
     """Settings of `comfystream serve`. `configs/comfystream.yaml` explains each."""
 
@@ -39,12 +51,16 @@ class ServerSettings(BaseModel):
     port: int = Field(8889, ge=0, le=65535)
     media_ports: str = ""
     ice_servers: tuple[IceServerSettings, ...] = ()
+    turn_services: tuple[TurnServiceSettings, ...] = ()
     ice_loopback: bool = False
+    ice_relay_only: bool = False
     token: str = ""
     viewer_token: str = ""
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     max_sessions: int = Field(4, ge=1, le=1000)
+    max_viewers: int = Field(32, ge=1, le=10_000)
+    connects_per_s: int = Field(20, ge=1, le=10_000)
     abandoned_after_s: float = Field(30.0, ge=0, le=86400)
     max_body_mb: int = Field(16, ge=1, le=1024)
     messages_per_s: int = Field(200, ge=1)
@@ -80,11 +96,12 @@ def load_settings(
     Raises:
         ConfigError: a key that does not exist, or a value that cannot be used; the message says where it stands.
     """
+    environ = os.environ if environ is None else environ
     given: dict[str, Any] = {}
     where: dict[str, str] = {}
     for place, values in (
         (str(file), _from_file(file)),
-        ("the environment", _from_environment(os.environ if environ is None else environ)),
+        ("the environment", _twilio(environ) | _from_environment(environ)),
         ("the command line", {key: value for key, value in (flags or {}).items() if value is not None}),
     ):
         for key, value in values.items():
@@ -122,6 +139,12 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{file}: settings are lines of the form name: value", code="bad_config_file")
     return {str(key): value for key, value in document.items()}
+
+
+def _twilio(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The variables of the first generation."""
+    id, token = environ.get("TWILIO_ACCOUNT_SID"), environ.get("TWILIO_AUTH_TOKEN")
+    return {"turn_services": [{"provider": "twilio", "id": id, "token": token}]} if id and token else {}
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from .http import api, first_generation
 from .http.errors import answer_errors
 from .http.guard import Guard
 from .parts import Parts
+from .rtc.whep import whep
+from .rtc.whip import whip
+from .streaming import Publishing, Watching
 
 __all__ = ["make_app", "parts_key"]
 
@@ -42,21 +45,26 @@ def make_app(
     app = web.Application(middlewares=[answer_errors, guard.middleware()], client_max_size=settings.max_body_mb << 20)
     parts = app[parts_key] = Parts.make(settings, start_engine)
     app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
+    app.add_routes([web.get("/connectivity", _connectivity)])
     app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
     app.add_routes([web.get("/static/{file}", _static)])
+    servers, pace = parts.ice.current_servers, settings.connects_per_s
+    whip(Publishing(parts), ice_servers=servers, connects_per_s=pace).add_to(app)
+    whep(Watching(parts), ice_servers=servers, connects_per_s=pace).add_to(app)
     app.cleanup_ctx.append(_life)
     app.on_shutdown.append(_drain)
     return app
 
 
 async def _life(app: web.Application) -> AsyncIterator[None]:
+    app[parts_key].turn.begin()
     yield
     await app[parts_key].close()
 
 
 async def _drain(app: web.Application) -> None:
     """Viewers are told and sessions end, which closes the sockets that the server would otherwise wait for."""
-    await app[parts_key].viewers.close()
+    await app[parts_key].connections.close()
     await app[parts_key].sessions.close()
 
 
@@ -65,6 +73,11 @@ async def _page(request: web.Request) -> web.StreamResponse:
     if "text/html" in request.headers.get("Accept", ""):
         return web.FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
     return await _ok(request)
+
+
+async def _connectivity(request: web.Request) -> web.StreamResponse:
+    """The page that tests the way between a browser and this server."""
+    return web.FileResponse(STATIC / "connectivity.html", headers=PAGE_HEADERS)
 
 
 async def _ok(request: web.Request) -> web.StreamResponse:

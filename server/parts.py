@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comfystream.engine.protocol import Engine, FailPolicy
@@ -12,10 +12,12 @@ from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_registry import Sessions
 from comfystream.settings import ServerSettings
 
+from .connection import Connections
 from .control.service import ControlService
 from .http.metrics import Metrics
 from .library import Library
 from .rtc.ice import IceServer, IceSettings, PortRange, TurnSecret
+from .rtc.turn_services import TurnService, TurnServices
 from .viewers import Viewers
 
 __all__ = ["Parts"]
@@ -31,9 +33,11 @@ class Parts:
     sessions: Sessions
     library: Library
     control: ControlService
+    connections: Connections
     viewers: Viewers
     metrics: Metrics
     ice: IceSettings
+    turn: TurnServices
 
     @classmethod
     def make(cls, settings: ServerSettings, start_engine: Callable[[], Engine]) -> Parts:
@@ -46,7 +50,9 @@ class Parts:
         sessions = Sessions(host, settings.max_sessions)
         library = Library([Path(folder) for folder in settings.workflow_folders])
         control = ControlService(host, library)
-        ice = ice_settings(settings)
+        turn = TurnServices([TurnService(**one.model_dump()) for one in settings.turn_services])
+        ice = replace(ice_settings(settings), fetched=turn.servers)
+        connections = Connections(ice, settings.max_viewers)
         return cls(
             settings=settings,
             options=LiveOptions(on_error=FailPolicy(settings.on_error), abandoned_after_s=settings.abandoned_after_s),
@@ -54,14 +60,17 @@ class Parts:
             sessions=sessions,
             library=library,
             control=control,
-            viewers=Viewers(host, control, ice, settings.messages_per_s, settings.max_body_mb << 20),
+            connections=connections,
+            viewers=Viewers(host, control, connections, settings.messages_per_s, settings.max_body_mb << 20),
             metrics=Metrics(sessions, host, has_stream_label=settings.stream_id_label),
             ice=ice,
+            turn=turn,
         )
 
     async def close(self) -> None:
         """Viewers leave, sessions end, the engine ends."""
-        await self.viewers.close()
+        await self.turn.close()
+        await self.connections.close()
         await self.sessions.close()
         await self.host.close()
 
@@ -78,6 +87,7 @@ def ice_settings(settings: ServerSettings) -> IceSettings:
         servers=tuple(IceServer(one.urls, one.username, one.credential) for one in servers),
         secrets=tuple(TurnSecret(one.urls, one.secret) for one in secrets),
         media_ports=_port_range(settings.media_ports),
+        is_relay_only=settings.ice_relay_only,
         has_loopback=settings.ice_loopback,
     )
 

@@ -22,12 +22,12 @@ from comfystream.errors import (
     WorkflowError,
 )
 from comfystream.session.live_edits import StaleRevision
-from comfystream.session.live_registry import NoSuchSession, TooManySessions
+from comfystream.session.live_registry import NoSuchSession
 
 from ..control.messages import ErrorBody
 from ..control.service import error_body, validation_body
 
-__all__ = ["BadRequest", "answer_errors", "error_reply", "json_body", "status_of"]
+__all__ = ["BadRequest", "answer_errors", "error_reply", "json_body", "refused", "status_of"]
 
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -45,6 +45,8 @@ _STATUS: tuple[tuple[type[ComfyStreamError], int], ...] = (
     (EngineError, 503),
 )
 _CODES = {"session_ended": 410, "unknown_workflow": 404, "wrong_state": 409, "too_many_prompts": 400, "defect": 500}
+_CODES |= {"sdp_too_large": 413, "unsupported_codec": 406, "not_found": 404, "wrong_content_type": 415, "too_fast": 429}
+RETRY_S = 5  # for a limit that does not say when
 
 
 class BadRequest(ComfyStreamError, ValueError):
@@ -92,11 +94,18 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except BadRequest as error:
         return error_reply(error.status, ErrorBody(code=error.code, message=error.message, field=error.field))
     except ComfyStreamError as error:
-        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManySessions) else None
-        return error_reply(status_of(error), error_body(error), headers)
+        return refused(error)
     except Exception:  # noqa: BLE001 - request handler: logged once, the caller gets a plain 500
         _log.exception("%s %s met a defect", request.method, request.path)
         return error_reply(500, ErrorBody(code="defect", message="this is a defect of ComfyStream; see its log"))
+
+
+def refused(error: ComfyStreamError) -> web.Response:
+    """One of our errors as a reply."""
+    retry_s = getattr(error, "retry_after_s", RETRY_S)
+    status = status_of(error)
+    headers = {"Retry-After": str(retry_s)} if status in (429, 503) else None
+    return error_reply(status, error_body(error), headers)
 
 
 async def json_body(request: web.Request) -> Any:

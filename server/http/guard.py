@@ -23,8 +23,9 @@ from .errors import error_reply
 
 __all__ = ["Guard", "Role"]
 
-OPEN_PATHS = frozenset({"/", "/health", "/live/", "/live/health", "/favicon.ico"})
+OPEN_PATHS = frozenset({"/", "/health", "/live/", "/live/health", "/favicon.ico", "/connectivity"})
 OPEN_PREFIX = "/static/"
+WATCHING = "/whep/"  # what is posted there changes nothing for others
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -84,7 +85,10 @@ class Guard:
                 return refused
             origin = request.headers.get("Origin", "")
             if request.method == "OPTIONS" and origin:
-                return web.Response(status=204, headers=self._cors(origin))
+                has_route = request.match_info.http_exception is None
+                answer = await handler(request) if has_route else web.Response(status=204)
+                answer.headers.update(self._cors(origin))
+                return answer
             response = await handler(request)
             if origin in self.settings.allowed_origins and not response.prepared:
                 response.headers.update(self._cors(origin))
@@ -108,7 +112,7 @@ class Guard:
         if role is Role.NOBODY:
             return _no(401, "no_token", "a token is needed", "the server printed it when it started")
         is_change = request.method not in SAFE_METHODS or request.headers.get("Upgrade", "").lower() == "websocket"
-        if role is Role.VIEWER and is_change:
+        if role is Role.VIEWER and is_change and not request.path.startswith(WATCHING):
             return _no(403, "viewer_only", "this token is for viewers", "changes take the operator's")
         return None
 
@@ -116,7 +120,8 @@ class Guard:
         return {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
-            "Access-Control-Allow-Headers": "Authorization, Content-Type",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+            "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Retry-After",
             "Vary": "Origin",
         }
 

@@ -14,8 +14,12 @@ OWN_ENCODER      `RTCRtpSender` encodes by `get_encoder()`: libx264 at "medium",
                  and needs an object to tell the bitrate to. Goes when senders take an encoder.
 SENDER_REPORT    A sender report pairs RTP time with the time of sending, so a receiver cannot know that the picture
                  took longer than the sound. Goes when `RTCRtpSender` takes the capture time of a frame.
-ARRIVAL          Nothing says when a frame came in. Goes when frames carry it.
-MEDIA_PORTS      aioice binds to any free UDP port and leaves out 127.0.0.1. Goes when `Connection` takes a port range.
+ARRIVAL          Nothing says when a frame came in, and sound waits for four more packets (80 ms) before it is handed
+                 on, pictures do not: they would be taken to be that much too early. Goes when frames carry it.
+RSA              aiortc's DTLS takes certificates with ECDSA keys only, and GStreamer before 1.24 has RSA ones: no
+                 connection comes about when it is the DTLS server. Goes when aiortc's cipher list has RSA.
+MEDIA_PORTS      aioice binds to any free UDP port and leaves out 127.0.0.1, and waits half a minute for a TURN server
+                 that is not there. Goes when `Connection` takes a port range and a time limit.
 """
 
 from __future__ import annotations
@@ -33,17 +37,18 @@ from typing import Any
 from aioice import Candidate
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import Connection, StunProtocol, server_reflexive_candidate
+from aioice.stun import TransactionError
 from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender
 from aiortc.codecs.h264 import H264Encoder
 from aiortc.codecs.vpx import Vp8Encoder
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcrtpreceiver import TimestampMapper
-from aiortc.rtp import AnyRtcpPacket, RtcpSrPacket
+from aiortc.rtp import AnyRtcpPacket, RtcpSrPacket, RtpPacket
 
 from .assembly import FrameAssembler
 from .ice import IceSettings, PortRange
 
-__all__ = ["Arrivals", "limit_ports", "pack_with", "release_at_marker", "report_media_time"]
+__all__ = ["Arrivals", "accept_rsa", "limit_ports", "pack_with", "release_at_marker", "report_media_time"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,13 +78,21 @@ class Arrivals(TimestampMapper):
     def __init__(self) -> None:
         super().__init__()
         self._at: dict[int, int] = {}
+        self._came: dict[int, int] = {}
         self.first_ns: int | None = None
+
+    def packet_came(self, timestamp: int) -> None:
+        """A packet of the frame with this RTP time came in."""
+        if self.first_ns is None and len(self._came) < self._KEPT:
+            self._came.setdefault(timestamp, time.monotonic_ns())
 
     def map(self, timestamp: int) -> int:
         """Media time of an RTP time, counted from the first frame."""
         mapped = super().map(timestamp)
         now = time.monotonic_ns()
-        self.first_ns = self.first_ns or now
+        if self.first_ns is None:
+            self.first_ns = self._came.get(timestamp, now)
+            self._came.clear()
         self._at[mapped] = now
         if len(self._at) > self._KEPT:
             del self._at[next(iter(self._at))]
@@ -94,6 +107,7 @@ def release_at_marker(receiver: RTCRtpReceiver, *, is_video: bool) -> tuple[Arri
     """FRAME_AT_MARKER for a video receiver that was not started yet, and ARRIVAL for any."""
     arrivals = Arrivals()
     _swap(receiver, "_RTCRtpReceiver__timestamp_mapper", arrivals)
+    _note_packets(receiver, arrivals)
     codecs: dict[int, Any] | None = getattr(receiver, "_RTCRtpReceiver__codecs", None)
     decoder: queue.Queue[Any] | None = getattr(receiver, "_RTCRtpReceiver__decoder_queue", None)
     if not is_video or codecs is None or decoder is None:
@@ -105,6 +119,18 @@ def release_at_marker(receiver: RTCRtpReceiver, *, is_video: bool) -> tuple[Arri
 
     assembler = FrameAssembler(deliver)
     return arrivals, assembler if _swap(receiver, "_RTCRtpReceiver__jitter_buffer", assembler) else None
+
+
+def _note_packets(receiver: RTCRtpReceiver, arrivals: Arrivals) -> None:
+    handle = getattr(receiver, "_handle_rtp_packet", None)
+    if handle is None:
+        return
+
+    async def noted(packet: RtpPacket, *more: Any, **named: Any) -> None:
+        arrivals.packet_came(packet.timestamp)
+        await handle(packet, *more, **named)
+
+    _swap(receiver, "_handle_rtp_packet", noted)
 
 
 # --- what goes out ---------------------------------------------------------------------------------------------------
@@ -172,13 +198,28 @@ def report_media_time(sender: RTCRtpSender, wall_ntp: Callable[[], int | None]) 
     _swap(sender, "_send_rtcp", send_rtcp)
 
 
+# --- DTLS -------------------------------------------------------------------------------------------------------------
+
+_CIPHERS = ("AES128-GCM-SHA256", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA")  # as aiortc has them
+
+
+def accept_rsa(connection: RTCPeerConnection) -> None:
+    """RSA for a connection that was just made."""
+    for certificate in getattr(connection, "_RTCPeerConnection__certificates", ()):
+        _swap(certificate, "_create_ssl_context", functools.partial(_ssl_context, certificate._create_ssl_context))
+
+
+def _ssl_context(create: Callable[..., Any], *profiles: Any, **named: Any) -> Any:
+    context = create(*profiles, **named)
+    context.set_cipher_list(":".join(f"ECDHE-{key}-{name}" for key in ("ECDSA", "RSA") for name in _CIPHERS).encode())
+    return context
+
+
 # --- ICE --------------------------------------------------------------------------------------------------------------
 
 
 def limit_ports(connection: RTCPeerConnection, settings: IceSettings) -> None:
     """MEDIA_PORTS for a connection whose transceivers are there but that has not begun to look for its addresses."""
-    if settings.media_ports is None and not settings.has_loopback:
-        return
     for transport in getattr(connection, "_RTCPeerConnection__iceTransports", ()):
         ice: Connection = transport.iceGatherer._connection
         gather = ice.get_component_candidates
@@ -190,7 +231,9 @@ async def _gather(
     ice: Connection, rest: Any, settings: IceSettings, component: int, addresses: list[str]
 ) -> list[Candidate]:
     """As aioice's own, but for where it binds; what comes from a TURN server is left to it."""
-    if settings.has_loopback and not settings.is_relay_only:
+    if settings.is_relay_only:
+        return await _relayed(rest, component, addresses)
+    if settings.has_loopback:
         addresses = [*addresses, "127.0.0.1"]
     tried = [await _bind(ice, address, settings.media_ports) for address in addresses]
     protocols = [protocol for protocol in tried if protocol is not None]
@@ -204,8 +247,17 @@ async def _gather(
         asked = (server_reflexive_candidate(p, ice.stun_server) for p in protocols if ":" not in p.local_candidate.host)
         answers = await asyncio.gather(*(asyncio.wait_for(answer, _STUN_S) for answer in asked), return_exceptions=True)
         found += [answer[0] for answer in answers if not isinstance(answer, BaseException)]
-    relayed: list[Candidate] = await rest(component, [])
-    return found + relayed
+    return found + await _relayed(rest, component, [])
+
+
+async def _relayed(rest: Any, component: int, addresses: list[str]) -> list[Candidate]:
+    """What aioice finds by itself; a TURN server that is not there would hold the answer up for half a minute."""
+    try:
+        relayed: list[Candidate] = await asyncio.wait_for(rest(component, addresses), _STUN_S)
+    except (OSError, TransactionError) as error:  # among them: no answer in time, a wrong password
+        logger.warning("going on without the TURN server: %s", error or f"no answer within {_STUN_S} s")
+        return []
+    return relayed
 
 
 async def _bind(ice: Connection, address: str, ports: PortRange | None) -> StunProtocol | None:

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,7 @@ class IceSettings:
         secrets: TURN servers whose passwords are made for each connection.
         media_ports: the UDP ports to use; None = whatever is free.
         is_relay_only: use TURN only and tell nobody the addresses of this machine.
+        fetched: gives servers that come and go.
         has_loopback: also offer 127.0.0.1, for machines and containers without a network.
     """
 
@@ -124,11 +125,12 @@ class IceSettings:
     media_ports: PortRange | None = None
     is_relay_only: bool = False
     has_loopback: bool = False
+    fetched: Callable[[], tuple[IceServer, ...]] = tuple
 
     def current_servers(self, now_s: float | None = None) -> tuple[IceServer, ...]:
         """All servers, with passwords that are good now."""
         now = time.time() if now_s is None else now_s
-        return (*self.servers, *(secret.server(now) for secret in self.secrets))
+        return (*self.servers, *(secret.server(now) for secret in self.secrets), *self.fetched())
 
     def for_browser(self, now_s: float | None = None) -> list[dict[str, Any]]:
         """The `iceServers` of a browser's `RTCPeerConnection`."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from aiortc import RTCDataChannel, RTCPeerConnection, RTCRtpTransceiver, RTCSessionDescription
+from aiortc import RTCDataChannel, RTCPeerConnection, RTCRtpReceiver, RTCRtpTransceiver, RTCSessionDescription
 from aiortc.codecs import get_capabilities
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
@@ -19,11 +19,11 @@ from comfystream.frames import AudioFrame, Stamps, VideoFrame
 from comfystream.media.sound import SampleReader
 
 from .assembly import FrameAssembler
-from .compat_aiortc import Arrivals, limit_ports, pack_with, release_at_marker, report_media_time
+from .compat_aiortc import Arrivals, accept_rsa, limit_ports, pack_with, release_at_marker, report_media_time
 from .ice import IceSettings
 from .sdp import MALFORMED, SUPPORTED, read_candidates, read_offer
 from .timeline import MediaWall
-from .tracks import SoundTrack, VideoTrack
+from .tracks import OutTrack, SoundTrack, VideoTrack
 
 __all__ = ["Peer"]
 
@@ -45,6 +45,8 @@ class Peer:
         on_message: called with the label of a data channel and the text.
         on_state: called with "connecting", "connected", "disconnected", "failed" or "closed".
         video_codecs: what to answer with, the best first; what the offer prefers among them when it is empty.
+        way: "sendrecv", or only "sendonly" or "recvonly", whatever the other end would like.
+        video, sound: what is sent; None makes tracks of its own, for `send_video` and `send_audio`.
     """
 
     def __init__(
@@ -56,16 +58,21 @@ class Peer:
         on_message: Callable[[str, str], None],
         on_state: Callable[[str], None],
         video_codecs: tuple[str, ...] = (),
+        way: str = "sendrecv",
+        video: OutTrack | None = None,
+        sound: OutTrack | None = None,
     ) -> None:
         self._ice = ice
         self._on_video, self._on_audio = on_video, on_audio
         self._on_message, self._on_state = on_message, on_state
         self._video_codecs = video_codecs
         self._connection = RTCPeerConnection(ice.configuration())
+        accept_rsa(self._connection)
         self._connection.on("connectionstatechange", self._connection_changed)
         self._connection.on("datachannel", self._channel_came)
-        self._video = VideoTrack()
-        self._sound = SoundTrack()
+        self._way = way
+        self._video = video or VideoTrack()
+        self._sound = sound or SoundTrack()
         self._wall = MediaWall()
         self._tasks: set[asyncio.Task[None]] = set()
         self._channels: dict[str, RTCDataChannel] = {}
@@ -134,7 +141,7 @@ class Peer:
         tracks: dict[str, MediaStreamTrack] = {"video": self._video, "audio": self._sound}
         transceivers = {}
         for kind in dict.fromkeys(kind for kind in kinds if kind in tracks):
-            transceiver = self._connection.addTransceiver(tracks[kind], "sendrecv")
+            transceiver = self._connection.addTransceiver(tracks[kind], self._way)
             transceiver.setCodecPreferences(_preferences(kind, self._video_codecs))
             transceivers[kind] = transceiver
         return transceivers
@@ -144,12 +151,10 @@ class Peer:
             if transceiver not in transceivers.values():
                 transceiver.direction = "inactive"  # one video and one audio track, others are declined
         for kind, transceiver in transceivers.items():
-            arrivals, assembler = release_at_marker(transceiver.receiver, is_video=kind == "video")
-            self._assembler = assembler or self._assembler
-            track = transceiver.receiver.track
-            if track is not None:
-                read = self._read_video if kind == "video" else self._read_audio
-                self._start(read(track, arrivals), f"read-{kind}")
+            if self._way != "sendonly":
+                self._listen_to(transceiver.receiver, kind)
+        if self._way == "recvonly":
+            return
         if (video := transceivers.get("video")) is not None:
             codec = video._codecs[0].name.upper()
             self._video.use(codec)
@@ -157,6 +162,13 @@ class Peer:
             report_media_time(video.sender, lambda: self._ntp(self._video.media_s))
         if (audio := transceivers.get("audio")) is not None:
             report_media_time(audio.sender, lambda: self._ntp(self._sound.media_s))
+
+    def _listen_to(self, receiver: RTCRtpReceiver, kind: str) -> None:
+        arrivals, assembler = release_at_marker(receiver, is_video=kind == "video")
+        self._assembler = assembler or self._assembler
+        if receiver.track is not None:
+            read = self._read_video if kind == "video" else self._read_audio
+            self._start(read(receiver.track, arrivals), f"read-{kind}")
 
     def _estimated(self, bitrate: int) -> None:
         self._video.estimate = bitrate
@@ -294,28 +306,13 @@ class Peer:
     @property
     def stats(self) -> dict[str, Any]:
         """Counters since the start: frames, bytes, bitrate, drops."""
-        video, sound = self._video, self._sound
+        lost = self._assembler.lost_frames if self._assembler else 0
         return {
             "state": self._state,
-            "video_in": {
-                "frames": self._received["video"],
-                "lost_frames": self._assembler.lost_frames if self._assembler else 0,
-            },
-            "video_out": {
-                "codec": video.codec,
-                "width": video.size[0],
-                "height": video.size[1],
-                "frames": video.sent,
-                "key_frames": video.keys,
-                "dropped": video.dropped,
-                "failed": video.failed,
-                "bytes": video.bytes,
-                "target_bitrate": video.bitrate,
-                "estimate": video.estimate,
-                "encode_ms": round(video.encode_ms, 2),
-            },
+            "video_in": {"frames": self._received["video"], "lost_frames": lost},
+            "video_out": self._video.figures(),
             "audio_in": {"frames": self._received["audio"]},
-            "audio_out": {"slices": sound.sent, "silent": sound.silent, "dropped_samples": sound.dropped},
+            "audio_out": self._sound.figures(),
         }
 
     async def close(self) -> None:

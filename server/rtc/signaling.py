@@ -5,30 +5,53 @@ RFC 9725 (WHIP); WHEP keeps its shape (draft-ietf-wish-whep).
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from comfystream.errors import BusyError, ComfyStreamError, NetworkError
+from comfystream.errors import ComfyStreamError, NetworkError
 
+from ..control.messages import ErrorBody
+from ..http.errors import error_reply, refused
 from .ice import IceServer
-from .sdp import MOST_BYTES, read_candidates
+from .sdp import MOST_BYTES, read_candidates, read_offer
 
-__all__ = ["AnsweringPeer", "Authorize", "Signaling"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["AnsweringPeer", "Pace", "Signaling", "TooFast"]
 
 _SDP, _FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
-_STATUS = {"sdp_too_large": 413, "unsupported_codec": 406, "not_found": 404}
-_RETRY_S = "5"
-_EXPOSED = "Location, ETag, Link, Accept-Patch, Retry-After"
+_MOST_CANDIDATES = 256  # that one connection may ever be told
 
-Authorize = Callable[[web.Request], Awaitable[bool]]
+
+class TooFast(ComfyStreamError):
+    """More requests than may come in a second."""
+
+    default_code = "too_fast"
+
+
+class Pace:
+    """At most so many a second, and as many at once after a quiet second.
+
+    Args:
+        per_s: how many.
+    """
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._left = float(per_s)
+        self._at: float | None = None
+
+    def takes(self, now_s: float) -> bool:
+        """Whether one more may come now; it is counted then."""
+        passed = 0.0 if self._at is None else now_s - self._at
+        self._left, self._at = min(self._per_s, self._left + passed * self._per_s), now_s
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class AnsweringPeer(Protocol):
@@ -40,7 +63,7 @@ class AnsweringPeer(Protocol):
         ...
 
     async def answer(self, sdp: str, kind: str = "offer") -> tuple[str, str]:
-        """SDP and type."""
+        """SDP and type. It is closed when the offer is no good."""
         ...
 
     async def trickle(self, fragment: str) -> None:
@@ -52,12 +75,13 @@ class AnsweringPeer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Resource:
     peer: AnsweringPeer
     stream: str
     tag: str
     ufrag: str | None
+    candidates: int = 0
 
 
 class Signaling:
@@ -66,9 +90,8 @@ class Signaling:
     Args:
         path: such as "/whip".
         connect: gives the peer for a stream's name; a `ComfyStreamError` of it becomes a 4xx or 503 with its words.
-        authorize: whether a request may go on; it reads the bearer token. None = everybody may.
         ice_servers: told to clients in Link headers.
-        origins: web origins that may ask besides our own; "*" = all.
+        connects_per_s: how many may come.
     """
 
     def __init__(
@@ -76,15 +99,13 @@ class Signaling:
         path: str,
         connect: Callable[[str, web.Request], Awaitable[AnsweringPeer]],
         *,
-        authorize: Authorize | None = None,
         ice_servers: Callable[[], tuple[IceServer, ...]] = tuple,
-        origins: tuple[str, ...] = (),
+        connects_per_s: int = 20,
     ) -> None:
         self._path = path
         self._connect = connect
-        self._authorize = authorize
         self._ice_servers = ice_servers
-        self._origins = origins
+        self._pace = Pace(connects_per_s)
         self._resources: dict[str, _Resource] = {}
 
     def add_to(self, app: web.Application) -> None:
@@ -92,9 +113,9 @@ class Signaling:
         endpoint, resource = f"{self._path}/{{stream}}", f"{self._path}/{{stream}}/{{resource}}"
         for path in (endpoint, resource):
             app.router.add_route("OPTIONS", path, self._options)
-        app.router.add_post(endpoint, self._guarded(self._post))
-        app.router.add_patch(resource, self._guarded(self._patch))
-        app.router.add_delete(resource, self._guarded(self._delete))
+        app.router.add_post(endpoint, self._answering(self._post))
+        app.router.add_patch(resource, self._answering(self._patch))
+        app.router.add_delete(resource, self._answering(self._delete))
         app.on_shutdown.append(self._shut_down)
 
     async def _shut_down(self, _: web.Application) -> None:
@@ -102,60 +123,33 @@ class Signaling:
         for resource in resources.values():
             await resource.peer.close()
 
-    def _guarded(
+    def _answering(
         self, handler: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """With checks before, and errors as answers."""
+        """With errors as answers, so that pages of other sites may read them too."""
 
-        async def guarded(request: web.Request) -> web.Response:
-            response = await self._refusal(request)
-            if response is None:
-                try:
-                    response = await handler(request)
-                except ComfyStreamError as error:
-                    response = _failure(error)
-            response.headers.update(self._cors(request))
-            return response
+        async def answering(request: web.Request) -> web.Response:
+            try:
+                return await handler(request)
+            except ComfyStreamError as error:
+                return refused(error)
 
-        return guarded
-
-    async def _refusal(self, request: web.Request) -> web.Response | None:
-        if "Origin" in request.headers and not self._is_allowed(request):
-            return web.Response(status=403, text=f"requests from {request.headers['Origin'][:200]} are not allowed")
-        if self._authorize is not None and not await self._authorize(request):
-            return web.Response(
-                status=401, text="a bearer token is needed", headers={"WWW-Authenticate": 'Bearer realm="comfystream"'}
-            )
-        return None
-
-    def _is_allowed(self, request: web.Request) -> bool:
-        origin = request.headers["Origin"]
-        return "*" in self._origins or origin in self._origins or urlsplit(origin).netloc == request.host
-
-    def _cors(self, request: web.Request) -> dict[str, str]:
-        if "Origin" not in request.headers or not self._is_allowed(request):
-            return {}
-        origin = request.headers["Origin"]
-        return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _EXPOSED, "Vary": "Origin"}
+        return answering
 
     async def _options(self, request: web.Request) -> web.Response:
         methods = "PATCH, DELETE" if "resource" in request.match_info else "POST"
         headers = {"Allow": f"{methods}, OPTIONS", "Accept-Post": _SDP, "Accept-Patch": _FRAGMENT}
-        if cors := self._cors(request):
-            cors["Access-Control-Allow-Methods"] = f"{methods}, OPTIONS"
-            cors["Access-Control-Allow-Headers"] = "Authorization, Content-Type, If-Match"
-        return web.Response(status=204, headers=headers | cors)
+        return web.Response(status=204, headers=headers)
 
     async def _post(self, request: web.Request) -> web.Response:
+        if not self._pace.takes(asyncio.get_running_loop().time()):
+            raise TooFast("connections come faster than they may", hint="try again in a second")
         sdp = await _body(request, _SDP)
+        read_offer(sdp, "offer")  # what is no offer makes no session
         stream = request.match_info["stream"]
         self._resources = {key: held for key, held in self._resources.items() if held.peer.state != "closed"}
         peer = await self._connect(stream, request)
-        try:
-            answer, _ = await peer.answer(sdp)
-        except BaseException:
-            await peer.close()
-            raise
+        answer, _ = await peer.answer(sdp)
         key, tag = secrets.token_urlsafe(16), f'"{secrets.token_hex(8)}"'
         self._resources[key] = _Resource(peer, stream, tag, read_candidates(sdp)[1])
         headers = [("Location", f"{request.path}/{key}"), ("ETag", tag), ("Accept-Patch", _FRAGMENT)]
@@ -173,13 +167,16 @@ class Signaling:
         resource = self._resource(request)
         fragment = await _body(request, _FRAGMENT)
         match = request.headers.get("If-Match")
-        _, ufrag, _ = read_candidates(fragment)
+        candidates, ufrag, _ = read_candidates(fragment)
         if match == "*" or (ufrag and resource.ufrag and ufrag != resource.ufrag):
-            return web.Response(status=422, text="ICE restart is not supported here: delete the connection, post again")
+            return _no(422, "no_restart", "ICE restart is not supported", "delete the connection and post again")
         if match is None:
-            return web.Response(status=428, text="send If-Match with the ETag of the 201 answer")
+            return _no(428, "no_tag", "the request has no If-Match", "send the ETag of the 201 answer")
         if match.removeprefix("W/") != resource.tag:
-            return web.Response(status=412, text="If-Match is not the ETag of this connection")
+            return _no(412, "other_tag", "If-Match is not the ETag of this connection", "send that of the 201 answer")
+        resource.candidates += len(candidates)
+        if resource.candidates > _MOST_CANDIDATES:
+            raise TooFast(f"more than {_MOST_CANDIDATES} ICE candidates for one connection")
         await resource.peer.trickle(fragment)
         return web.Response(status=204)
 
@@ -192,8 +189,7 @@ class Signaling:
 
 async def _body(request: web.Request, content_type: str) -> str:
     if request.content_type != content_type:
-        headers = {"Accept-Post" if request.method == "POST" else "Accept-Patch": content_type}
-        raise web.HTTPUnsupportedMediaType(text=f"send Content-Type: {content_type}", headers=headers)
+        raise NetworkError(f"the body has to be {content_type}", code="wrong_content_type")
     data = await request.content.read(MOST_BYTES + 1)
     while len(data) <= MOST_BYTES and (more := await request.content.read(MOST_BYTES + 1 - len(data))):
         data += more
@@ -205,10 +201,8 @@ async def _body(request: web.Request, content_type: str) -> str:
         raise NetworkError("the body is not UTF-8 text", code="bad_sdp") from error
 
 
-def _failure(error: ComfyStreamError) -> web.Response:
-    if isinstance(error, BusyError):
-        return web.Response(status=503, text=str(error), headers={"Retry-After": _RETRY_S})
-    return web.Response(status=_STATUS.get(error.code, 400), text=str(error))
+def _no(status: int, code: str, message: str, hint: str) -> web.Response:
+    return error_reply(status, ErrorBody(code=code, message=message, hint=hint))
 
 
 def _links(server: IceServer) -> list[str]:

@@ -23,7 +23,7 @@ from .bitrate import fitting
 from .encoder import RTP_VIDEO, VideoEncoder
 from .timeline import Timeline
 
-__all__ = ["SoundTrack", "VideoTrack"]
+__all__ = ["OutTrack", "SoundTrack", "VideoTrack"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,34 @@ _SLICE = 960  # samples in 20 ms
 _MOST_HELD_S = 0.4  # sound that waits longer would be late: the oldest goes
 
 
-class VideoTrack(MediaStreamTrack):
+class OutTrack(MediaStreamTrack):
+    """What a peer asks of a track that it sends, whoever encodes it.
+
+    Attributes:
+        media_s: media time of what was sent last, in seconds; None before.
+        estimate: bits per second that the receiver thinks the network carries; None before it said so.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.media_s: Fraction | None = None
+        self.estimate: int | None = None
+
+    def use(self, codec: str) -> None:
+        """Encode as "VP8" or "H264"; sound is Opus."""
+
+    def request_key(self) -> None:
+        """The receiver needs a picture that it can begin with."""
+
+    def offer(self, frame: Any) -> None:
+        """The newest frame; those that are fed in another way pass it over."""
+
+    def figures(self) -> dict[str, Any]:
+        """Counters since the start."""
+        return {}
+
+
+class VideoTrack(OutTrack):
     """Encoded pictures. When the encoder is busy the newest picture waits and those before it are dropped."""
 
     kind = "video"
@@ -46,8 +73,6 @@ class VideoTrack(MediaStreamTrack):
         self._timeline = Timeline(RTP_VIDEO)
         self._encoder: VideoEncoder | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self.estimate: int | None = None
-        self.media_s: Fraction | None = None
         self.sent = self.dropped = self.failed = self.keys = self.bytes = self.bitrate = 0
         self.encode_ms = 0.0
         self.size = (0, 0)
@@ -111,6 +136,22 @@ class VideoTrack(MediaStreamTrack):
         self.sent, self.keys, self.bytes = self.sent + 1, self.keys + packet.is_keyframe, self.bytes + packet.size
         return packet
 
+    def figures(self) -> dict[str, Any]:
+        """Counters since the start: pictures, bytes, bitrate, drops."""
+        return {
+            "codec": self.codec,
+            "width": self.size[0],
+            "height": self.size[1],
+            "frames": self.sent,
+            "key_frames": self.keys,
+            "dropped": self.dropped,
+            "failed": self.failed,
+            "bytes": self.bytes,
+            "target_bitrate": self.bitrate,
+            "estimate": self.estimate,
+            "encode_ms": round(self.encode_ms, 2),
+        }
+
     def stop(self) -> None:
         """No more pictures. Idempotent."""
         super().stop()
@@ -120,7 +161,7 @@ class VideoTrack(MediaStreamTrack):
             self._thread.shutdown(wait=False)
 
 
-class SoundTrack(MediaStreamTrack):
+class SoundTrack(OutTrack):
     """Sound in slices of 20 ms, one every 20 ms from the first on; silence where there is none.
 
     Args:
@@ -139,7 +180,6 @@ class SoundTrack(MediaStreamTrack):
         self._resampler: av.AudioResampler | None = None
         self._came: tuple[int, int] | None = None
         self._slices = 0
-        self.media_s: Fraction | None = None
         self._end_s = Fraction(0)
         self.sent = self.silent = self.dropped = 0
 
@@ -203,6 +243,10 @@ class SoundTrack(MediaStreamTrack):
         self._count -= filled
         self.silent += not filled
         return out
+
+    def figures(self) -> dict[str, Any]:
+        """Counters since the start: slices sent, those of them that were silence, samples that came too late."""
+        return {"slices": self.sent, "silent": self.silent, "dropped_samples": self.dropped}
 
     def stop(self) -> None:
         """No more sound. Idempotent."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from aiohttp import web
 
 from .ice import IceServer
-from .signaling import AnsweringPeer, Authorize, Signaling
+from .signaling import AnsweringPeer, Signaling
 
 __all__ = ["Watch", "whep"]
 
@@ -17,10 +17,10 @@ class Watch(Protocol):
     """What the application does for those who look on."""
 
     async def watch(self, stream: str, request: web.Request) -> AnsweringPeer:
-        """A new peer that is sent the pictures and sound of `stream`. It is closed for you when its offer is no good.
+        """A new peer that is sent the pictures and sound of `stream`. It closes itself when its offer is no good.
 
         Raises:
-            ComfyStreamError: it cannot be; `BusyError` is answered with 503, the code "not_found" with 404.
+            ComfyStreamError: it cannot be; `BusyError` is answered with 503, `NoSuchSession` with 404.
         """
         ...
 
@@ -29,9 +29,8 @@ def whep(
     application: Watch,
     path: str = "/whep",
     *,
-    authorize: Authorize | None = None,
     ice_servers: Callable[[], tuple[IceServer, ...]] = tuple,
-    origins: tuple[str, ...] = (),
+    connects_per_s: int = 20,
 ) -> Signaling:
     """The routes `POST path/{stream}` and so on; the arguments are those of `Signaling`."""
-    return Signaling(path, application.watch, authorize=authorize, ice_servers=ice_servers, origins=origins)
+    return Signaling(path, application.watch, ice_servers=ice_servers, connects_per_s=connects_per_s)

@@ -12,7 +12,7 @@ from typing import Protocol
 from aiohttp import web
 
 from .ice import IceServer
-from .signaling import AnsweringPeer, Authorize, Signaling
+from .signaling import AnsweringPeer, Signaling
 
 __all__ = ["Publish", "whip"]
 
@@ -21,10 +21,10 @@ class Publish(Protocol):
     """What the application does for those who send."""
 
     async def publish(self, stream: str, request: web.Request) -> AnsweringPeer:
-        """A new peer whose pictures and sound go into `stream`. It is closed for you when its offer is no good.
+        """A new peer whose pictures and sound go into `stream`. It closes itself when its offer is no good.
 
         Raises:
-            ComfyStreamError: it cannot be; `BusyError` is answered with 503, the code "not_found" with 404.
+            ComfyStreamError: it cannot be; `BusyError` is answered with 503, `NoSuchSession` with 404.
         """
         ...
 
@@ -33,9 +33,8 @@ def whip(
     application: Publish,
     path: str = "/whip",
     *,
-    authorize: Authorize | None = None,
     ice_servers: Callable[[], tuple[IceServer, ...]] = tuple,
-    origins: tuple[str, ...] = (),
+    connects_per_s: int = 20,
 ) -> Signaling:
     """The routes `POST path/{stream}` and so on; the arguments are those of `Signaling`."""
-    return Signaling(path, application.publish, authorize=authorize, ice_servers=ice_servers, origins=origins)
+    return Signaling(path, application.publish, ice_servers=ice_servers, connects_per_s=connects_per_s)

@@ -11,8 +11,11 @@ from aioice import ice as aioice_ice
 from aiortc import RTCConfiguration, RTCPeerConnection, rtcrtpreceiver, rtcrtpsender
 from aiortc.codecs import h264, vpx
 from aiortc.jitterbuffer import JitterBuffer
+from aiortc.rtcdtlstransport import SRTP_PROFILES, RTCCertificate, generate_certificate
 from aiortc.rtcicetransport import RTCIceGatherer
 from aiortc.rtp import RtcpSenderInfo, RtcpSrPacket
+from cryptography.hazmat.primitives.asymmetric import rsa
+from OpenSSL import SSL
 from rtc_ends import Camera, Host, Viewer, frame, run
 
 from comfystream.media.pattern import draw_pattern
@@ -135,6 +138,24 @@ def test_a_report_says_the_media_time_and_the_round_trip_is_still_measured() -> 
         assert sender._RTCRtpSender__lsr == ntp >> 16 & 0xFFFFFFFF
         sender._RTCRtpSender__transport = real
         await connection.close()
+
+    run(scenario())
+
+
+def test_an_rsa_certificate_at_the_other_end() -> None:
+    async def scenario() -> None:
+        plain = RTCCertificate.generateCertificate()._create_ssl_context(srtp_profiles=SRTP_PROFILES)
+        assert not [name for name in SSL.Connection(plain).get_cipher_list() if "ECDHE-RSA" in name], "needed no more"
+        key = rsa.generate_private_key(65537, 2048)
+        viewer, host = Viewer(), Host()
+        certificates = viewer.pc._RTCPeerConnection__certificates
+        certificates[:] = [RTCCertificate(key, generate_certificate(key))]
+        compat_aiortc.accept_rsa(viewer.pc)
+        viewer.pc.addTrack(Camera())
+        await viewer.connect(host.peer.answer)
+        await host.until("connected")
+        await viewer.pc.close()
+        await host.peer.close()
 
     run(scenario())
 

@@ -1,0 +1,116 @@
+"""Plain aiortc as a publisher and as a viewer over WHIP and WHEP, against an address."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.codecs import get_capabilities
+from aiortc.mediastreams import MediaStreamError
+from on_loop import until
+
+SDP = {"Content-Type": "application/sdp"}
+
+
+class End:
+    """One end of a WHIP or WHEP connection. `client` is aiohttp's, a test client or a plain one."""
+
+    def __init__(self, client: Any, path: str, token: str = "") -> None:
+        self.client = client
+        self.path = path
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.pc.on("track", self._track)
+        self.place = self.tag = ""
+        self.counts = {"video": 0, "audio": 0}
+        self.shown: int | None = None
+        self.loudest = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def watch(self, codec: str = "") -> None:
+        """Ask for pictures and sound."""
+        video = self.pc.addTransceiver("video", direction="recvonly")
+        self.pc.addTransceiver("audio", direction="recvonly")
+        if codec:
+            known = get_capabilities("video").codecs
+            video.setCodecPreferences([one for one in known if one.name == codec])
+
+    def send(self, *tracks: Any) -> None:
+        """Offer these tracks, to send only."""
+        for track in tracks:
+            self.pc.addTransceiver(track, direction="sendonly")
+
+    async def post(self) -> tuple[int, Any]:
+        """The offer's answer: status, and its text or error."""
+        await self.pc.setLocalDescription(await self.pc.createOffer())
+        sdp = self.pc.localDescription.sdp
+        async with self.client.post(self.path, data=sdp, headers=SDP | self.headers) as response:
+            if response.status != 201:
+                return response.status, (await response.json())["error"]
+            self.place, self.tag = response.headers["Location"], response.headers["ETag"]
+            return response.status, await response.text()
+
+    async def connect(self) -> str:
+        """Post, take the answer and wait for the connection: the answer."""
+        status, answer = await self.post()
+        assert status == 201, answer
+        await self.pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await until(lambda: self.pc.connectionState == "connected", "the connection")
+        return answer
+
+    def _track(self, track: Any) -> None:
+        self._tasks.append(asyncio.create_task(self._read(track)))
+
+    async def _read(self, track: Any) -> None:
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                frame = await track.recv()
+                self.counts[track.kind] += 1
+                if track.kind == "video":
+                    self.see(frame)
+                else:
+                    self.loudest = max(self.loudest, int(np.abs(frame.to_ndarray()).max()))
+
+    def see(self, image: Any) -> None:
+        """A picture came."""
+        self.shown = int(image.to_ndarray(format="gray")[image.height // 2, image.width // 2])
+
+    async def delete(self) -> int:
+        """Say goodbye: the status."""
+        async with self.client.delete(self.place, headers=self.headers) as response:
+            return response.status
+
+    async def close(self) -> None:
+        await self.pc.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+@contextlib.asynccontextmanager
+async def publishing(client: Any, path: str, *tracks: Any, token: str = "") -> AsyncIterator[End]:
+    """A connected publisher."""
+    end = End(client, path, token)
+    end.send(*tracks)
+    try:
+        await end.connect()
+        yield end
+    finally:
+        await end.close()
+
+
+@contextlib.asynccontextmanager
+async def watching(client: Any, path: str, codec: str = "", token: str = "") -> AsyncIterator[End]:
+    """A connected viewer."""
+    end = End(client, path, token)
+    end.watch(codec)
+    try:
+        await end.connect()
+        yield end
+    finally:
+        await end.close()
