@@ -147,6 +147,7 @@ class Runners(Registry):
         return web.json_response(reply)
 
 
+@pytest.mark.slow
 @on_loop
 async def test_a_live_runner_sends_heartbeats_and_begins_anew_when_it_is_forgotten() -> None:
     runners = Runners()

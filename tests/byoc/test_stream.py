@@ -48,6 +48,7 @@ async def test_54_events_begin_at_once_and_go_on(monkeypatch: pytest.MonkeyPatch
         assert heard.events("send_first_processed_segment")
 
 
+@pytest.mark.slow
 @on_loop
 async def test_55_pictures_go_out_from_the_start_while_it_still_loads() -> None:
     processor = Invert()
@@ -188,6 +189,7 @@ async def watched_orchestrator(asked: list[tuple[str, str]]) -> AsyncIterator[tu
         yield server, str(site.make_url("")).rstrip("/")
 
 
+@pytest.mark.slow
 @on_loop
 async def test_sizes_rates_and_out_sizes() -> None:
     class Half(Invert):

@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 LEFT_OUT = {
     "comfystream serve": "it serves until it is stopped; tests/server runs it",
+    "comfystream byoc --workflow workflows/edges.json": "it serves until it is stopped; tests/server runs it",
     "comfystream trickle server --port 2939": "it serves until it is stopped; tests/server/test_trickle.py runs it",
     "comfystream trickle publish clip.ts http://127.0.0.1:2939/camera\n"
     "comfystream trickle watch http://127.0.0.1:2939/camera --wait 30\n"

@@ -170,6 +170,7 @@ async def test_a_workflow_that_fails_is_told_and_the_policy_decides(
         assert await worker.status() == "IDLE"
 
 
+@pytest.mark.slow
 @on_loop
 async def test_an_engine_that_is_killed_comes_back_within_the_stream(tmp_path: Path) -> None:
     (tmp_path / "input").mkdir()
