@@ -22,7 +22,6 @@ LEFT_OUT = {
     "comfystream trickle publish clip.ts http://127.0.0.1:2939/camera\n"
     "comfystream trickle watch http://127.0.0.1:2939/camera --wait 30\n"
     "comfystream trickle pull http://127.0.0.1:2939/camera -o copy.ts --wait 30": "they need that server",
-    "comfystream byoc --workflow workflows/edges.json": "it serves until it is stopped; tests/server runs it",
 }
 NOT_RUN = {"benchmarks.md": "its commands take minutes; tests/server/test_bench.py runs them on little"}
 SHELL_ONLY = ("source ", "make ", "mkdir ", "python tools/dev.py")
