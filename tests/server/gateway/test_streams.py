@@ -19,15 +19,14 @@ class Talker(Invert):
         self.strength = 1.0
 
     async def process_video_async(self, frame: Any) -> Any:
+        if self.pictures == 0:
+            await self.send_data({"strength": self.strength})
+        self.pictures += 1
         return frame.replace_tensor(frame.tensor.lerp(1.0 - frame.tensor, self.strength))
 
     def update_params(self, params: dict[str, Any]) -> None:
         super().update_params(params)
         self.strength = float(params.get("strength", self.strength))
-
-    async def on_stream_start(self, params: dict[str, Any]) -> None:
-        await super().on_stream_start(params)
-        await self.send_data({"hello": params.get("strength")})
 
 
 @on_loop
@@ -48,7 +47,7 @@ async def test_63_the_whole_path_as_the_published_sdk_calls_it() -> None:
             watching(net.session, reply["whep_url"]) as viewer,
         ):
             await until(lambda: viewer.shown is not None and abs(viewer.shown - 55) < 12, "the inverted picture")
-            await until(lambda: {"hello": 1} in events.data(), "data")
+            await until(lambda: {"strength": 1.0} in events.data(), "data")
             status, said = await net.call("POST", reply["update_url"], headers=update_job(id), json={"strength": 0})
             assert (status, said["status"]) == (200, "success")
             await until(lambda: abs(viewer.shown - 200) < 12, "the picture as it was")
