@@ -4,7 +4,7 @@ PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 
-.PHONY: help serve demo test lint setup clean
+.PHONY: help serve demo test lint types setup clean
 
-help serve demo test lint setup clean:
+help serve demo test lint types setup clean:
 	@$(PYTHON) tools/dev.py $@ $(ARGS)

@@ -53,6 +53,9 @@ class ServerSettings(BaseModel):
     ice_servers: tuple[IceServerSettings, ...] = ()
     turn_services: tuple[TurnServiceSettings, ...] = ()
     ice_loopback: bool = False
+    tls: Literal["", "self-signed"] = ""
+    tls_cert: str = ""
+    tls_key: str = ""
     ice_relay_only: bool = False
     token: str = ""
     viewer_token: str = ""
@@ -64,13 +67,23 @@ class ServerSettings(BaseModel):
     abandoned_after_s: float = Field(30.0, ge=0, le=86400)
     max_body_mb: int = Field(16, ge=1, le=1024)
     messages_per_s: int = Field(200, ge=1)
+    size: str = "512x512"
+    size_mode: Literal["follow", "fit", "fill"] = "follow"
+    preset_folder: str = ""
     workspace: str = ""
     node_folders: tuple[str, ...] = ()
     workflow_folders: tuple[str, ...] = ()
+    source_folders: tuple[str, ...] = ()
+    allowed_urls: tuple[str, ...] = ()
     threads: int = Field(0, ge=0)
     on_error: Literal["hold", "slate", "passthrough", "stop"] = "hold"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
     stream_id_label: bool = False
+    recording_folder: str = ""
+    allowed_push_urls: tuple[str, ...] = ()
+    rtmp_port: int = Field(0, ge=0, le=65535)
+    drain_s: float = Field(10.0, ge=0, le=86400)
 
     @property
     def is_loopback(self) -> bool:

@@ -10,18 +10,21 @@ from aiohttp import web
 from comfystream.engine.protocol import Engine
 from comfystream.settings import ServerSettings
 
-from .http import api, first_generation
+from .http import api, first_generation, pictures, sources
 from .http.errors import answer_errors
 from .http.guard import Guard
+from .http.openapi import document
 from .parts import Parts
 from .rtc.whep import whep
 from .rtc.whip import whip
+from .rtmp.listener import RtmpListener
 from .streaming import Publishing, Watching
 
-__all__ = ["make_app", "parts_key"]
+__all__ = ["make_app", "parts_key", "rtmp_key"]
 
 STATIC = Path(__file__).with_name("static")
 parts_key: web.AppKey[Parts] = web.AppKey("parts", Parts)
+rtmp_key: web.AppKey[RtmpListener] = web.AppKey("rtmp", RtmpListener)
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; "
     "connect-src 'self'; frame-ancestors 'self'",
@@ -44,10 +47,12 @@ def make_app(
     guard = guard or Guard.for_settings(settings)
     app = web.Application(middlewares=[answer_errors, guard.middleware()], client_max_size=settings.max_body_mb << 20)
     parts = app[parts_key] = Parts.make(settings, start_engine)
+    app[rtmp_key] = RtmpListener(parts, guard)
     app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
     app.add_routes([web.get("/connectivity", _connectivity)])
     app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
-    app.add_routes([web.get("/static/{file}", _static)])
+    app.add_routes([*sources.routes(parts), *pictures.routes(parts)])
+    app.add_routes([web.get("/static/{file}", _static), web.get("/docs", _docs), web.get("/openapi.json", _openapi)])
     servers, pace = parts.ice.current_servers, settings.connects_per_s
     whip(Publishing(parts), ice_servers=servers, connects_per_s=pace).add_to(app)
     whep(Watching(parts), ice_servers=servers, connects_per_s=pace).add_to(app)
@@ -63,7 +68,8 @@ async def _life(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _drain(app: web.Application) -> None:
-    """Viewers are told and sessions end, which closes the sockets that the server would otherwise wait for."""
+    """Whoever is there is told and sessions end, which closes the sockets that the server would otherwise wait for."""
+    await app[rtmp_key].close()
     await app[parts_key].connections.close()
     await app[parts_key].sessions.close()
 
@@ -75,16 +81,28 @@ async def _page(request: web.Request) -> web.StreamResponse:
     return await _ok(request)
 
 
+async def _docs(request: web.Request) -> web.StreamResponse:
+    """The API, for reading."""
+    return web.FileResponse(STATIC / "docs.html", headers=PAGE_HEADERS)
+
+
+async def _openapi(request: web.Request) -> web.StreamResponse:
+    """This API as an OpenAPI document."""
+    return web.json_response(document(request.app))
+
+
 async def _connectivity(request: web.Request) -> web.StreamResponse:
     """The page that tests the way between a browser and this server."""
     return web.FileResponse(STATIC / "connectivity.html", headers=PAGE_HEADERS)
 
 
 async def _ok(request: web.Request) -> web.StreamResponse:
+    """`OK`: the server is alive."""
     return web.Response(text="OK", headers=first_generation.OK_HEADERS)
 
 
 async def _icon(request: web.Request) -> web.StreamResponse:
+    """The icon."""
     return web.FileResponse(STATIC / "icon.svg", headers={"Content-Type": "image/svg+xml"})
 
 

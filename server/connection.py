@@ -215,6 +215,10 @@ class Connections:
         self._closing.add(ending)
         ending.add_done_callback(self._closing.discard)
 
+    def sent(self) -> list[tuple[str, int, dict[str, Any]]]:
+        """Of each the session, its number, and the counters of the pictures that it was sent."""
+        return [(one.session.id, one.number, one.peer.stats["video_out"]) for one in self]
+
     async def close(self) -> None:
         """All leave. Idempotent."""
         for connection in self:

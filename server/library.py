@@ -12,6 +12,7 @@ import yaml
 from comfystream.catalog.spec import Catalog
 from comfystream.errors import WorkflowError
 from comfystream.workflow.model import Workflow
+from comfystream.workflow.presets import Preset, PresetValue
 from comfystream.workflow.problem import did_you_mean
 from comfystream.workflow.read import read_workflow
 
@@ -68,6 +69,18 @@ class Library:
             )
         return replace(read_workflow(files[name], catalog), source=files[name].name)
 
+    def presets(self, name: str) -> tuple[Preset, ...]:
+        """The sets of values that came along with one of them; what its sidecar says wrongly is left out.
+
+        Args:
+            name: of a workflow; none for one that is not there.
+        """
+        path = self._files().get(name)
+        given = _sidecar(path.with_suffix(".yaml")).get("presets") if path is not None else None
+        if not isinstance(given, dict):
+            return ()
+        return tuple(_preset(name, str(title), values) for title, values in given.items() if isinstance(values, dict))
+
     def name_of(self, workflow: Workflow) -> str:
         """Which of them a workflow came from; empty for none."""
         path = next((path for path in self._files().values() if path.name == workflow.source), None)
@@ -85,6 +98,13 @@ def _listed(name: str, path: Path) -> Listed:
         tuple(str(one) for one in modality.get("takes") or ()),
         tuple(str(one) for one in modality.get("gives") or ()),
     )
+
+
+def _preset(workflow: str, title: str, values: dict[Any, Any]) -> Preset:
+    """`values`: "node.input" to its value."""
+    targets = [(str(target).partition("."), value) for target, value in values.items()]
+    kept = [PresetValue(node=node, input=name, value=value) for (node, _, name), value in targets]
+    return Preset(name=title, workflow=workflow, values=kept)
 
 
 def _sidecar(path: Path) -> dict[str, Any]:

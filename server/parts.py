@@ -7,15 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comfystream.engine.protocol import Engine, FailPolicy
+from comfystream.errors import ConfigError
 from comfystream.session.live import LiveOptions
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_registry import Sessions
+from comfystream.session.live_sink_state import SinkRules
+from comfystream.session.live_size import FrameSize, SizeRule
+from comfystream.session.source_rules import SourceRules
 from comfystream.settings import ServerSettings
 
 from .connection import Connections
 from .control.service import ControlService
 from .http.metrics import Metrics
 from .library import Library
+from .presets import Presets
 from .rtc.ice import IceServer, IceSettings, PortRange, TurnSecret
 from .rtc.turn_services import TurnService, TurnServices
 from .viewers import Viewers
@@ -37,6 +42,7 @@ class Parts:
     viewers: Viewers
     metrics: Metrics
     ice: IceSettings
+    rules: SourceRules
     turn: TurnServices
 
     @classmethod
@@ -49,21 +55,28 @@ class Parts:
         host = EngineHost(start_engine)
         sessions = Sessions(host, settings.max_sessions)
         library = Library([Path(folder) for folder in settings.workflow_folders])
-        control = ControlService(host, library)
+        rules = SourceRules([Path(folder) for folder in settings.source_folders], settings.allowed_urls)
+        presets = Presets(library, Path(settings.preset_folder) if settings.preset_folder else None)
+        control = ControlService(host, library, presets, rules, sink_rules(settings))
         turn = TurnServices([TurnService(**one.model_dump()) for one in settings.turn_services])
         ice = replace(ice_settings(settings), fetched=turn.servers)
         connections = Connections(ice, settings.max_viewers)
         return cls(
             settings=settings,
-            options=LiveOptions(on_error=FailPolicy(settings.on_error), abandoned_after_s=settings.abandoned_after_s),
+            options=LiveOptions(
+                on_error=FailPolicy(settings.on_error),
+                abandoned_after_s=settings.abandoned_after_s,
+                size=frame_size(settings),
+            ),
             host=host,
             sessions=sessions,
             library=library,
             control=control,
             connections=connections,
             viewers=Viewers(host, control, connections, settings.messages_per_s, settings.max_body_mb << 20),
-            metrics=Metrics(sessions, host, has_stream_label=settings.stream_id_label),
+            metrics=Metrics(sessions, host, has_stream_label=settings.stream_id_label, sent=connections.sent),
             ice=ice,
+            rules=rules,
             turn=turn,
         )
 
@@ -73,6 +86,30 @@ class Parts:
         await self.connections.close()
         await self.sessions.close()
         await self.host.close()
+
+
+def sink_rules(settings: ServerSettings) -> SinkRules:
+    """What may be recorded and pushed.
+
+    Raises:
+        ConfigError: the folder for recordings is not there.
+    """
+    folder = Path(settings.recording_folder).expanduser() if settings.recording_folder else None
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"recording_folder {folder}: there is no such folder", code="no_folder")
+    return SinkRules(folder, settings.allowed_push_urls)
+
+
+def frame_size(settings: ServerSettings) -> FrameSize:
+    """What size graphs get.
+
+    Raises:
+        ConfigError: not a size, or sides that cannot be used.
+    """
+    sides = settings.size.split("x")
+    if not all(side.isdecimal() for side in sides) or len(sides) != 2:
+        raise ConfigError(f'size: "{settings.size}" is no size', code="bad_setting", hint="write 640x360")
+    return FrameSize(SizeRule(settings.size_mode), *map(int, sides))
 
 
 def ice_settings(settings: ServerSettings) -> IceSettings:

@@ -11,6 +11,7 @@ from comfystream.session.live_engine import EngineHost
 
 from .connection import Connection, Connections
 from .control import first_generation
+from .control.figures import BitRate
 from .control.messages import ErrorBody, Reply
 from .control.notices import notice, stats_notice
 from .control.service import ControlService, refusal
@@ -99,10 +100,13 @@ class _Viewer(Connection):
                     self.peer.send_message(CONTROL_CHANNEL, said.model_dump_json())
 
     async def _tell_figures(self) -> None:
+        rate = BitRate()
         while True:
             await asyncio.sleep(STATS_S)
+            connection = self.peer.stats
+            bitrate = rate.of(connection["video_out"].get("bytes", 0))
             if self._is_controller:
-                said = stats_notice(await self.session.stats(), self.peer.stats)
+                said = stats_notice(await self.session.stats(), {**connection, "bitrate": bitrate})
                 self.peer.send_message(CONTROL_CHANNEL, said.model_dump_json())
 
 

@@ -46,6 +46,7 @@ MOST_LINES, MOST_LINES_PER_FUNCTION = 400, 60
 LONG: dict[str, str] = {
     "server/commands/byoc.py:byoc": "its options are its arguments: typer reads flags and help off them",
     "server/commands/run.py:run": "its options are its arguments: typer reads flags and help off them",
+    "server/commands/serve.py:serve": "the same",
 }
 
 # File -> how many broad excepts that do not raise again it may have, and the border that it stands at.
@@ -56,8 +57,10 @@ BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
     "comfystream/engine/child_main.py": (1, "request handler: what an order raised goes back to whoever gave it"),
     "comfystream/engine/fingerprint.py": (1, "node execution: a node that cannot tell whether it changed is run"),
     "comfystream/engine/lanes.py": (1, "task scope: a lane thread has no caller, so the run ends with what it raised"),
+    "comfystream/session/live_sink_thread.py": (1, "task scope: a defect ends one sink, and whoever asked is told"),
     "comfystream/session/live_orders.py": (1, "task scope: a defect ends one edit, and whoever asked for it is told"),
     "comfystream/session/crew.py": (1, "task scope: the owner of the threads raises it again"),
+    "comfystream/session/source_reader.py": (1, "task scope: the thread of a source ends with it, its session is told"),
     "comfystream/workflow/check_node.py": (1, "node execution: what a node's own validation raises is its answer"),
     "server/bench/comfyui_child.py": (1, "process main: why the checkout does not load goes to the parent, in words"),
     "server/bench/engine.py": (1, "task scope: the caller of the thread gets it"),

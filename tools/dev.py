@@ -5,6 +5,7 @@
     python tools/dev.py demo      set up if needed, then run the demo clip through a workflow
     python tools/dev.py test      set up if needed, then all tests (FAST=1: without the slow ones)
     python tools/dev.py lint      ruff and mypy
+    python tools/dev.py types     write ui/types/protocol.ts from the server's models
     python tools/dev.py setup     only make the virtual environment
     python tools/dev.py clean     delete what these commands made
 
@@ -228,13 +229,16 @@ def demo(arguments: list[str]) -> None:
 
 
 def test(arguments: list[str]) -> None:
-    """All tests, on two processes at most; without the slow ones if FAST=1."""
+    """All tests but the image's, on two processes at most; without the slow ones if FAST=1.
+
+    The image takes minutes and root; `make test ARGS="-m image"` builds and tests it.
+    """
     setup()
     command = [PYTHON, "-P", "-m", "pytest"]  # -P: the repository root stays off sys.path (ComfyUI's names)
     if not any(argument.startswith("-n") for argument in arguments):
         command += ["-n", str(min(2, os.cpu_count() or 1))]
-    if os.environ.get("FAST") == "1":
-        command += ["-m", "not slow"]
+    if "-m" not in arguments:
+        command += ["-m", "not slow and not image" if os.environ.get("FAST") == "1" else "not image"]
     run(*command, *arguments)
 
 
@@ -247,6 +251,12 @@ def lint(arguments: list[str]) -> None:
     ]
     if any(found):
         raise SystemExit(1)
+
+
+def types(arguments: list[str]) -> None:
+    """Write the TypeScript types of the control protocol and the API."""
+    setup()
+    run(PYTHON, "-P", Path("tools/make_types.py"), *arguments)
 
 
 def clean(arguments: list[str]) -> None:
@@ -263,6 +273,7 @@ COMMANDS = {
     "demo": demo,
     "test": test,
     "lint": lint,
+    "types": types,
     "setup": lambda arguments: setup(),
     "clean": clean,
 }

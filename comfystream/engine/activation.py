@@ -150,8 +150,8 @@ class LaneTick:
         count = len(plan.steps) + len(plan.on_demand) + 1
         self.total_ns = [0] * count
         self.max_ns = [0] * count
-        self.calls = 0
-        self._demanded = [0] * count
+        self._whole = 0
+        self._called = [0] * count
         self._volatile = {
             step.id: activation.prepared.values[step.id] for step in plan.steps if self._is_kept_volatile(step)
         }
@@ -173,7 +173,6 @@ class LaneTick:
         Raises:
             NodeError: a node raised.
         """
-        self.calls += 1
         compiled = self._compiled
         if compiled is None:
             return self._run_scheduled(frame, mask)
@@ -183,12 +182,23 @@ class LaneTick:
             index = compiled.step_index(error)
             if index is None:
                 raise
+            self._count_up_to(index)
             raise node_error(self.plan.steps[index], error) from error
-        return self._finish(result, frame, mask) if type(result) is Bail else result
+        if type(result) is Bail:
+            self._count_up_to(result.index + (result.raw is not MISSING))
+            return self._finish(result, frame, mask)
+        self._whole += 1
+        whole: tuple[Any, ...] = result
+        return whole
+
+    def _count_up_to(self, index: int) -> None:
+        """The compiled function stopped at a step: those before it were called, those after it were not."""
+        for i in range(index):
+            self._called[i] += 1
 
     def calls_of(self, index: int) -> int:
-        """How often a step ran: each tick, or when it was asked for."""
-        return self.calls if index < len(self.plan.steps) else self._demanded[index]
+        """How often a step ran."""
+        return self._called[index] + (self._whole if index < len(self.plan.steps) else 0)
 
     # --- the general way
 
@@ -270,7 +280,7 @@ class LaneTick:
             yield
         finally:
             spent = time.perf_counter_ns() - began
-            self._demanded[index] += 1
+            self._called[index] += 1
             self.total_ns[index] += spent
             self.max_ns[index] = max(self.max_ns[index], spent)
 

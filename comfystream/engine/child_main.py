@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Client
 from typing import Any
 
+from comfystream import logs
 from comfystream.channels import Closed
 from comfystream.engine.local import LocalEngine
 from comfystream.engine.protocol import Event, RunnerOptions
@@ -37,6 +38,7 @@ class _ServedRunner:
 
     def __init__(self, id: int, wire: Wire, engine: LocalEngine, options: RunnerOptions) -> None:
         self.id = id
+        self.name = options.name
         self._wire = wire
         self._reader = SlotReader()
         self.out_slots = SlotWriter(OUT_SLOTS)
@@ -50,6 +52,7 @@ class _ServedRunner:
         self._inbox.put(packed)
 
     def _feed(self) -> None:
+        logs.enter(self.name)
         while (packed := self._inbox.get()) is not None:
             frame = self._reader.read(packed)
             if not isinstance(frame, TextCue):
@@ -116,12 +119,14 @@ class _Server:
             self._reply(call.id, value)
 
     def _call(self, call: Call) -> Any:
+        logs.enter("")
         if call.runner is None:
             return getattr(self._engine, call.method)(*call.arguments)
         if call.method == "open":
             self._runners[call.runner] = _ServedRunner(call.runner, self._wire, self._engine, *call.arguments)
             return None
         served = self._runners[call.runner]
+        logs.enter(served.name)
         if call.method == "finish":
             return served.finish(*call.arguments)
         if call.method == "close":
@@ -161,7 +166,8 @@ def main() -> None:
     """Serve the engine until the other side is gone. Standard input says where to connect and what to load."""
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends us in order
-    address, key, options = pickle.loads(sys.stdin.buffer.read())  # from our parent, over our own pipe
+    address, key, options, level = pickle.loads(sys.stdin.buffer.read())  # from our parent, over our own pipe
+    logs.to_parent(level, sys.stderr)
     wire = Wire(Client(address, authkey=key))
     engine = LocalEngine(options)
     gc.collect()

@@ -13,18 +13,20 @@ import sys
 import sysconfig
 import tempfile
 import threading
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
+from typing import ClassVar
 
+from comfystream import logs
 from comfystream.engine.protocol import EngineOptions
 from comfystream.engine.wire import Ready, Wire
 from comfystream.errors import EngineDied
 
 __all__ = ["ChildProcess"]
 
-_log = logging.getLogger(__name__)
 START_S = 180.0
 KEPT_LINES = 400  # a fault handler's report of all threads is long
 _BOOT = "import sys; sys.path[:] = {path!r}; from comfystream.engine.child_main import main; main()"
@@ -37,6 +39,8 @@ class ChildProcess:
         EngineDied: it ended, or did not answer in time, while it was loading; the message has its last lines.
     """
 
+    _all: ClassVar[weakref.WeakSet[ChildProcess]] = weakref.WeakSet()
+
     def __init__(self, options: EngineOptions) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="comfystream-") if sys.platform != "win32" else None
         address = self._address()
@@ -44,6 +48,7 @@ class ChildProcess:
         self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         with Listener(address, authkey=key) as listener:
             self._process = self._start(address, key, options)
+            self._all.add(self)
             self._log_thread = threading.Thread(target=self._relay_log, name="engine-log", daemon=True)
             self._log_thread.start()
             self.wire = Wire(self._accept(listener))
@@ -69,7 +74,8 @@ class ChildProcess:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         assert process.stdin is not None
-        process.stdin.write(pickle.dumps((address, key, options)))
+        level = logging.getLevelName(logging.getLogger().getEffectiveLevel())
+        process.stdin.write(pickle.dumps((address, key, options, level)))
         process.stdin.close()
         return process
 
@@ -100,8 +106,11 @@ class ChildProcess:
         assert self._process.stdout is not None
         for raw in self._process.stdout:
             line = raw.decode(errors="replace").rstrip()
-            self.last_lines.append(line)
-            _log.info("engine: %s", line)
+            record = logs.from_child(line, self._process.pid)
+            self.last_lines.append(record.getMessage())
+            forwarded = logging.getLogger(record.name)
+            if forwarded.isEnabledFor(record.levelno):
+                forwarded.handle(record)
 
     def describe_end(self) -> str:
         """How the process ended, in words; with the node code that crashed it, if Python could tell."""
@@ -116,6 +125,12 @@ class ChildProcess:
 
     def _tail(self) -> str:
         return self.last_lines[-1] if self.last_lines else ""
+
+    @classmethod
+    def kill_all(cls) -> None:
+        """Kill every engine process of this one: for who leaves without ending them in order."""
+        for process in list(cls._all):
+            process._process.kill()
 
     def end(self, timeout_s: float = 5.0) -> None:
         """Close the wire, which ends the child; kill it if it does not go. Idempotent."""

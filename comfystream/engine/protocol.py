@@ -60,6 +60,7 @@ class RunnerOptions:
         clock_fps: ticks per second of a workflow without an input; 0 = as fast as it can (files).
         clock_ticks: stop the clock after so many ticks; None = never.
         profile: measure time per node.
+        name: of the session, for the log.
     """
 
     live: bool = True
@@ -67,6 +68,7 @@ class RunnerOptions:
     clock_fps: float = 30.0
     clock_ticks: int | None = None
     profile: bool = True
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

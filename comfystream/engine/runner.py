@@ -12,6 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from comfystream import logs
 from comfystream.channels import Closed
 from comfystream.engine.activation import Activation, Prepared
 from comfystream.engine.bound import Binder, Instances
@@ -66,7 +67,7 @@ class LocalRunner:
         self._attempt: list[int] = []
         self._current: Running | None = None
         self._switching = threading.Lock()
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare", initializer=host.enter_thread)
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare", initializer=self.enter_thread)
         self._newest: VideoFrame | None = None
         self._sample_rate = 48_000
         self._closed = False
@@ -112,8 +113,7 @@ class LocalRunner:
         )
         self._keep(Running(revision, activation))
         if current is None:
-            gc.collect()
-            gc.freeze()  # what loading made is never garbage: full collections stay short from here on
+            _settle()
         return revision
 
     def _hold_attempt(self, signatures: list[int]) -> None:
@@ -314,6 +314,7 @@ class LocalRunner:
 
     def enter_thread(self) -> None:
         """Called first on every thread that runs nodes."""
+        logs.enter(self._options.name)
         self._host.enter_thread()
 
     @property
@@ -382,3 +383,15 @@ class LocalRunner:
         self._hold_attempt([])
         if not already:
             self.send(Stopped())
+
+
+def _settle() -> None:
+    """A full collection now, and short ones from here on: what loading made is never garbage, so it is set aside.
+
+    Once: what is set aside later belongs to runs, and would never be given back when they end. The second collection
+    counts what lives anew, so that the next one comes when little is new, not a quarter of what loading made.
+    """
+    gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()
+        gc.collect()

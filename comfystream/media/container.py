@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,15 +23,15 @@ __all__ = ["first_audio", "first_video", "length_of", "open_input", "origin_of",
 _NOT_MEDIA = {"tty", "bin"}
 
 
-def open_input(path: Path) -> InputContainer:
-    """A container to read from.
+def open_input(path: Path, options: Mapping[str, str] | None = None) -> InputContainer:
+    """A container to read from; `options` are FFmpeg's.
 
     Raises:
         MediaError: the file is missing, unreadable, empty, cut off before its index, or not media.
     """
     _check_readable(path)
     try:
-        container = av.open(str(path), "r")
+        container = av.open(str(path), "r", options=dict(options or {}))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise _open_error(path, error) from error
     if container.format.name in _NOT_MEDIA:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from comfystream.errors import MediaError
 from comfystream.frames import TextCue
@@ -32,8 +32,10 @@ class _Line:
 class TextSink:
     """Writes `.jsonl` (one object per string: start, end, text, frame), `.srt` or `.vtt`; appears when complete.
 
-    For subtitles a JSON list of `{start, end, text}` (what SRT generator nodes put out) becomes one line per entry, its
-    times counted from the cue's own. Empty strings are left out; the same text again while it is shown lasts longer.
+    Without a duration of its own (the first string of a live lane has none) a string lasts until the next one begins;
+    in `.jsonl` the end of a last one that nothing tells stays null. For subtitles a JSON list of `{start, end, text}`
+    (what SRT generator nodes put out) becomes one line per entry, its times counted from the cue's own. Empty strings
+    are left out; the same text again while it is shown lasts longer.
 
     Args:
         path: the ending says the format.
@@ -53,6 +55,7 @@ class TextSink:
         self._part = PartFile(self._path, overwrite=overwrite)
         self._file: TextIO | None = self._part.path.open("w", encoding="utf-8", newline="\n")
         self._held: _Line | None = None
+        self._rows: list[dict[str, Any]] = []
         self.count = 0
         if self._format == ".vtt":
             self._put("WEBVTT\n\n")
@@ -68,9 +71,8 @@ class TextSink:
         start = float(cue.pts * cue.time_base)
         end = float((cue.pts + cue.duration) * cue.time_base) if cue.duration else None
         if self._format == ".jsonl":
-            row = {"start": round(start, 6), "end": end if end is None else round(end, 6), "text": cue.text}
-            self._put(json.dumps({**row, "frame": cue.id}, ensure_ascii=False) + "\n")
-            self.count += 1
+            self._rows.append({"start": start, "end": end, "text": cue.text, "frame": cue.id})
+            self._put_rows(start)
             return
         for line in _lines(cue.text, start, end):
             self._hold(line)
@@ -78,6 +80,7 @@ class TextSink:
     def finish(self) -> Path:
         """Write the last line; the file gets its name."""
         self._release(None)
+        self._put_rows(None)
         self._close()
         self._part.publish()
         return self._path
@@ -88,6 +91,17 @@ class TextSink:
         """Remove what was written. Idempotent."""
         self._close()
         self._part.discard()
+
+    def _put_rows(self, now: float | None) -> None:
+        """Write the rows whose end is known: their own, or `now` for those that began before; all when it is None."""
+        for row in self._rows:
+            if row["end"] is None and now is not None and row["start"] < now:
+                row["end"] = now
+        while self._rows and (now is None or self._rows[0]["end"] is not None):
+            row = self._rows.pop(0)
+            times = {name: None if row[name] is None else round(row[name], 6) for name in ("start", "end")}
+            self._put(json.dumps({**row, **times}, ensure_ascii=False) + "\n")
+            self.count += 1
 
     def _hold(self, line: _Line) -> None:
         """Keep the newest line back: the next one says when it ends."""
@@ -102,7 +116,9 @@ class TextSink:
         held, self._held = self._held, None
         if held is None:
             return
-        end = held.end if held.end is not None else (next_start or held.start + _LAST_S)
+        end = held.end if held.end is not None else next_start
+        if end is None:
+            end = held.start + _LAST_S
         if next_start is not None and held.start < next_start < end:
             end = next_start
         self.count += 1

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import av
 from av.container import OutputContainer
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from comfystream.clock import rescale
@@ -32,6 +33,7 @@ class VideoTrack:
         fps: for the encoder's rate control.
         sample_aspect: width of a pixel over its height.
         threads: of the encoder; 0 = its choice.
+        key_every_s: media seconds from one key frame to the next; None leaves it to the encoder.
     """
 
     def __init__(
@@ -44,7 +46,10 @@ class VideoTrack:
         fps: Fraction,
         sample_aspect: Fraction = Fraction(1),
         threads: int = 0,
+        key_every_s: int | None = None,
     ) -> None:
+        self._key_every_s = key_every_s
+        self._next_key_s = Fraction(0)
         self._scaler = Scaler()
         self._referencer = Referencer()
         image = self._planar(first.image)
@@ -75,6 +80,9 @@ class VideoTrack:
         pts = rescale(frame.pts, frame.time_base, self._base)
         self._last = pts if self._last is None else max(pts, self._last + 1)
         picture.pts, picture.time_base = self._last, self._base
+        if self._key_every_s is not None and self.reached >= self._next_key_s:
+            picture.pict_type = PictureType.I
+            self._next_key_s = self.reached + self._key_every_s
         self.count += 1
         return list(self._stream.encode(picture))
 

@@ -6,6 +6,7 @@ Everything here is for the event loop's thread; `loop_bridge` leads to the engin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,23 +14,30 @@ from comfystream.clock import Clock, SystemClock
 from comfystream.engine.protocol import EngineRestarted, FailPolicy
 from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
-from comfystream.session.live_claims import Claim, Claims
-from comfystream.session.live_edits import Edits, StaleRevision
+from comfystream.session.live_claims import Claim
+from comfystream.session.live_edits import Edits, StaleRevision, in_words
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_figures import LiveCounts, LiveOptions, LiveStats
-from comfystream.session.live_fps import FpsMeter, FpsStats
+from comfystream.session.live_fps import FpsStats
+from comfystream.session.live_meter import LiveMeter
 from comfystream.session.live_orders import Orders
+from comfystream.session.live_presence import Presence
 from comfystream.session.live_readers import Fanout, Reader
 from comfystream.session.live_run import LiveRun
+from comfystream.session.live_sink_state import SinkChanged
+from comfystream.session.live_sinks import Sinks
+from comfystream.session.live_size import FrameSize
+from comfystream.session.live_source import LiveSource
 from comfystream.session.live_state import (
     Change,
     RevisionChanged,
     SessionEvent,
     SessionState,
-    SourceChanged,
+    SizeChanged,
     StateChanged,
     may_follow,
 )
+from comfystream.session.source_state import SourcePlan, SourceStatus
 from comfystream.workflow.edits import Patch
 from comfystream.workflow.model import Workflow
 
@@ -47,6 +55,10 @@ class LiveSession:
         host: where its engine comes from.
         options: how it treats frames.
         clock: injected for tests.
+
+    Attributes:
+        sinks: its recordings and pushes.
+        newest: the picture that it put out last.
     """
 
     def __init__(
@@ -58,18 +70,16 @@ class LiveSession:
         self._state = SessionState.IDLE
         self._edits = Edits()
         self._run = LiveRun(id, host, self._put_out, self._hear)
+        self._run.set_size(self.options.size)
         self._frames: Fanout[Frame] = Fanout(2, READER_ROOM)
         self._events: Fanout[SessionEvent] = Fanout(EVENT_ROOM)
-        self._dropped: dict[str, int] = {}
-        self._input, self._output = FpsMeter(), FpsMeter()
+        self._meter = LiveMeter(self._clock)
         self._next_id = {VideoFrame: 0, AudioFrame: 0}
-        self._entered: dict[int, int] = {}
-        self._latency_ns = 0
-        self._restarts = 0
-        self._viewers = 0
-        self._alone_since_ns: int | None = self._clock.now_ns()
+        self._presence = Presence(self._clock)
         self._orders = Orders(id, self._patch)
-        self._claims = Claims(self.submit, lambda who: self._events.put(SourceChanged(who)))
+        self.sinks = Sinks(id, self.subscribe, lambda: self.gives, self._sink_changed)
+        self.newest: VideoFrame | None = None
+        self._sources = LiveSource(self.submit, self._events.put, self._presence)
 
     # --- what it is
 
@@ -116,24 +126,25 @@ class LiveSession:
 
     def attach(self) -> None:
         """A viewer has come."""
-        self._viewers += 1
-        self._alone_since_ns = None
+        self._presence.attach()
 
     def detach(self) -> None:
         """A viewer has gone; the session goes on for a while, so that it may come back."""
-        self._viewers = max(0, self._viewers - 1)
-        if not self._viewers:
-            self._alone_since_ns = self._clock.now_ns()
+        self._presence.detach()
+
+    def _sink_changed(self, change: SinkChanged) -> None:
+        self._events.put(change)
+        self._presence.keep("sinks", self.sinks.are_running)
 
     @property
     def viewers(self) -> int:
         """How many are attached."""
-        return self._viewers
+        return self._presence.viewers
 
     @property
     def alone_s(self) -> float:
-        """Seconds without any viewer; 0 while there is one."""
-        return 0.0 if self._alone_since_ns is None else (self._clock.now_ns() - self._alone_since_ns) / 1e9
+        """Seconds without any viewer, and without a source that keeps the session."""
+        return self._presence.alone_s
 
     @property
     def is_abandoned(self) -> bool:
@@ -149,44 +160,55 @@ class LiveSession:
             who: names it to people, such as "viewer 3" or "clip.mp4".
             is_chosen: somebody asked for this source: it goes before viewers and publishers, who merely came.
         """
-        return self._claims.make(who, is_chosen=is_chosen)
+        return self._sources.claim(who, is_chosen=is_chosen)
 
     @property
     def source(self) -> str:
         """Who sends frames at the moment; empty for nobody."""
-        return self._claims.holder.who if self._claims.holder is not None else ""
+        return self._sources.sender
+
+    @property
+    def chosen(self) -> SourceStatus:
+        """The source that somebody chose, and how it is."""
+        return self._sources.status
+
+    async def set_source(self, plan: SourcePlan | None, *, is_keeping: bool = False) -> Change:
+        """Choose where frames come from. What was chosen before goes on until the new one is open.
+
+        Args:
+            plan: the source; None leaves it to viewers and publishers.
+            is_keeping: the session goes on without viewers while this source is there.
+
+        Raises:
+            MediaError, NetworkError: it cannot be opened; nothing has changed.
+            EngineError: another one was chosen meanwhile, or the session has ended.
+        """
+        await self._sources.choose(plan, is_keeping=is_keeping)
+        return Change(self.revision)
 
     def submit(self, frame: VideoFrame | AudioFrame) -> None:
         """A frame has come; never waits. Its id is the session's from here on, since a source may start again."""
         kind = type(frame)
         frame = replace(frame, id=self._next_id[kind])
         self._next_id[kind] += 1
-        now = self._clock.now_ns()
         if isinstance(frame, VideoFrame):
-            self._input.count(now)
-            self._entered[frame.id] = now
-            if len(self._entered) > 64:
-                del self._entered[next(iter(self._entered))]
+            self._meter.came(frame)
         match self._state:
             case SessionState.RUNNING:
                 self._run.submit(frame)
             case SessionState.IDLE | SessionState.PREPARING:
                 self._put_out(frame)
             case _:
-                self._drop(str(self._state))
-        self._run.note(frame, now)
-
-    def _drop(self, reason: str) -> None:
-        self._dropped[reason] = self._dropped.get(reason, 0) + 1
+                self._meter.dropped[str(self._state)] += 1
+        self._run.note(frame, self._clock.now_ns())
 
     def _put_out(self, frame: Frame) -> None:
         if self._state is SessionState.PAUSED:
-            self._drop("paused")
+            self._meter.dropped["paused"] += 1
             return
         if isinstance(frame, VideoFrame):
-            now = self._clock.now_ns()
-            self._output.count(now)
-            self._latency_ns = now - self._entered.pop(frame.id, now)
+            self._meter.went(frame)
+            self.newest = frame
         elif isinstance(frame, TextCue):
             self._events.put(frame)
         self._frames.put(frame)
@@ -194,6 +216,10 @@ class LiveSession:
     def subscribe(self) -> Reader[Frame]:
         """The output from now on; a slow reader loses only its own frames."""
         return self._frames.subscribe()
+
+    def tell(self, event: SessionEvent) -> None:
+        """Let everybody hear of something that happened beside the session."""
+        self._events.put(event)
 
     def events(self) -> Reader[SessionEvent]:
         """What happens from now on."""
@@ -269,15 +295,19 @@ class LiveSession:
 
         return await self._orders.do(work)
 
-    def set_size(self, width: int, height: int) -> None:
-        """The size of the frames to come, for warming up."""
-        self.options = replace(self.options, size=(width, height))
+    def set_size(self, size: FrameSize) -> Change:
+        """What size the graph's pictures have, from the next one on."""
+        self.options = replace(self.options, size=size)
+        self._run.set_size(size)
+        self._events.put(SizeChanged(str(size.rule), size.width, size.height))
+        is_fed = self._state is SessionState.RUNNING and bool(self.source)
+        return Change(self.revision, self._next_id[VideoFrame] if is_fed else None)
 
     # --- what the owner task does
 
     async def _patch(self, patches: Sequence[Patch], who: str) -> Change:
         catalog = await self._run.catalog()
-        return await self._replace(self._edits.patched(patches, catalog), who, _in_words(patches))
+        return await self._replace(self._edits.patched(patches, catalog), who, in_words(patches))
 
     async def _step(self, by: int, base: int | None) -> Change:
         self._edits.expect(base)
@@ -315,7 +345,7 @@ class LiveSession:
             if may_follow(self._state, event.state):
                 self._go(event.state, event.reason)
             return
-        self._restarts += isinstance(event, EngineRestarted)
+        self._meter.restarts += isinstance(event, EngineRestarted)
         if isinstance(event, RevisionChanged):
             self._edits.restore(event.revision)
         self._events.put(event)
@@ -325,34 +355,35 @@ class LiveSession:
     async def stats(self) -> LiveStats:
         """Figures so far."""
         engine = await self._run.stats()
-        now = self._clock.now_ns()
-        dropped = {**self.counts().dropped}
-        for reason, count in engine.dropped.items() if engine is not None else ():
-            dropped[reason] = dropped.get(reason, 0) + count
+        now, meter = self._clock.now_ns(), self._meter
+        dropped = Counter(self.counts().dropped)
+        dropped.update(engine.dropped if engine is not None else {})
         return LiveStats(
             state=self._state,
             revision=self.revision,
-            frames_in=self._input.total,
-            frames_out=self._output.total,
-            input=self._input.stats(now),
-            output=self._output.stats(now),
+            frames_in=meter.input.total,
+            frames_out=meter.output.total,
+            input=meter.input.stats(now),
+            output=meter.output.stats(now),
             dropped={reason: count for reason, count in dropped.items() if count},
-            viewers=self._viewers,
-            latency_ms=self._latency_ns / 1e6,
+            viewers=self.viewers,
+            latency_ms=meter.latency_ns / 1e6,
             engine=engine,
             source=self.source,
+            sinks=self.sinks.stats(),
+            stages=meter.stages.spreads(),
+            engine_pid=self._run.engine_pid,
         )
 
     def counts(self) -> LiveCounts:
         """Counters that take no call to the engine."""
-        dropped = {**self._dropped}
-        for reason, count in self._run.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + count
-        return LiveCounts(self._input.total, self._output.total, self._restarts, dropped)
+        meter = self._meter
+        dropped = meter.dropped + Counter(self._run.dropped)
+        return LiveCounts(meter.input.total, meter.output.total, meter.restarts, dict(dropped))
 
     def output_fps(self) -> FpsStats:
         """The output's rates; cheaper than `stats`."""
-        return self._output.stats(self._clock.now_ns())
+        return self._meter.output.stats(self._clock.now_ns())
 
     # --- the end
 
@@ -361,12 +392,9 @@ class LiveSession:
         if self._state is SessionState.ENDED:
             return
         self._go(SessionState.ENDED, reason)
+        await self._sources.close()
         await self._orders.close()
         self._frames.close()
+        await self.sinks.close()
         self._events.close()
         await self._run.close()
-
-
-def _in_words(patches: Sequence[Patch]) -> str:
-    named = ", ".join(f"{patch.node}.{patch.input}" for patch in patches[:3])
-    return named if len(patches) <= 3 else f"{named} and {len(patches) - 3} more"

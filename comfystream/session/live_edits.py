@@ -10,7 +10,7 @@ from comfystream.workflow.edits import Patch, SetValues, apply
 from comfystream.workflow.history import Entry, History
 from comfystream.workflow.model import Workflow
 
-__all__ = ["Edits", "StaleRevision"]
+__all__ = ["Edits", "StaleRevision", "in_words"]
 
 
 class StaleRevision(WorkflowError):
@@ -103,3 +103,9 @@ class Edits:
             self._history.undo()
         while self._history.current.number < number:
             self._history.redo()
+
+
+def in_words(patches: Sequence[Patch]) -> str:
+    """What some patches change, for people."""
+    named = ", ".join(f"{patch.node}.{patch.input}" for patch in patches[:3])
+    return named if len(patches) <= 3 else f"{named} and {len(patches) - 3} more"

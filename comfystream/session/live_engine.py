@@ -53,7 +53,7 @@ class EngineHost:
         """Start it in the background."""
         if self._starting is None:
             self._starting = asyncio.create_task(self._load(), name="engine-start")
-            self._starting.add_done_callback(_look_at)
+            self._starting.add_done_callback(self._look_at)
 
     async def get(self) -> Engine:
         """The engine, waiting until it is there.
@@ -90,6 +90,17 @@ class EngineHost:
         self.broken_packs = await call(engine.broken_packs)
         _log.info("the engine is ready: %d node classes", len(self.object_info))
         return engine
+
+    @property
+    def engine_pid(self) -> int | None:
+        """Process of the engine that runs; None while there is none, and for one that lives in this process."""
+        pid: int | None = getattr(self._engine, "pid", None)
+        return pid
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it is being loaded, which may take long."""
+        return self._start_state() is EngineState.STARTING
 
     def suspect(self) -> None:
         """A run has failed, perhaps because the engine does not come back: ask it before the next one starts."""
@@ -129,14 +140,17 @@ class EngineHost:
             return EngineState.FAILED, str(error)
         return EngineState.READY, ""
 
+    def refuse(self) -> None:
+        """Start nothing any more. Idempotent."""
+        self._closed = True
+
     async def close(self) -> None:
         """End it. Idempotent."""
-        self._closed = True
+        self.refuse()
         if self._starting is not None and not self._starting.done():
             await asyncio.wait([self._starting])
         await self._drop()
 
-
-def _look_at(task: asyncio.Task[Engine]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("the engine did not start: %s", error)
+    def _look_at(self, task: asyncio.Task[Engine]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self._closed:
+            _log.error("the engine did not start: %s", error)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from comfystream.engine.protocol import FailPolicy, RunnerStats
 from comfystream.session.live_fps import FpsStats
+from comfystream.session.live_sink_state import SinkStats
+from comfystream.session.live_size import FrameSize
+from comfystream.session.live_stages import Spread
 from comfystream.session.live_state import SessionState
 
 __all__ = ["LiveCounts", "LiveOptions", "LiveStats"]
@@ -18,13 +22,13 @@ class LiveOptions:
     Attributes:
         on_error: what viewers get for a frame whose node raised.
         clock_fps: pictures per second of a workflow without a live input.
-        size: width and height of the frames to come, for warming up before the first one is there.
+        size: what size the graph's pictures have.
         abandoned_after_s: how long a session without viewers goes on.
     """
 
     on_error: FailPolicy = FailPolicy.HOLD
     clock_fps: float = 30.0
-    size: tuple[int, int] = (512, 512)
+    size: FrameSize = FrameSize()
     abandoned_after_s: float = 30.0
 
 
@@ -40,6 +44,9 @@ class LiveStats:
         latency_ms: of the newest picture, from its arrival here to its leaving here.
         engine: the engine's counters; None while there is no run.
         source: who sends frames; empty for nobody.
+        sinks: recordings and pushes, those that are over included.
+        stages: time of pictures between stages; those that none has passed are left out.
+        engine_pid: process of the engine; None while there is none, and for one in this process.
     """
 
     state: SessionState
@@ -53,6 +60,9 @@ class LiveStats:
     latency_ms: float
     engine: RunnerStats | None
     source: str = ""
+    sinks: tuple[SinkStats, ...] = ()
+    stages: Mapping[str, Spread] = field(default_factory=dict)
+    engine_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

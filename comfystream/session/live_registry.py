@@ -10,12 +10,14 @@ import re
 import secrets
 from collections.abc import Iterator
 
+from comfystream import logs
 from comfystream.clock import Clock, SystemClock
 from comfystream.errors import BusyError, ComfyStreamError, ConfigError
 from comfystream.session.live import LiveOptions, LiveSession
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_state import ShuttingDown
 
-__all__ = ["NoSuchSession", "SessionExists", "Sessions", "TooManySessions"]
+__all__ = ["Draining", "NoSuchSession", "SessionExists", "Sessions", "TooManySessions"]
 
 _log = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
@@ -52,6 +54,20 @@ class TooManySessions(BusyError):
         self.retry_after_s = retry_after_s
 
 
+class Draining(BusyError):
+    """The server is ending and takes no new sessions.
+
+    Args:
+        retry_after_s: when another one may be there in its place.
+    """
+
+    default_code = "draining"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("this server is ending and takes no new sessions", hint=f"try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
 class Sessions:
     """The sessions of one server.
 
@@ -67,6 +83,7 @@ class Sessions:
         self._clock: Clock = clock or SystemClock()
         self._sessions: dict[str, LiveSession] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._draining: int | None = None
         self.started = 0
 
     def __len__(self) -> int:
@@ -104,7 +121,10 @@ class Sessions:
             TooManySessions: all are in use.
             SessionExists: one of that name is there.
             ConfigError: `id` is no name.
+            Draining: the server is ending.
         """
+        if self._draining is not None:
+            raise Draining(self._draining)
         if id and not _NAME.fullmatch(id):
             raise ConfigError(
                 f'"{id[:40]}" cannot name a session', code="bad_name", hint="letters, digits, - and _, at most 64"
@@ -113,12 +133,26 @@ class Sessions:
             raise SessionExists(f'there is a session "{id}" already', hint="take another name, or use that one")
         if len(self._sessions) >= self._most:
             await self._make_room()
-        session = LiveSession(id or secrets.token_urlsafe(9), self._host, options, self._clock)
+        id = id or secrets.token_urlsafe(9)
+        with logs.about(id):
+            session = LiveSession(id, self._host, options, self._clock)
         self._sessions[session.id] = session
         self.started += 1
         if self._looking is None:
             self._looking = asyncio.create_task(self._look(), name="sessions-look")
         return session
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server is ending."""
+        return self._draining is not None
+
+    def drain(self, within_s: float) -> None:
+        """Take no new ones, and tell those that are there that the server ends in `within_s` seconds. Idempotent."""
+        if self._draining is None:
+            self._draining = max(1, math.ceil(within_s))
+            for session in self:
+                session.tell(ShuttingDown(within_s))
 
     async def _make_room(self) -> None:
         left = [session for session in self if session.alone_s > 0]
@@ -135,8 +169,9 @@ class Sessions:
         """End a session; one that is not there is passed over."""
         session = self._sessions.pop(id, None)
         if session is not None:
-            _log.info("session %s ends: %s", id, reason or "asked for")
-            await session.close(reason)
+            with logs.about(id):
+                _log.info("the session ends: %s", reason or "asked for")
+                await session.close(reason)
 
     async def end_abandoned(self) -> None:
         """End the sessions that nobody came back to in time."""

@@ -29,6 +29,7 @@ from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_figures import LiveOptions
+from comfystream.session.live_size import FrameSize, Sizer, SizeRule
 from comfystream.session.live_state import RevisionChanged, SessionEvent, SessionState, StateChanged
 from comfystream.session.loop_bridge import FromLoop, ToLoop, call, result
 from comfystream.workflow.model import Workflow
@@ -85,6 +86,7 @@ class LiveRun:
         self._seen_ns: dict[Lane, int] = {}
         self._asking: asyncio.Task[RunnerStats] | None = None
         self._stats: RunnerStats | None = None
+        self._sizer = Sizer(FrameSize())
 
     async def catalog(self) -> Catalog:
         """The node classes."""
@@ -101,6 +103,7 @@ class LiveRun:
         return {
             "session_busy": self._outputs.dropped if self._outputs is not None else 0,
             "engine_busy": self._feed.dropped if self._feed is not None else 0,
+            "cannot_scale": self._sizer.dropped,
         }
 
     # --- frames
@@ -134,7 +137,9 @@ class LiveRun:
         """
         runner = await self._opened(options)
         newest = self._newest
-        size = (newest.image.width, newest.image.height) if newest is not None else options.size
+        size = options.size.sides
+        if newest is not None and options.size.rule is SizeRule.FOLLOW:
+            size = (newest.image.width, newest.image.height)
         self._preparing = number
         async with _ended_is_an_error():
             revision = await result(await call(runner.prepare, workflow, size))
@@ -184,12 +189,22 @@ class LiveRun:
         loop = asyncio.get_running_loop()
         self._outputs = ToLoop(loop, self._on_output, FRAMES_AHEAD)
         events: ToLoop[Event] = ToLoop(loop, self._hear, EVENTS_AHEAD)
-        wanted = RunnerOptions(live=True, on_error=options.on_error, clock_fps=options.clock_fps)
+        wanted = RunnerOptions(live=True, on_error=options.on_error, clock_fps=options.clock_fps, name=self._name)
         self._opening = asyncio.create_task(call(engine.open, wanted, self._outputs.put, events.put))
         runner = await asyncio.shield(self._opening)
         self._runner = runner
-        self._feed = FromLoop(f"feed-{self._name}", runner.submit)
+        self._feed = FromLoop(f"feed-{self._name}", lambda frame: self._enter(runner, frame))
         return runner
+
+    def set_size(self, size: FrameSize) -> None:
+        """What size pictures have from the next one on."""
+        self._sizer.size = size
+
+    def _enter(self, runner: Runner, frame: VideoFrame | AudioFrame) -> None:
+        """On the feeding thread: scaling takes milliseconds, which the event loop has not got."""
+        sized = self._sizer(frame)
+        if sized is not None:
+            runner.submit(sized)
 
     async def set_fail_policy(self, policy: FailPolicy) -> None:
         """What to put out for frames whose node raises."""
@@ -251,6 +266,11 @@ class LiveRun:
         return event
 
     # --- figures and the end
+
+    @property
+    def engine_pid(self) -> int | None:
+        """Process of the engine, if it has one of its own."""
+        return self._host.engine_pid
 
     async def stats(self) -> RunnerStats | None:
         """The engine's counters; the last known ones when it does not answer in time; None without a run."""

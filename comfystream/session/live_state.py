@@ -8,8 +8,20 @@ from enum import StrEnum
 
 from comfystream.engine.protocol import Event
 from comfystream.frames import TextCue
+from comfystream.session.live_sink_state import SinkChanged
+from comfystream.session.source_state import NOBODY, SourceStatus
 
-__all__ = ["Change", "RevisionChanged", "SessionEvent", "SessionState", "SourceChanged", "StateChanged", "may_follow"]
+__all__ = [
+    "Change",
+    "PresetsChanged",
+    "RevisionChanged",
+    "SessionEvent",
+    "SessionState",
+    "SizeChanged",
+    "SourceChanged",
+    "StateChanged",
+    "may_follow",
+]
 
 
 class SessionState(StrEnum):
@@ -76,9 +88,43 @@ class RevisionChanged:
 
 @dataclass(frozen=True, slots=True)
 class SourceChanged:
-    """Frames come from `who` now; from nobody when it is empty."""
+    """Frames come from `who` now, from nobody when it is empty; `chosen` is the source that somebody asked for."""
 
     who: str
+    chosen: SourceStatus = NOBODY
 
 
-SessionEvent = StateChanged | RevisionChanged | SourceChanged | TextCue | Event
+@dataclass(frozen=True, slots=True)
+class ShuttingDown:
+    """The server is ending: in `seconds` at the latest nothing comes any more."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SizeChanged:
+    """Pictures get their size by `mode` from now on; width and height as in `FrameSize`."""
+
+    mode: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class PresetsChanged:
+    """A preset was saved or deleted: `name`."""
+
+    name: str
+
+
+SessionEvent = (
+    StateChanged
+    | RevisionChanged
+    | SourceChanged
+    | SinkChanged
+    | SizeChanged
+    | PresetsChanged
+    | ShuttingDown
+    | TextCue
+    | Event
+)

@@ -121,6 +121,32 @@ def rtc(
 
 
 @app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long.")] = 10.0,
+    json: Json = None,
+) -> None:
+    """Four sessions, viewers who come and go, edits every second: does the server stay as it was?"""
+    from .soak import bench_soak
+
+    try:
+        found = bench_soak(minutes)
+    except ComfyStreamError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        raise typer.Exit(2) from None
+    rows, console = found.rows(), Console()
+    print_rows(console, f"soak, {minutes:g} min", rows)
+    if json is not None:
+        write_rows(json, rows, {**describe_machine(), "samples": [one.to_json() for one in found.samples]})
+    missed = [row for row in rows if row.is_met is False]
+    for row in missed:
+        console.print(f"[red]not flat:[/] {row.case}, {row.metric}: {row.ours:.4g} {row.unit} (goal: {row.goal})")
+    for trouble in found.troubles[:20]:
+        console.print(f"[red]trouble:[/] {trouble}", highlight=False)
+    if missed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def trickle(
     seconds: Annotated[float, typer.Option(min=2.5, help="How long, per case and worker.")] = 8.0,
     pytrickle: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from comfystream.byoc.backend import StreamStart
@@ -80,12 +81,8 @@ class WorkflowBackend:
             await self._check(workflow)
         options = self._options
         if start.size is not None:
-            options = LiveOptions(
-                on_error=options.on_error,
-                clock_fps=options.clock_fps,
-                size=start.size,
-                abandoned_after_s=options.abandoned_after_s,
-            )
+            width, height = start.size
+            options = replace(options, size=replace(options.size, width=width, height=height))
         session = await self.sessions.create(options)
         return SessionPipe(
             session, workflow, catalog, start.outlet, lambda: self.sessions.end(session.id, "its stream has ended")

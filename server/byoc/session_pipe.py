@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 from comfystream.byoc.backend import Loading, Outlet, PipeReport
 from comfystream.byoc.events import EVENTS, now_ms
@@ -98,7 +99,8 @@ class SessionPipe:
         """Another workflow, another size."""
         workflow = asked_workflow(params.rest, self._catalog)
         if params.size is not None:
-            self._session.set_size(*params.size)
+            width, height = params.size
+            self._session.set_size(replace(self._session.options.size, width=width, height=height))
         if workflow is not None:
             await self._session.set_workflow(workflow, who="update")
             self._trouble = ""

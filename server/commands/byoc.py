@@ -146,6 +146,7 @@ def make_server(
     from comfystream.engine.child import ChildEngine
     from comfystream.engine.protocol import FailPolicy
     from comfystream.session.live import LiveOptions
+    from comfystream.session.live_size import FrameSize, SizeRule
 
     from ..byoc.backend import WorkflowBackend
     from .serve import engine_options
@@ -155,7 +156,7 @@ def make_server(
     offered = capability_from(environ, f"http://localhost:{port}", capacity or 1)
     most = capacity or offered.capacity
     engine = engine_options(settings)
-    live = LiveOptions(on_error=FailPolicy(settings.on_error), size=size or (512, 512))
+    live = LiveOptions(on_error=FailPolicy(settings.on_error), size=FrameSize(SizeRule.FOLLOW, *(size or (512, 512))))
     backend = WorkflowBackend(lambda: ChildEngine(engine), live, most, files)
     return StreamServer(
         backend=backend,

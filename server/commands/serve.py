@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,15 +11,12 @@ import typer
 from comfystream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from comfystream.engine.protocol import Engine, EngineOptions
     from comfystream.settings import ServerSettings
 
 __all__ = ["serve"]
 
 _NET, _ENGINE, _LOG = "Network", "Engine", "Log and metrics"
-DRAIN_S = 5.0
 
 
 def serve(
@@ -34,8 +29,28 @@ def serve(
     token: Annotated[
         str | None, typer.Option("--token", help="Asked of callers; made up off loopback.", rich_help_panel=_NET)
     ] = None,
+    tls: Annotated[
+        str | None, typer.Option("--tls", metavar="self-signed", help="HTTPS.", rich_help_panel=_NET)
+    ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option("--tls-cert", metavar="FILE", help="HTTPS with this.", rich_help_panel=_NET)
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option("--tls-key", metavar="FILE", help="Its key.", rich_help_panel=_NET)
+    ] = None,
+    drain_s: Annotated[
+        float | None, typer.Option("--drain-s", metavar="S", help="For viewers to leave.", rich_help_panel=_NET)
+    ] = None,
     max_sessions: Annotated[
         int | None, typer.Option("--max-sessions", metavar="N", help="Most at once.", rich_help_panel=_NET)
+    ] = None,
+    rtmp_port: Annotated[int | None, typer.Option(help="Takes OBS by RTMP; 1935.", rich_help_panel=_NET)] = None,
+    recordings: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where to.", rich_help_panel=_NET)] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="WxH", help="Of the graph's pictures.", rich_help_panel=_ENGINE)
+    ] = None,
+    size_mode: Annotated[
+        str | None, typer.Option("--size-mode", help="follow, fit or fill.", rich_help_panel=_ENGINE)
     ] = None,
     workspace: Annotated[
         str | None, typer.Option("--workspace", help="ComfyUI folder whose packs to use.", rich_help_panel=_ENGINE)
@@ -47,8 +62,17 @@ def serve(
         list[Path] | None,
         typer.Option("--workflows", metavar="FOLDER", help="Workflows to offer.", rich_help_panel=_ENGINE),
     ] = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option("--sources", metavar="FOLDER", help="Videos that sessions may read.", rich_help_panel=_ENGINE),
+    ] = None,
+    allow_url: Annotated[
+        list[str] | None,
+        typer.Option("--allow-url", metavar="PATTERN", help="Streams that they may.", rich_help_panel=_ENGINE),
+    ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch.", rich_help_panel=_ENGINE)] = None,
     log_level: Annotated[str | None, typer.Option("--log-level", help="INFO.", rich_help_panel=_LOG)] = None,
+    log_format: Annotated[str | None, typer.Option("--log-format", help="text, json.", rich_help_panel=_LOG)] = None,
     monitor: Annotated[bool, typer.Option("--monitor", hidden=True)] = False,
     stream_id_label: Annotated[
         bool, typer.Option("--stream-id-label", help="A metric per stream.", rich_help_panel=_LOG)
@@ -64,12 +88,23 @@ def serve(
         "port": port,
         "media_ports": media_ports,
         "token": token,
+        "tls": tls,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "drain_s": drain_s,
         "max_sessions": max_sessions,
+        "rtmp_port": rtmp_port,
+        "recording_folder": recordings,
+        "size": size,
+        "size_mode": size_mode,
         "workspace": workspace,
         "node_folders": [str(folder) for folder in nodes] if nodes else None,
         "workflow_folders": [str(folder) for folder in workflows] if workflows else None,
+        "source_folders": [str(folder) for folder in sources] if sources else None,
+        "allowed_urls": allow_url or None,
         "threads": threads,
         "log_level": log_level.upper() if log_level else None,
+        "log_format": log_format,
         "stream_id_label": True if stream_id_label else None,
     }
     run_server(load_settings(config, flags))
@@ -77,62 +112,19 @@ def serve(
 
 def run_server(settings: ServerSettings) -> None:
     """Serve until Ctrl-C or SIGTERM."""
+    from comfystream import logs
+
     from ..app import make_app
     from ..http.guard import Guard
+    from ..serving import serve as serve_app
+    from ..tls import tls_of
 
-    logging.getLogger().setLevel(settings.log_level)
-    for chatty in ("aiohttp.access", "aioice", "aiortc"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logs.begin(settings.log_level, settings.log_format)
+    tls = tls_of(settings)
     options = engine_options(settings)
     guard = Guard.for_settings(settings)
     app = make_app(settings, lambda: _start(options), guard)
-    asyncio.run(_serve(app, settings, guard.token))
-
-
-async def _serve(app: web.Application, settings: ServerSettings, token: str) -> None:
-    from aiohttp import web
-
-    from ..app import parts_key
-
-    runner = web.AppRunner(app, shutdown_timeout=DRAIN_S)
-    stopped = asyncio.Event()
-    on_signals(stopped)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, settings.host, settings.port)
-        try:
-            await site.start()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
-                code="cannot_listen",
-                hint="another program may have the port; --port 0 takes a free one",
-            ) from error
-        app[parts_key].host.begin()
-        port = runner.addresses[0][1]
-        _say_address(settings.host, port, token)
-        await stopped.wait()
-        print("comfystream: ending; viewers are told", flush=True)
-    finally:
-        await runner.cleanup()
-
-
-def on_signals(stopped: asyncio.Event) -> None:
-    """Set the event on Ctrl-C and SIGTERM."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stopped.set)
-        except (NotImplementedError, RuntimeError):  # Windows, or not the main thread: Ctrl-C raises instead
-            return
-
-
-def _say_address(host: str, port: int, token: str) -> None:
-    name = "localhost" if host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::") else host
-    query = f"/#token={token}" if token else "/"
-    print(f"\n  ComfyStream:  http://{name}:{port}{query}\n", flush=True)
-    if token:
-        print("  Whoever has this address may do everything. Programs send: Authorization: Bearer TOKEN\n", flush=True)
+    asyncio.run(serve_app(app, settings, guard.token, tls))
 
 
 def engine_options(settings: ServerSettings) -> EngineOptions:

@@ -76,10 +76,10 @@ def _channel(words: str) -> tuple[str, str]:
 
 
 async def _serve(trickle: TrickleServer, host: str, port: int, base_path: str) -> None:
-    from .serve import on_signals
+    from ..serving import on_signals
 
     stopped = asyncio.Event()
-    on_signals(stopped)
+    on_signals(stopped.set)
     async with trickle.serving(host, port, base_path=base_path) as url:
         print(f"trickle server: {url}/CHANNEL", flush=True)
         await stopped.wait()

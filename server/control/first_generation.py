@@ -12,15 +12,18 @@ from comfystream.errors import ComfyStreamError, WorkflowError
 from comfystream.frames import TextCue
 from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_size import FrameSize
 from comfystream.workflow.api_format import to_json_value
 from comfystream.workflow.bind import bind
+from comfystream.workflow.join import join, place_of
 from comfystream.workflow.model import Node, Workflow
 from comfystream.workflow.read import parse_workflow
 
-__all__ = ["answer", "nodes_info", "one_workflow", "text_message"]
+__all__ = ["answer", "joined_workflow", "nodes_info", "text_message"]
 
 _log = logging.getLogger(__name__)
 MOST_SIDE = 8192
+MOST_PROMPTS = 8
 _TITLES = {"pause_prompts": "prompts_paused", "resume_prompts": "prompts_resumed", "stop_prompts": "prompts_stopped"}
 
 
@@ -51,23 +54,20 @@ def text_message(cue: TextCue) -> dict[str, str] | None:
     return {"type": "text", "data": cue.text} if cue.text.strip() else None
 
 
-def one_workflow(prompts: Any, catalog: Catalog) -> Workflow:
-    """The workflow of `prompts`, which is one or a list of one.
+def joined_workflow(prompts: Any, catalog: Catalog) -> Workflow:
+    """The workflow of `prompts`, which is one or a list; several are joined (`workflow.join`).
 
     Raises:
-        WorkflowError: there are several, or it is none.
+        WorkflowError: there are none or too many, or one of them is no workflow.
     """
-    if isinstance(prompts, list):
-        if len(prompts) != 1:
-            raise WorkflowError(
-                f"{len(prompts)} prompts were given; a session runs one workflow",
-                code="too_many_prompts",
-                hint="join them in one workflow: a graph may have a lane for video and one for audio",
-            )
-        prompts = prompts[0]
-    if isinstance(prompts, str):
-        prompts = _from_text(prompts)
-    return parse_workflow(prompts, catalog)
+    if not isinstance(prompts, list):
+        prompts = [prompts]
+    if not 1 <= len(prompts) <= MOST_PROMPTS:
+        raise WorkflowError(
+            f"{len(prompts)} prompts were given; a session joins 1 to {MOST_PROMPTS}", code="too_many_prompts"
+        )
+    parsed = [parse_workflow(_from_text(one) if isinstance(one, str) else one, catalog) for one in prompts]
+    return join(parsed)
 
 
 def _from_text(text: str) -> Any:
@@ -89,7 +89,7 @@ async def _tried(kind: str, work: Any) -> dict[str, Any]:
 async def _update(session: LiveSession, host: EngineHost, prompts: Any, who: str) -> None:
     """Without a workflow the frames are echoed, and messages are acknowledged without effect."""
     if session.workflow is not None:
-        await session.set_workflow(one_workflow(prompts, await host.known()), who=who)
+        await session.set_workflow(joined_workflow(prompts, await host.known()), who=who)
 
 
 def _resolution(session: LiveSession, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,14 +97,22 @@ def _resolution(session: LiveSession, message: Mapping[str, Any]) -> dict[str, A
     if not all(type(side) is int and 0 < side <= MOST_SIDE for side in sides):
         words = "width and height are needed, as whole numbers of pixels"
         return {"type": "resolution_updated", "success": False, "error": words}
-    session.set_size(message["width"], message["height"])
+    try:
+        session.set_size(FrameSize(session.options.size.rule, message["width"], message["height"]))
+    except ComfyStreamError as error:
+        return {"type": "resolution_updated", "success": False, "error": str(error)}
     return {"type": "resolution_updated", "success": True}
 
 
 async def _nodes(session: LiveSession, host: EngineHost) -> dict[str, Any]:
     if session.workflow is None:
         return {}
-    return {"0": nodes_info(session.workflow, await host.known())}
+    catalog = await host.known()
+    found: dict[str, Any] = {}
+    for id, node in nodes_info(session.workflow, catalog).items():
+        number, own = place_of(id)
+        found.setdefault(str(number), {})[own] = node
+    return found
 
 
 def nodes_info(workflow: Workflow, catalog: Catalog) -> dict[str, Any]:

@@ -7,27 +7,49 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from comfystream.engine.protocol import FailPolicy
+from comfystream.session.live_size import SizeRule
 from comfystream.workflow.edits import Patch
+from comfystream.workflow.presets import NAME
+
+from .figures import SinkFigures
+from .said import Said
 
 __all__ = [
     "VERSION",
+    "AddSink",
+    "ApplyPreset",
+    "DeletePreset",
     "Describe",
     "ErrorBody",
+    "FileChoice",
+    "NoChoice",
     "Notice",
     "Parameter",
     "PatchValues",
+    "PatternChoice",
     "Pause",
+    "PushTo",
+    "RecordTo",
+    "PresetInfo",
     "Redo",
+    "RemoveSink",
     "Reply",
     "Request",
     "Resume",
+    "SavePreset",
     "SessionInfo",
     "SetFailPolicy",
+    "SetSource",
+    "SetSize",
     "SetWorkflow",
+    "SourceBody",
+    "SourceChoice",
     "Undo",
+    "UrlChoice",
+    "ViewerChoice",
     "request_adapter",
 ]
 
@@ -35,8 +57,8 @@ VERSION = 1
 Id = Annotated[str, Field(max_length=200)] | int | None
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Message(Said):
+    model_config = ConfigDict(extra="forbid")
 
 
 class _Request(_Message):
@@ -99,6 +121,125 @@ class SetFailPolicy(_Request):
     policy: FailPolicy
 
 
+class RecordTo(_Message):
+    """A recording in the server's folder: fragmented MP4. Without `name` it gets the session's, and the time."""
+
+    kind: Literal["record"]
+    name: str = Field("", max_length=120)
+
+
+class PushTo(_Message):
+    """A receiver of RTMP, SRT or RTSP that the operator allows. `kbps` is for the pictures."""
+
+    kind: Literal["push"]
+    url: str = Field(min_length=1, max_length=2000)
+    kbps: int = Field(2500, ge=100, le=50_000)
+
+
+class AddSink(_Request):
+    """Record or push the output, beside what else is done with it; the reply has the sink's id."""
+
+    type: Literal["add_sink"]
+    sink: Annotated[RecordTo | PushTo, Field(discriminator="kind")]
+
+
+class RemoveSink(_Request):
+    """End a sink; a recording is complete when the reply comes."""
+
+    type: Literal["remove_sink"]
+    sink: str = Field(max_length=80)
+
+
+class ViewerChoice(_Message):
+    """Nothing is chosen: of the viewers and publishers that send, the newest is the source."""
+
+    type: Literal["viewer"]
+
+
+class NoChoice(_Message):
+    """Nobody sends, viewers neither: for workflows that need no input and tick by a clock."""
+
+    type: Literal["none"]
+
+
+class PatternChoice(_Message):
+    """The test card with a running number; `has_sound` adds a beep a second."""
+
+    type: Literal["pattern"]
+    width: int = Field(512, ge=16, le=3840, multiple_of=2)
+    height: int = Field(512, ge=16, le=3840, multiple_of=2)
+    fps: float = Field(30.0, ge=1, le=120, allow_inf_nan=False)
+    has_sound: bool = False
+
+
+class FileChoice(_Message):
+    """A file of the server's folders, by its path in them, in real time; again and again while `is_looped`."""
+
+    type: Literal["file"]
+    path: str = Field(min_length=1, max_length=1024)
+    is_looped: bool = True
+    has_sound: bool = True
+
+
+class UrlChoice(_Message):
+    """A stream or a file at an address that the server's operator allows."""
+
+    type: Literal["url"]
+    url: str = Field(min_length=1, max_length=2048)
+
+
+SourceChoice = Annotated[
+    ViewerChoice | NoChoice | PatternChoice | FileChoice | UrlChoice, Field(discriminator="type")
+]
+
+
+class SetSource(_Request):
+    """Choose where frames come from; what was chosen before goes on until the new one is open.
+
+    With `is_keeping` the session goes on without viewers while the source does.
+    """
+
+    type: Literal["set_source"]
+    source: SourceChoice
+    is_keeping: bool = False
+
+
+class SetSize(_Request):
+    """What size the graph's pictures have: as they come, or made to fit or fill `width` x `height`.
+
+    Sides that are left out stay; they must be even and from 16 to 4096.
+    """
+
+    type: Literal["set_size"]
+    mode: SizeRule
+    width: int | None = Field(None, ge=1, le=8192)
+    height: int | None = Field(None, ge=1, le=8192)
+
+
+PresetName = Annotated[str, Field(pattern=NAME)]
+
+
+class SavePreset(_Request):
+    """Keep all values that can be turned, as they are now, under a name; one of that name is replaced."""
+
+    type: Literal["save_preset"]
+    name: PresetName
+
+
+class ApplyPreset(_Request):
+    """Set the values that were kept under a name, all or none."""
+
+    type: Literal["apply_preset"]
+    name: PresetName
+
+
+class DeletePreset(_Request):
+    """Forget what was kept under a name."""
+
+    type: Literal["delete_preset"]
+    name: PresetName
+
+
 class Describe(_Request):
     """Ask for `SessionInfo`."""
 
@@ -106,7 +247,22 @@ class Describe(_Request):
 
 
 Request = Annotated[
-    PatchValues | SetWorkflow | Undo | Redo | Pause | Resume | SetFailPolicy | Describe, Field(discriminator="type")
+    PatchValues
+    | SetWorkflow
+    | SetSource
+    | Undo
+    | Redo
+    | Pause
+    | Resume
+    | SetFailPolicy
+    | AddSink
+    | RemoveSink
+    | SetSize
+    | SavePreset
+    | ApplyPreset
+    | DeletePreset
+    | Describe,
+    Field(discriminator="type"),
 ]
 request_adapter: TypeAdapter[Request] = TypeAdapter(Request)
 
@@ -142,6 +298,32 @@ class Parameter(_Message):
     tooltip: str = ""
 
 
+class SourceBody(_Message):
+    """The chosen source.
+
+    `type` as in the choice, `name` for people, `sender` is who sends frames now, `reason` says why it is lost.
+    """
+
+    type: str = "viewer"
+    name: str = ""
+    state: Literal["viewers", "opening", "running", "reconnecting", "ended", "failed"] = "viewers"
+    reason: str = ""
+    sender: str = ""
+
+
+class PresetInfo(_Message):
+    """A set of values that can be recalled.
+
+    `origin` says whether it came with the workflow or was saved; `revision` is the one that it was saved at.
+    `fits`: the workflow in force has all its nodes and inputs.
+    """
+
+    name: str
+    origin: Literal["workflow", "saved"]
+    revision: int = 0
+    fits: bool = True
+
+
 class SessionInfo(_Message):
     """A session as it is now. `workflow` is in API format; `name` is one of the server's workflows, if it came so."""
 
@@ -155,13 +337,19 @@ class SessionInfo(_Message):
     can_redo: bool = False
     fail_policy: str = "hold"
     viewers: int = 0
+    sinks: list[SinkFigures] = []
+    source: SourceBody = SourceBody()
+    size_mode: SizeRule = SizeRule.FOLLOW
+    width: int = 0
+    height: int = 0
+    presets: list[PresetInfo] = []
 
 
 class Reply(_Message):
     """The answer to one request.
 
     `revision` is the one in force afterwards; `first_frame` is the id of the first frame that it made, None when no
-    frames come at the moment.
+    frames come at the moment. `sink` is the id of the one that was added.
     """
 
     v: Literal[1] = 1
@@ -172,12 +360,13 @@ class Reply(_Message):
     revision: int = 0
     first_frame: int | None = None
     info: SessionInfo | None = None
+    sink: str | None = None
 
 
 class Notice(_Message):
     """Something happened: `event` says what, `data` tells more.
 
-    Events: state, revision, source, progress, activated, rolled_back, node_failed, node_blocked,
+    Events: state, revision, source, sink, size, presets, progress, activated, rolled_back, node_failed, node_blocked,
     engine_restarted, text, stats.
     """
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from comfystream.engine.protocol import (
     Activated,
@@ -16,16 +18,31 @@ from comfystream.engine.protocol import (
 )
 from comfystream.frames import TextCue
 from comfystream.session.live import LiveStats
-from comfystream.session.live_state import RevisionChanged, SessionEvent, SourceChanged, StateChanged
+from comfystream.session.live_sink_state import SinkChanged
+from comfystream.session.live_state import (
+    PresetsChanged,
+    RevisionChanged,
+    SessionEvent,
+    ShuttingDown,
+    SizeChanged,
+    SourceChanged,
+    StateChanged,
+)
 
+from .events import TextData, data_model
+from .figures import Stats, stats_of
 from .messages import Notice
+from .said import Said
 
-__all__ = ["notice", "stats_notice"]
+__all__ = ["data_models", "figures", "notice", "notice_schema", "notice_union", "stats_notice"]
 
 _NAMES: dict[type, str] = {
     StateChanged: "state",
     SourceChanged: "source",
     RevisionChanged: "revision",
+    SinkChanged: "sink",
+    SizeChanged: "size",
+    PresetsChanged: "presets",
     Progress: "progress",
     Activated: "activated",
     RolledBack: "rolled_back",
@@ -33,6 +50,7 @@ _NAMES: dict[type, str] = {
     NodeBlocked: "node_blocked",
     EngineRestarted: "engine_restarted",
     PackBroken: "pack_broken",
+    ShuttingDown: "shutdown",
 }
 
 
@@ -56,34 +74,33 @@ def stats_notice(stats: LiveStats, connection: dict[str, Any] | None = None) -> 
 
 def figures(stats: LiveStats, connection: dict[str, Any] | None = None) -> dict[str, Any]:
     """A session's figures as JSON."""
-    engine = stats.engine
-    data: dict[str, Any] = {
-        "state": str(stats.state),
-        "fps_in": stats.input.fps,
-        "fps_out": stats.output.fps,
-        "frames_in": stats.frames_in,
-        "frames_out": stats.frames_out,
-        "dropped": stats.dropped,
-        "viewers": stats.viewers,
-        "source": stats.source,
-        "latency_ms": round(stats.latency_ms, 1),
-    }
-    if engine is not None:
-        data["failed"] = engine.failed
-        data["tick_ms"] = {str(lane): _spread(ticks[-120:]) for lane, ticks in engine.tick_ms.items()}
-        data["nodes"] = [
-            {"node": n.node_id, "class_type": n.class_type, "ms": round(n.total_ms / max(n.calls, 1), 2)}
-            for n in engine.nodes
-            if n.where != "static"
-        ]
-    if connection is not None:
-        data["connection"] = connection
-    return data
+    return stats_of(stats, connection).model_dump(exclude_none=True)
 
 
-def _spread(ticks: tuple[float, ...]) -> dict[str, float]:
-    ordered = sorted(ticks)
-    return {
-        "p50": round(ordered[len(ordered) // 2], 2),
-        "p95": round(ordered[min(len(ordered) - 1, len(ordered) * 95 // 100)], 2),
+def data_models() -> dict[str, type[BaseModel]]:
+    """The model of what each event carries, by its name."""
+    models = {name: data_model(kind) for kind, name in _NAMES.items()}
+    return {**models, "text": TextData, "stats": Stats}
+
+
+def notice_schema() -> dict[str, Any]:
+    """JSON Schema of all notices: one object per event, told apart by `event`."""
+    return TypeAdapter(notice_union()).json_schema(mode="serialization")
+
+
+def notice_union() -> Any:
+    """The type of all notices."""
+    kinds: Any = Union[tuple(_notice_model(name, model) for name, model in data_models().items())]  # noqa: UP007
+    return Annotated[kinds, Field(discriminator="event")]
+
+
+def _notice_model(event: str, data: type[BaseModel]) -> type[BaseModel]:
+    fields: dict[str, Any] = {
+        "v": (Literal[1], ...),
+        "type": (Literal["event"], ...),
+        "event": (Literal[event], ...),
+        "revision": (int, ...),
+        "data": (data, ...),
     }
+    name = "".join(part.title() for part in event.split("_"))
+    return create_model(f"{name}Notice", __base__=Said, **fields)

@@ -13,7 +13,7 @@ from comfystream.session.live import LiveSession
 from comfystream.workflow.api_format import to_api
 
 from ..control.messages import Describe, Notice, Reply, request_adapter
-from ..control.notices import figures, notice, stats_notice
+from ..control.notices import figures, notice, notice_schema, stats_notice
 from ..parts import Parts
 from .errors import json_body
 
@@ -26,10 +26,16 @@ _STATUS = {
     "wrong_state": 409,
     "no_workflow": 409,
     "unknown_workflow": 404,
+    "no_such_sink": 404,
     "bad_message": 400,
+    "bad_size": 400,
+    "unknown_preset": 404,
+    "preset_does_not_fit": 409,
+    "too_many_presets": 503,
     "not_json": 400,
     "too_many_edits": 503,
     "session_ended": 410,
+    "superseded": 409,
     "engine_died": 503,
     "defect": 500,
 }
@@ -83,8 +89,8 @@ class _Api:
         """JSON Schema of the control protocol."""
         schemas = {
             "request": request_adapter.json_schema(),
-            "reply": Reply.model_json_schema(),
-            "event": Notice.model_json_schema(),
+            "reply": Reply.model_json_schema(mode="serialization"),
+            "event": notice_schema(),
         }
         return web.json_response(schemas)
 

@@ -6,6 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from comfystream.session.live_size import SizeRule
+
+from ..control.messages import SourceChoice
+
 __all__ = ["Offer", "OfferBody", "Resolution"]
 
 
@@ -19,23 +23,25 @@ class Offer(BaseModel):
 
 
 class Resolution(BaseModel):
-    """Size of the pictures to come."""
+    """Size of the pictures to come; with `mode` fit or fill they are brought to it."""
 
     model_config = ConfigDict(frozen=True)
 
     width: int = Field(gt=0, le=8192)
     height: int = Field(gt=0, le=8192)
+    mode: SizeRule | None = None
 
 
 class OfferBody(BaseModel):
     """POST /offer. Clients of the first generation send more than we know; that is passed over.
 
     Attributes:
-        prompts: API-format workflow, a list of one, or nothing: then frames are echoed.
+        prompts: API-format workflow, a list of some, which are joined, or nothing: then frames are echoed.
         offer: from the browser.
-        resolution: size of the pictures to come.
+        resolution: size of the pictures to come; where the server's own `size_mode` is fit or fill, the size for it.
         workflow: one of the server's workflows by name, in place of `prompts`.
         session: id of a session to come back to.
+        source: where frames come from, in place of the viewer.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,3 +51,4 @@ class OfferBody(BaseModel):
     resolution: Resolution | None = None
     workflow: str | None = Field(None, max_length=200)
     session: str | None = Field(None, max_length=100)
+    source: SourceChoice | None = None

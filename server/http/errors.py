@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from comfystream import logs
 from comfystream.errors import (
     AssetError,
     BusyError,
@@ -44,7 +45,15 @@ _STATUS: tuple[tuple[type[ComfyStreamError], int], ...] = (
     (BusyError, 503),
     (EngineError, 503),
 )
-_CODES = {"session_ended": 410, "unknown_workflow": 404, "wrong_state": 409, "too_many_prompts": 400, "defect": 500}
+_CODES = {
+    "session_exists": 409,
+    "session_ended": 410,
+    "superseded": 409,
+    "unknown_workflow": 404,
+    "wrong_state": 409,
+    "too_many_prompts": 400,
+    "defect": 500,
+}
 _CODES |= {"sdp_too_large": 413, "unsupported_codec": 406, "not_found": 404, "wrong_content_type": 415, "too_fast": 429}
 RETRY_S = 5  # for a limit that does not say when
 
@@ -60,8 +69,10 @@ class BadRequest(ComfyStreamError, ValueError):
 
     default_code = "bad_request"
 
-    def __init__(self, message: str, *, field: str | None = None, status: int = 400, code: str = "") -> None:
-        super().__init__(message, code=code)
+    def __init__(
+        self, message: str, *, field: str | None = None, status: int = 400, code: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
         self.field = field
         self.status = status
 
@@ -84,7 +95,8 @@ def error_reply(status: int, body: ErrorBody, headers: dict[str, str] | None = N
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The request border: every error becomes a reply."""
     try:
-        return await handler(request)
+        with logs.about(request.match_info.get("id", "")):
+            return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -92,7 +104,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         kept = {name: value for name, value in error.headers.items() if name in ("Allow", "Retry-After")}
         return error_reply(error.status, body, kept)
     except BadRequest as error:
-        return error_reply(error.status, ErrorBody(code=error.code, message=error.message, field=error.field))
+        return error_reply(error.status, error_body(error, error.field))
     except ComfyStreamError as error:
         return refused(error)
     except Exception:  # noqa: BLE001 - request handler: logged once, the caller gets a plain 500

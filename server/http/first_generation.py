@@ -7,15 +7,19 @@ from typing import Any
 
 from aiohttp import web
 
+from comfystream import logs
 from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineState
 from comfystream.session.live_fps import FpsStats
+from comfystream.session.live_size import FrameSize
 from comfystream.workflow.model import Workflow
 
-from ..control.first_generation import one_workflow
+from ..control.first_generation import joined_workflow
 from ..parts import Parts
+from ..rtc.sdp import read_offer
 from .bodies import OfferBody
 from .errors import checked, json_body
+from .sources import set_source
 
 __all__ = ["routes"]
 
@@ -41,16 +45,19 @@ class _Routes:
         self._parts = parts
 
     async def health(self, request: web.Request) -> web.Response:
-        """`OK` while the engine is there or coming, 503 when it is not. The whole truth for who accepts JSON."""
+        """`OK` while the engine is there or coming, else 503, as while the server ends. JSON tells the whole truth."""
         state, reason = await self._parts.host.state()
-        is_well = state is not EngineState.FAILED
+        is_draining = self._parts.sessions.is_draining
+        is_well = state is not EngineState.FAILED and not is_draining
         status = 200 if is_well else 503
         if "application/json" in request.headers.get("Accept", ""):
             return web.json_response(self._truth(state, reason), status=status)
-        return web.Response(text="OK" if is_well else f"ENGINE {state.upper()}", status=status, headers=OK_HEADERS)
+        trouble = "DRAINING" if is_draining else f"ENGINE {state.upper()}"
+        return web.Response(text="OK" if is_well else trouble, status=status, headers=OK_HEADERS)
 
     def _truth(self, state: EngineState, reason: str) -> dict[str, Any]:
         return {
+            "draining": self._parts.sessions.is_draining,
             "engine": {"state": str(state), "reason": reason, "starts": self._parts.host.starts},
             "node_classes": len(self._parts.host.object_info),
             "broken_packs": [broken.pack for broken in self._parts.host.broken_packs],
@@ -61,24 +68,34 @@ class _Routes:
     async def offer(self, request: web.Request) -> web.Response:
         """A new viewer: the workflow is loaded first, then the offer is answered."""
         body: OfferBody = checked(OfferBody, await json_body(request))
+        read_offer(body.offer.sdp, body.offer.type)  # a bad one is refused before it takes a session's place
         if body.session is not None:
             session, is_new = self._parts.sessions.get(body.session), False
+            logs.enter(session.id)
         else:
             session, is_new = await self._new_session(body), True
+        session.attach()  # loading may take minutes, and whoever waits for it has not left
         try:
             await self._load(session, body)
+            if body.source is not None:
+                await set_source(self._parts, session, body.source)
             sdp, kind = await self._parts.viewers.connect(session, body.offer.sdp, body.offer.type)
         except BaseException:
             if is_new:
                 await self._parts.sessions.end(session.id, "its first viewer could not connect")
             raise
+        finally:
+            session.detach()
         return web.json_response({"sdp": sdp, "type": kind, "session": session.id})
 
     async def _new_session(self, body: OfferBody) -> LiveSession:
         options = self._parts.options
         if body.resolution is not None:
-            options = replace(options, size=(body.resolution.width, body.resolution.height))
+            wanted = body.resolution
+            rule = wanted.mode or options.size.rule
+            options = replace(options, size=FrameSize(rule, wanted.width, wanted.height))
         session = await self._parts.sessions.create(options)
+        logs.enter(session.id)
         self._parts.metrics.watch(session)
         return session
 
@@ -90,10 +107,10 @@ class _Routes:
             await session.set_workflow(await self._workflow(body.prompts), who="offer")
 
     async def _workflow(self, prompts: Any) -> Workflow:
-        return one_workflow(prompts, await self._parts.host.known())
+        return joined_workflow(prompts, await self._parts.host.known())
 
     async def prompt(self, request: web.Request) -> web.Response:
-        """Replace the workflow of every session that has one."""
+        """Replace the workflow of every session that has one: the first generation knew only one."""
         document = await json_body(request)
         workflow = await self._workflow(document)
         for session in self._parts.sessions:

@@ -23,7 +23,9 @@ from .errors import error_reply
 
 __all__ = ["Guard", "Role"]
 
-OPEN_PATHS = frozenset({"/", "/health", "/live/", "/live/health", "/favicon.ico", "/connectivity"})
+OPEN_PATHS = frozenset(
+    {"/", "/health", "/live/", "/live/health", "/favicon.ico", "/connectivity", "/docs", "/openapi.json"}
+)
 OPEN_PREFIX = "/static/"
 WATCHING = "/whep/"  # what is posted there changes nothing for others
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -1,10 +1,11 @@
-"""Prometheus metrics: counters of the sessions at scrape time, and how long frames take per stage."""
+"""Prometheus metrics: counters of the sessions at scrape time, how long pictures take per stage, time per node."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client import (
@@ -15,17 +16,22 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from comfystream.frames import VideoFrame
+from comfystream.frames import Stamps, VideoFrame
 from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_registry import Sessions
+from comfystream.session.live_stages import STAGES
+
+from .metric_sources import Machine, NodeTimes, Now, Sent, Traffic
 
 __all__ = ["Metrics"]
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+
+
+LATE_NS = 1_000_000_000  # by then a picture is encoded and sent, or will not be
+MOST_HELD = 512
 
 
 class Metrics:
@@ -35,13 +41,25 @@ class Metrics:
         sessions: what is counted.
         host: its engine.
         has_stream_label: `stream_fps` tells the streams apart.
+        sent: of each connection the id of its session, its own number and its counters.
     """
 
-    def __init__(self, sessions: Sessions, host: EngineHost, *, has_stream_label: bool) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        host: EngineHost,
+        *,
+        has_stream_label: bool,
+        sent: Callable[[], Sent] = tuple,
+    ) -> None:
         self._registry = CollectorRegistry()
+        self._sessions = sessions
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
-        self._registry.register(_Now(sessions, host, has_stream_label))
+        self._registry.register(Now(sessions, host, has_stream_label))
+        self._registry.register(Machine(host))
+        self._registry.register(Traffic(sessions, sent))
+        self._nodes = NodeTimes(self._registry)
         self._stages = Histogram(
             "comfystream_stage_seconds",
             "Time of a picture in each stage",
@@ -49,6 +67,7 @@ class Metrics:
             buckets=BUCKETS,
             registry=self._registry,
         )
+        self._held: deque[Stamps] = deque()
         self._watching: set[asyncio.Task[None]] = set()
 
     def watch(self, session: LiveSession) -> None:
@@ -61,57 +80,31 @@ class Metrics:
         async with session.subscribe() as frames:
             async for frame in frames:
                 if isinstance(frame, VideoFrame) and frame.stamps.computed:
-                    stamps, now = frame.stamps, time.monotonic_ns()
-                    self._observe("wait", stamps.decoded, stamps.entered)
-                    self._observe("compute", stamps.entered, stamps.computed)
-                    self._observe("hand_over", stamps.computed, now)
+                    self._observe("hand_over", frame.stamps.computed, time.monotonic_ns())
+                    self._held.append(frame.stamps)
+                    self._observe_late()
+
+    def _observe_late(self) -> None:
+        """The stages of pictures that came out a second ago: viewers have stamped them meanwhile."""
+        late = time.monotonic_ns() - LATE_NS
+        while self._held and (self._held[0].computed < late or len(self._held) > MOST_HELD):
+            stamps = self._held.popleft()
+            for stage, first, last in STAGES:
+                self._observe(stage, getattr(stamps, first), getattr(stamps, last))
 
     def _observe(self, stage: str, began: int, ended: int) -> None:
         if began and ended >= began:
             self._stages.labels(stage).observe((ended - began) / 1e9)
 
     async def handle(self, request: web.Request) -> web.Response:
-        """GET /metrics."""
+        """Everything, for Prometheus."""
+        self._observe_late()
+        sessions = [*self._sessions]
+        every = await asyncio.gather(*(session.stats() for session in sessions))
+        for session, stats in zip(sessions, every, strict=True):
+            if stats.engine is not None:
+                self._nodes.add((session.id, stats.revision), stats.engine.nodes)
+        self._nodes.forget({session.id for session in sessions})
         return web.Response(
             body=generate_latest(self._registry), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
-
-
-class _Now(Collector):
-    """Reads the sessions when somebody asks."""
-
-    def __init__(self, sessions: Sessions, host: EngineHost, has_stream_label: bool) -> None:
-        self._sessions = sessions
-        self._host = host
-        self._has_stream_label = has_stream_label
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics of now."""
-        sessions = [*self._sessions]
-        yield self._stream_fps(sessions)
-        yield GaugeMetricFamily("comfystream_sessions", "Sessions", value=len(sessions))
-        yield GaugeMetricFamily("comfystream_sessions_limit", "Most sessions at once", value=self._sessions.most)
-        yield GaugeMetricFamily("comfystream_viewers", "Viewers", value=sum(s.viewers for s in sessions))
-        yield CounterMetricFamily("comfystream_sessions_started", "Sessions so far", value=self._sessions.started)
-        yield CounterMetricFamily("comfystream_engine_starts", "Starts of the engine", value=self._host.starts)
-        frames = CounterMetricFamily("comfystream_frames", "Pictures", labels=["session", "way"])
-        dropped = CounterMetricFamily("comfystream_dropped", "Dropped frames", labels=["session", "reason"])
-        restarts = CounterMetricFamily("comfystream_engine_restarts", "Restarts under a session", labels=["session"])
-        for session in sessions:
-            counts = session.counts()
-            frames.add_metric([session.id, "in"], counts.frames_in)
-            frames.add_metric([session.id, "out"], counts.frames_out)
-            restarts.add_metric([session.id], counts.restarts)
-            for reason, count in counts.dropped.items():
-                dropped.add_metric([session.id, reason], count)
-        yield from (frames, dropped, restarts)
-
-    def _stream_fps(self, sessions: list[LiveSession]) -> Metric:
-        words = "Pictures per second of a stream"
-        if self._has_stream_label:
-            family = GaugeMetricFamily("stream_fps", words, labels=["stream_id"])
-            for session in sessions:
-                family.add_metric([session.id], session.output_fps().fps)
-            return family
-        rates = [session.output_fps().fps for session in sessions]
-        return GaugeMetricFamily("stream_fps", words, value=sum(rates) / len(rates) if rates else 0.0)

@@ -1,12 +1,13 @@
 // The first page: connect, show, turn knobs. The protocol's messages are described at /api/v1/protocol.
 import { buildParameters, showValues } from './parameters.js'
+import { presetRow } from './presets.js'
 import { startSource } from './source.js'
 
 const $ = id => document.getElementById(id)
 const token = new URLSearchParams(location.hash.slice(1)).get('token') || sessionStorage.getItem('comfystream-token') || ''
 if (token) sessionStorage.setItem('comfystream-token', token)
 
-const page = { pc: null, channel: null, session: null, source: null, revision: 0, ready: false, last: null }
+const page = { pc: null, channel: null, session: null, source: null, revision: 0, ready: false, stands: false, last: null }
 window.comfystream = page
 const waiting = new Map()
 let nextId = 1
@@ -50,11 +51,14 @@ function show(state, extra = '') {
 function figures(data) {
   const tick = data.tick_ms?.video || data.tick_ms?.clock
   const dropped = Object.values(data.dropped || {}).reduce((a, b) => a + b, 0)
-  const out = data.connection?.video_out || {}
+  const out = data.connection?.video_out || {}, whole = data.stages?.total, gpu = data.gpu?.[0]
+  const stands = data.state === 'running' && data.fps_in > 0 && data.fps_out === 0  // the engine is being started again, or hangs
+  if (stands !== page.stands) { page.stands = stands; show(page.state, stands ? 'no picture comes out' : '') }
   $('stats').textContent = [
     `in ${data.fps_in.toFixed(0)} fps`, `out ${data.fps_out.toFixed(0)} fps`,
-    tick && `graph ${tick.p50.toFixed(1)} ms (p95 ${tick.p95.toFixed(1)})`, `through the server ${data.latency_ms.toFixed(0)} ms`,
-    `dropped ${dropped}`, out.width && `${out.codec} ${out.width}×${out.height}`, `revision ${page.revision}`,
+    tick && `graph ${tick.p50.toFixed(1)} ms (p95 ${tick.p95.toFixed(1)})`, whole ? `whole way ${whole.p50.toFixed(0)} ms (p95 ${whole.p95.toFixed(0)})` : `through the server ${data.latency_ms.toFixed(0)} ms`,
+    `dropped ${dropped}`, out.width && `${out.codec} ${out.width}×${out.height} ${(data.connection.bitrate / 1e6).toFixed(1)} Mbit/s`,
+    gpu?.memory_used_bytes != null && `GPU ${gpu.utilisation ?? '?'} % ${(gpu.memory_used_bytes / 2 ** 30).toFixed(1)} GiB`, `revision ${page.revision}`,
   ].filter(Boolean).join('  ·  ')
 }
 
@@ -82,12 +86,14 @@ function heard(message) {
   switch (message.event) {
     case 'state': show(data.state, data.reason); if (data.state === 'failed') card('The engine gave up', data.reason); break
     case 'revision': page.revision = message.revision; if (!changing.size && !sending) refresh(); break
+    case 'presets': refresh(); break
     case 'progress': if (page.state === 'preparing' || data.phase === 'load') show(page.state, `${data.phase} ${data.done}/${data.total}`); break
     case 'activated': show(page.state); break
     case 'node_failed': card(`Node ${data.node_id} "${data.class_type}" failed`, data.message, data.count > 1 ? `${data.hint} (${data.count} times)` : data.hint); break
     case 'node_blocked': card(`Node ${data.node_id} "${data.class_type}" did not run`, data.message, '', 'note'); break
     case 'rolled_back': card('Went back to the revision before', data.reason, '', 'note'); break
     case 'engine_restarted': card('The engine was started again', data.reason, 'the workflow goes on', 'note'); break
+    case 'shutdown': card('The server is ending', data.seconds ? `in ${data.seconds} s at the latest` : '', 'start again when it is back', 'note'); break
     case 'text': card('Text', data.text, '', 'note'); break
     case 'stats': page.last = data; figures(data); break
   }
@@ -95,10 +101,14 @@ function heard(message) {
 
 const told = (title, work) => work.catch(error => { card(title, error.message, error.hint); refresh() })
 
+const showPresets = presetRow($, ask, told, info => describe(info))
+
 // While a knob is turned only the newest value of each parameter is sent, one message at a time.
 const changing = new Map()
 let sending = false
 async function changed(parameter, value) {
+  $('preset').value = ''  // these are no longer its values
+  $('forget').disabled = true
   changing.set(`${parameter.node}\n${parameter.input}`, { node: parameter.node, input: parameter.input, value })
   if (sending) return
   sending = true
@@ -120,6 +130,7 @@ function describe(info) {
   $('policy').value = info.fail_policy
   $('workflow').value = info.name || ''
   about()
+  showPresets(info.presets, Boolean(info.workflow))
   if (!showValues($('parameters'), info.parameters)) buildParameters($('parameters'), info.parameters, changed)
 }
 
@@ -231,6 +242,7 @@ function disconnect() {
   $('connect').textContent = 'Start'
   for (const id of ['undo', 'redo', 'pause', 'policy']) $(id).disabled = true
   $('parameters').replaceChildren()
+  showPresets([], false)
   $('stats').textContent = '\u00a0'
   show('not connected')
 }

@@ -33,6 +33,20 @@ def test_json_lines(tmp_path: Path) -> None:
     ]
 
 
+def test_the_end_of_a_line_without_a_duration_is_the_beginning_of_the_next(tmp_path: Path) -> None:
+    text = written(tmp_path / "out.jsonl", cue(0, 0, "first"), cue(1, 40, "second", 40), cue(2, 80, "third"))
+    assert [json.loads(line)["end"] for line in text.splitlines()] == [0.04, 0.08, None]
+
+
+def test_two_lines_of_one_moment(tmp_path: Path) -> None:
+    text = written(tmp_path / "out.jsonl", cue(0, 0, "a"), cue(0, 0, "b"), cue(1, 40, "c", 40))
+    assert [(line["text"], line["end"]) for line in map(json.loads, text.splitlines())] == [
+        ("a", 0.04),
+        ("b", 0.04),
+        ("c", 0.08),
+    ]
+
+
 def test_srt(tmp_path: Path) -> None:
     cues = cue(0, 0, "one", 500), cue(1, 3_661_500, "two\n\nlines --> here"), cue(2, 3_662_000, "end")
     text = written(tmp_path / "out.srt", *cues)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 from app_harness import app_with
@@ -21,7 +22,9 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-TYPES = st.sampled_from(["patch", "set_workflow", "undo", "redo", "pause", "resume", "fail_policy", "describe", "none"])
+TYPES = st.sampled_from(
+    ["patch", "set_workflow", "set_source", "undo", "redo", "pause", "resume", "fail_policy", "describe", "none"]
+)
 NODES = st.fixed_dictionaries(
     {"class_type": st.sampled_from(["LoadTensor", "SaveTensor", "TestFill", "ImageBlur", "Nobody"]) | SCALARS},
     optional={"inputs": st.dictionaries(st.sampled_from(["images", "image", "like", "number"]), VALUES) | VALUES},
@@ -38,6 +41,20 @@ PATCHES = st.lists(
     ),
     max_size=3,
 )
+SOURCES = st.fixed_dictionaries(
+    {"type": st.sampled_from(["viewer", "none", "pattern", "file", "url"]) | SCALARS},
+    optional={
+        "path": st.sampled_from(["../x", "/etc/passwd", "a\0b", "clip.mp4", "."]) | st.text(max_size=30) | SCALARS,
+        "url": st.sampled_from(["rtsp://a/b", "http://127.0.0.1:9/x", "file:///etc/passwd", "http://[", "udp://"])
+        | st.text(max_size=30).map(lambda text: f"http://127.0.0.1:9/{text}")
+        | SCALARS,
+        "width": SCALARS | st.just(64),
+        "height": SCALARS | st.just(48),
+        "fps": SCALARS,
+        "is_looped": SCALARS,
+        "has_sound": SCALARS,
+    },
+)
 MESSAGES = st.fixed_dictionaries(
     {"type": TYPES | SCALARS},
     optional={
@@ -48,6 +65,8 @@ MESSAGES = st.fixed_dictionaries(
         "name": SCALARS,
         "policy": SCALARS,
         "base_revision": SCALARS,
+        "source": SOURCES | VALUES,
+        "is_keeping": SCALARS,
     },
 )
 OFFERS = st.fixed_dictionaries(
@@ -58,6 +77,17 @@ OFFERS = st.fixed_dictionaries(
         "resolution": VALUES,
         "session": SCALARS,
         "workflow": SCALARS,
+        "source": SOURCES | VALUES,
+    },
+)
+NEW_SESSIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": SCALARS,
+        "workflow": SCALARS,
+        "prompt": WORKFLOWS,
+        "source": SOURCES | VALUES,
+        "size": VALUES,
     },
 )
 
@@ -105,5 +135,28 @@ def test_malformed_offers_and_prompts_are_the_callers_fault(shared_engine: Child
                     response = await app.client.post(path, data=json.dumps(body))
                     assert response.status < 500, (path, body, await response.text())
             assert len(app.parts.sessions) == 0
+
+    asyncio.run(go())
+
+
+def test_malformed_sources_and_sessions_are_the_callers_fault(shared_engine: ChildEngine, tmp_path: Path) -> None:
+    choices, bodies = _drawn(SOURCES, 120), _drawn(NEW_SESSIONS, 80)
+
+    async def go() -> None:
+        folders, urls = (str(tmp_path),), ("http://127.0.0.1:9/*",)
+        async with app_with(shared_engine, source_folders=folders, allowed_urls=urls, max_sessions=1000) as app:
+            session = await app.parts.sessions.create()
+            session.attach()
+            for choice in choices:
+                message = {"type": "set_source", "source": choice}
+                path = f"/api/v1/sessions/{session.id}/control"
+                response = await app.client.post(path, data=json.dumps(message))
+                assert response.status < 500, (choice, await response.text())
+            good = {"type": "set_source", "source": {"type": "pattern", "width": 64, "height": 48}}
+            assert (await app.parts.control.handle_json(session, good, "test")).ok
+            assert session.chosen.state == "running"
+            for body in bodies:
+                response = await app.client.post("/api/v1/sessions", data=json.dumps(body))
+                assert response.status < 500, (body, await response.text())
 
     asyncio.run(go())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
@@ -64,15 +64,16 @@ async def app_with(engine: Engine | None, **settings: Any) -> AsyncIterator[App]
 class Grey(VideoStreamTrack):
     """A grey picture that gets a little brighter and darker, so that encoders keep sending it."""
 
-    def __init__(self, value: int = 128) -> None:
+    def __init__(self, value: int = 128, camera: Callable[[], Any] | None = None) -> None:
         super().__init__()
         self._value = value
         self._count = 0
+        self._camera = camera
 
     async def recv(self) -> Any:
         pts, time_base = await self.next_timestamp()
         self._count += 1
-        image = picture(self._value + self._count % 3, 64, 48)
+        image = self._camera() if self._camera else picture(self._value + self._count % 3, 64, 48)
         image.pts, image.time_base = pts, time_base
         return image
 
@@ -80,13 +81,15 @@ class Grey(VideoStreamTrack):
 class Browser:
     """What a browser does: a picture out, a picture in, data channels."""
 
-    def __init__(self, app: App, *channels: str) -> None:
+    def __init__(self, app: App, *channels: str, camera: Callable[[], Any] | None = None) -> None:
         self.app = app
         self.pc = RTCPeerConnection()
-        self.pc.addTrack(Grey())
+        self.pc.addTrack(Grey(camera=camera))
         self.channels = {label: self.pc.createDataChannel(label) for label in channels}
         self.said: list[tuple[str, dict[str, Any]]] = []
         self.shown: int | None = None
+        self.size: tuple[int, int] | None = None
+        self.sizes: set[tuple[int, int]] = set()
         self.session = ""
         self._watching: asyncio.Task[None] | None = None
         for label, channel in self.channels.items():
@@ -99,6 +102,8 @@ class Browser:
     async def _watch(self, track: Any) -> None:
         while True:
             image = await track.recv()
+            self.size = image.width, image.height
+            self.sizes.add(self.size)
             self.shown = int(image.to_ndarray(format="rgb24")[image.height // 2, image.width // 2, 0])
 
     async def connect(self, **body: Any) -> dict[str, Any]:
@@ -134,9 +139,11 @@ class Browser:
 
 
 @contextlib.asynccontextmanager
-async def browser(app: App, *channels: str, **body: Any) -> AsyncIterator[Browser]:
+async def browser(
+    app: App, *channels: str, camera: Callable[[], Any] | None = None, **body: Any
+) -> AsyncIterator[Browser]:
     """A connected browser."""
-    made = Browser(app, *channels)
+    made = Browser(app, *channels, camera=camera)
     try:
         await made.connect(**body)
         yield made

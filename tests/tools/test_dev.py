@@ -114,4 +114,4 @@ def test_what_of_pip_is_shown(dev: ModuleType, line: str, shown: str) -> None:
 def test_an_unknown_command_names_those_that_exist() -> None:
     done = subprocess.run([sys.executable, str(SCRIPT), "sevre"], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
-    assert done.stderr.strip() == "there is no command 'sevre'; there are: serve, demo, test, lint, setup, clean"
+    assert done.stderr.strip() == "there is no command 'sevre'; there are: serve, demo, test, lint, types, setup, clean"

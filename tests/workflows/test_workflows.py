@@ -96,9 +96,10 @@ def test_there_are_enough_of_them_in_every_form() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_sidecar_tells_what_it_is(name: str, engine: LocalEngine) -> None:
     about = sidecar(name)
-    assert set(about) == {"title", "description", "modality", "models", "expected"}
+    assert set(about) - {"presets"} == {"title", "description", "modality", "models", "expected"}
     assert all(isinstance(about[key], str) and about[key] for key in ("title", "description", "expected"))
     assert about["models"] == []
+    assert all(preset and isinstance(preset, dict) for preset in about.get("presets", {}).values())
     flags = modalities(bind(read_workflow(path_of(name), engine.host.catalog)))
     assert set(about["modality"]["takes"]) == {kind for kind, flag in flags.items() if flag["input"]}
     assert set(about["modality"]["gives"]) == {kind for kind, flag in flags.items() if flag["output"]}

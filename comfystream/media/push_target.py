@@ -1,0 +1,101 @@
+"""Where a session may be pushed to: which addresses, in which container, and how they are shown."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from urllib.parse import SplitResult, urlsplit
+
+from comfystream.errors import ConfigError, MediaError
+
+__all__ = ["FORMATS", "check_push_url", "is_allowed", "push_command", "shown"]
+
+FORMATS = {
+    "rtmp": ["-f", "flv", "-flvflags", "no_duration_filesize"],
+    "rtmps": ["-f", "flv", "-flvflags", "no_duration_filesize", "-tls_verify", "1"],
+    "srt": ["-f", "mpegts"],
+    "udp": ["-f", "mpegts"],
+    "tcp": ["-f", "mpegts"],
+    "rtsp": ["-f", "rtsp", "-rtsp_transport", "tcp"],
+    "rtsps": ["-f", "rtsp", "-rtsp_transport", "tcp", "-tls_verify", "1"],
+}
+_READ = ["-fpsprobesize", "0", "-analyzeduration", "500000", "-f", "flv", "-i", "pipe:0"]
+
+
+def check_push_url(url: str, allowed: Sequence[str]) -> str:
+    """The address, if it may be pushed to.
+
+    Raises:
+        ConfigError: it is no address, its protocol is not known, or the operator does not allow it.
+    """
+    parts = _split(url)
+    if parts is None or re.search(r"[\s\x00-\x1f\x7f]", url):
+        raise ConfigError("this is no address to push to", code="bad_url", hint="such as rtmp://host/app/key")
+    if parts.scheme not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise ConfigError(f'cannot push by "{parts.scheme[:20]}"', code="bad_url", hint=f"there are {known}")
+    if not any(is_allowed(url, pattern) for pattern in allowed):
+        raise ConfigError(
+            f"{shown(url)} may not be pushed to",
+            code="push_not_allowed",
+            hint="the operator lists the addresses in the setting allowed_push_urls",
+        )
+    return url
+
+
+def is_allowed(url: str, pattern: str) -> bool:
+    """Whether an address fits a pattern, each part by itself, so that no `*` reaches beyond its part.
+
+    `rtmp://*.example.org/live/*` allows hosts below example.org; a pattern without a path allows any path.
+    """
+    mine, theirs = _split(url), _split(pattern)
+    if mine is None or theirs is None or mine.scheme != theirs.scheme:
+        return False
+    if not fnmatchcase(_host(mine), _host(theirs)):
+        return False
+    wanted = _rest(theirs)
+    return not wanted or fnmatchcase(_rest(mine), wanted)
+
+
+def shown(url: str) -> str:
+    """An address without what is secret in it: passwords, stream keys, what stands in the query."""
+    parts = _split(url)
+    if parts is None:
+        return "?"
+    folder = parts.path.rpartition("/")[0] if parts.path.count("/") > 1 else ""
+    return f"{parts.scheme}://{_host(parts)}{folder}" + ("/..." if parts.path.strip("/") or parts.query else "")
+
+
+def push_command(url: str) -> list[str]:
+    """The program that takes an FLV stream and sends it.
+
+    A program of its own, because a peer that stops reading can hold libav's calls for ever, and a process can be ended.
+    PyAV's own libraries also come without SRT, and do not let a caller ask for TLS certificates to be checked.
+
+    Raises:
+        MediaError: it is not installed.
+    """
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise MediaError("pushing needs the program ffmpeg", code="no_ffmpeg", hint="install it: apt install ffmpeg")
+    quiet = ["-hide_banner", "-nostdin", "-loglevel", "error", "-progress", "pipe:1", "-stats_period", "0.5"]
+    out = ["-c", "copy", "-flush_packets", "1", *FORMATS[urlsplit(url).scheme], url]
+    return [program, *quiet, *_READ, *out]
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return parts if parts.scheme and _host(parts) else None
+
+
+def _host(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2].lower()
+
+
+def _rest(parts: SplitResult) -> str:
+    return parts.path + (f"?{parts.query}" if parts.query else "")

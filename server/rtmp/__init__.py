@@ -1,0 +1,1 @@
+"""The RTMP listener: OBS, ffmpeg and phones publish into a session."""
