@@ -42,9 +42,7 @@ def gateway(
     ] = False,
     secret: Annotated[
         str,
-        typer.Option(
-            "--secret", envvar="ORCH_SECRET", help="Of workers; made up off loopback.", rich_help_panel=_WHO
-        ),
+        typer.Option("--secret", envvar="ORCH_SECRET", help="Of workers; made up off loopback.", rich_help_panel=_WHO),
     ] = "",
     api_key: Annotated[
         list[str] | None, typer.Option("--api-key", help="Asked of clients; repeat for more.", rich_help_panel=_WHO)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from comfystream.errors import ComfyStreamError, NetworkError
 from comfystream.trickle.server import TrickleOptions, TrickleServer
 
+from ..http.errors import BadRequest
 from .calls import Calls, Reply
 from .job import Wants
 from .workers import Health, NoWorker, Worker, Workers
@@ -36,19 +37,19 @@ FIELDS = {
 }
 
 
-class WorkerRefused(ComfyStreamError):
+class WorkerRefused(BadRequest):
     """A worker answered, and said no.
 
     Args:
+        worker: which one.
         reply: what it said.
     """
 
     default_code = "worker_refused"
 
     def __init__(self, worker: Worker, reply: Reply) -> None:
-        super().__init__(f"the worker refuses: {reply.words}", hint=f"{worker.url} answered {reply.status}")
-        self.reply = reply
-        self.status = reply.status
+        words = f"worker {worker.url} answered {reply.status}: {reply.words}"
+        super().__init__(words, status=reply.status, code=self.default_code)
 
 
 @dataclass(slots=True, eq=False)

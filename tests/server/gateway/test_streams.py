@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app_harness import Grey
-from gateway_harness import livepeer, listening, network, update_job, worker
+from gateway_harness import listening, livepeer, network, update_job, worker
 from on_loop import on_loop, until
 from whip_ends import publishing, watching
 from worker_harness import Invert
