@@ -1,4 +1,4 @@
-"""What goes wrong on the way: no worker, a busy one, one that dies, a gateway that is started again, clients that leave."""
+"""What goes wrong on the way: no worker, a busy one, one that dies, a new gateway, clients that leave."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ It is not on the package index. Who has its source gives a bundle of it:
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ pytestmark = [
 ]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream=fps=20", "--use-fake-ui-for-media-stream"]
 PAGE = """<!doctype html><video id="in" autoplay muted></video><video id="out" autoplay muted></video>
-<script type="importmap">{"imports": {"react": "data:text/javascript,export default {}"}}</script>
+<script type="importmap">{"imports": {"react": "/react.mjs"}}</script>
 <script type="module">
   import * as sdk from '/sdk.mjs'
   window.sdk = sdk
 </script>"""
+REACT = "export const useCallback = 0, useEffect = 0, useMemo = 0, useRef = 0, useState = 0"  # its hooks are not called
 RUN = """async gateway => {
   const { Stream, StreamViewer, DataStreamClient, StreamConfig } = window.sdk
   const said = window.said = { data: [], errors: [], events: [] }
@@ -71,17 +73,18 @@ class Talker(Invert):
         return await super().process_video_async(frame)
 
 
-async def site() -> web.AppRunner:
+async def site(code: str) -> web.AppRunner:
     """A site of its own, as an app's would be."""
 
     async def page(request: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
 
     async def module(request: web.Request) -> web.Response:
-        return web.Response(text=Path(SDK).read_text("utf-8"), content_type="text/javascript")
+        text = REACT if request.path == "/react.mjs" else code
+        return web.Response(text=text, content_type="text/javascript")
 
     app = web.Application()
-    app.add_routes([web.get("/", page), web.get("/sdk.mjs", module)])
+    app.add_routes([web.get("/", page), web.get("/sdk.mjs", module), web.get("/react.mjs", module)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -90,7 +93,7 @@ async def site() -> web.AppRunner:
 
 @on_loop
 async def test_the_published_sdk_starts_publishes_watches_updates_listens_and_stops() -> None:
-    runner = await site()
+    runner = await site(await asyncio.to_thread(Path(SDK).read_text, "utf-8"))
     talker = Talker()
     try:
         async with network() as net, worker(net, talker) as one, playwright.async_playwright() as started:
