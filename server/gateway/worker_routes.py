@@ -61,7 +61,7 @@ class WorkerRoutes:
     def _check(self, request: web.Request) -> None:
         if not self._access.is_worker(request):
             _log.warning("%s: the secret of %s is wrong", request.path, request.remote)
-            raise web.HTTPBadRequest(text="invalid authorization\n")
+            raise BadRequest("invalid authorization", code="bad_secret")
 
     async def register(self, request: web.Request) -> web.Response:
         """Put a worker on the list; it is called at the URL that it names."""
