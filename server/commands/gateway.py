@@ -118,7 +118,7 @@ async def _serve(options: GatewayOptions, settings: ServerSettings, shown: str) 
     from aiohttp import web
 
     from ..gateway.app import make_gateway_app
-    from .serve import on_signals
+    from ..serving import on_signals
 
     logging.getLogger().setLevel(settings.log_level)
     for chatty in ("aiohttp.access", "aioice", "aiortc"):
@@ -126,7 +126,7 @@ async def _serve(options: GatewayOptions, settings: ServerSettings, shown: str) 
     app = make_gateway_app(options)
     runner = web.AppRunner(app, shutdown_timeout=DRAIN_S, handler_cancellation=True)
     stopped = asyncio.Event()
-    on_signals(stopped)
+    on_signals(stopped.set)
     await runner.setup()
     try:
         try:

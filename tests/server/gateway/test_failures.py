@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from typing import Any
 
@@ -172,17 +173,16 @@ class Unsaid:
 
 @on_loop
 async def test_workers_come_back_to_a_gateway_that_was_started_again() -> None:
-    async with network() as net:
-        port = net.port
-        async with worker(net) as one:
+    async with contextlib.AsyncExitStack() as stack:
+        async with network() as net:
+            one = await stack.enter_async_context(worker(net))
             await net.start(params=SMALL)
             assert one.server.worker.streams
-            async with asyncio.timeout(20):
-                await net.gateway.close()
-                await one.until_idle()
-    async with network(port=port) as net, worker(net):
-        reply = await net.start(params=SMALL)
-        assert (await net.call("POST", reply["stop_url"]))[0] == 200
+        await one.until_idle()
+        async with network(port=net.port) as again:
+            await until(lambda: [known.url for known in again.workers] == [one.url], "the worker's return")
+            reply = await again.start(params=SMALL)
+            assert (await again.call("POST", reply["stop_url"]))[0] == 200
 
 
 @on_loop

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 CHROMIUM = os.environ.get("CHROMIUM_PATH", "/usr/bin/chromium")
@@ -105,22 +110,49 @@ def capabilities(address: str) -> str:
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
 
 
+@dataclass
+class Processes:
+    """A gateway and its workers."""
+
+    start: Start
+    gateway: subprocess.Popen[str]
+    address: str
+
+    def worker(self) -> tuple[subprocess.Popen[str], str]:
+        """One more, when it is on the list; and its URL."""
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        environ = {"ORCH_URL": self.address, "ORCH_SECRET": "development", "CAPABILITY_URL": url}
+        process = self.start("byoc", "--host", "127.0.0.1", "--port", port, "--threads", 1, **environ)
+        until(lambda: self.health_of(url) == "ready", "the worker's registration")
+        return process, url
+
+    def health_of(self, url: str) -> str:
+        """As the gateway sees it."""
+        listed = [one for each in json.loads(capabilities(self.address)) for one in each["workers"]]
+        return next((str(one["health"]) for one in listed if one["url"] == url), "")
+
+
 @pytest.fixture(scope="module")
-def address(start: Start) -> str:
+def processes(start: Start) -> Processes:
+    gateway = start("gateway", "--port", 0, "--log-level", "info")
+    return Processes(start, gateway, address_of(gateway))
+
+
+@pytest.fixture(scope="module")
+def worker(processes: Processes) -> subprocess.Popen[str]:
+    return processes.worker()[0]
+
+
+@pytest.fixture(scope="module")
+def address(processes: Processes, worker: subprocess.Popen[str]) -> str:
     """A gateway with a worker on its list."""
-    address = address_of(start("gateway", "--port", 0, "--log-level", "info"))
-    port = free_port()
-    flags = ("--host", "127.0.0.1", "--port", port, "--threads", 1)
-    start("byoc", *flags, ORCH_URL=address, ORCH_SECRET="development", CAPABILITY_URL=f"http://127.0.0.1:{port}")
-    until(lambda: '"ready"' in capabilities(address), "the worker's registration")
-    return address
+    return processes.address
 
 
 @pytest.fixture
@@ -155,6 +187,8 @@ def test_the_camera_comes_back_changed_updates_change_it_and_stop_frees_everythi
     page.click("#start")
     wait(page, "window.comfystreamGateway.state === 'running'")
     wait(page, INVERTED)
+    page.select_option("#workflow", "caption")
+    wait(page, "document.getElementById('log').textContent.includes('320 x 240')")
     page.select_option("#workflow", "passthrough")
     wait(page, "document.getElementById('sent').textContent === 'taken'")
     wait(page, UNCHANGED)
@@ -166,3 +200,36 @@ def test_the_camera_comes_back_changed_updates_change_it_and_stop_frees_everythi
     page.click("#start")
     wait(page, "window.comfystreamGateway.state === 'no stream'")
     until(lambda: '"load": 0' in capabilities(address), "the free place")
+
+
+def test_a_worker_is_killed_and_the_picture_goes_on(page: Any, processes: Processes, worker: Any) -> None:
+    page.select_option("#workflow", "invert")
+    page.click("#start")
+    wait(page, INVERTED)
+    page.evaluate("window.viewer = window.comfystreamGateway.viewer")
+    second, url = processes.worker()
+    for process in (*psutil.Process(worker.pid).children(recursive=True), worker):
+        process.kill()
+    wait(page, f"window.comfystreamGateway.status?.worker === '{url}'")
+    wait(page, "window.comfystreamGateway.status?.gateway_state === 'running'")
+    count = page.evaluate("window.comfystreamGateway.status.frames.out")
+    wait(page, f"window.comfystreamGateway.status.frames.out > {count} + 20")
+    wait(page, INVERTED)
+    assert page.evaluate("window.viewer === window.comfystreamGateway.viewer && viewer.connectionState === 'connected'")
+    assert "The worker was lost" in page.inner_text("#cards")
+    page.click("#start")
+    wait(page, "window.comfystreamGateway.state === 'no stream'")
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(30) == 0
+    until(lambda: processes.health_of(url) == "", "it has left the list")
+
+
+def test_the_gateway_ends_with_its_streams(page: Any, processes: Processes) -> None:
+    _, url = processes.worker()
+    page.click("#start")
+    wait(page, UNCHANGED)
+    processes.gateway.send_signal(signal.SIGTERM)
+    assert processes.gateway.wait(20) == 0
+    wait(page, "document.getElementById('cards').textContent.includes('the gateway ends')")
+    with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+        assert json.loads(answer.read())["status"] == "IDLE"
