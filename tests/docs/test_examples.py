@@ -18,6 +18,9 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 LEFT_OUT = {
     "comfystream serve": "it serves until it is stopped; tests/server runs it",
     "comfystream byoc --workflow workflows/edges.json": "it serves until it is stopped; tests/server runs it",
+    "comfystream gateway\nORCH_URL=http://localhost:9935 ORCH_SECRET=development comfystream byoc": (
+        "they serve until they are stopped; tests/server/gateway/test_page.py runs them"
+    ),
     "comfystream trickle server --port 2939": "it serves until it is stopped; tests/server/test_trickle.py runs it",
     "comfystream trickle publish clip.ts http://127.0.0.1:2939/camera\n"
     "comfystream trickle watch http://127.0.0.1:2939/camera --wait 30\n"
