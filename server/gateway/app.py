@@ -7,12 +7,12 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from ..http.errors import answer_errors
+from ..http.pages import icon, page, static
 from ..library import BUNDLED, Library
 from ..rtc.ice import IceSettings
 from .access import Access
@@ -26,16 +26,8 @@ from .worker_routes import WorkerRoutes
 
 __all__ = ["GatewayOptions", "gateway_key", "make_gateway_app"]
 
-STATIC = Path(__file__).parent.with_name("static")
 MOST_BODY = 64 << 20
 gateway_key: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)
-PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; "
-    "connect-src 'self'; frame-ancestors 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +62,8 @@ def make_gateway_app(options: GatewayOptions) -> web.Application:
     orchestrator = Orchestrator(Calls(verify_tls=options.verify_tls), watch_s=options.watch_s)
     gateway = app[gateway_key] = Gateway(orchestrator, options.ice, options.streams, options.most_streams)
     app.on_response_prepare.append(access.add_headers)
-    app.add_routes([web.get("/", _page), web.get("/favicon.ico", _icon), web.get("/health", _health)])
-    app.add_routes([web.get("/static/{file}", _static), web.get("/workflows", _workflows)])
+    app.add_routes([web.get("/", _page), web.get("/favicon.ico", icon), web.get("/health", _health)])
+    app.add_routes([web.get("/static/{file}", static), web.get("/workflows", _workflows)])
     app.add_routes([web.get("/workflows/", _workflows)])
     ClientRoutes(gateway, options.public_url).add_to(app, options.ice.current_servers, options.connects_per_s)
     WorkerRoutes(orchestrator, access).add_to(app)
@@ -98,24 +90,11 @@ async def _drain(app: web.Application) -> None:
 
 
 async def _page(request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(STATIC / "gateway.html", headers=PAGE_HEADERS)
-
-
-async def _icon(request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(STATIC / "icon.svg", headers={"Content-Type": "image/svg+xml"})
+    return page("gateway.html")
 
 
 async def _health(request: web.Request) -> web.Response:
     return web.json_response({"status": "OK"})
-
-
-async def _static(request: web.Request) -> web.StreamResponse:
-    """A file of the page; only what lies directly in the folder."""
-    files = {path.name: path for path in STATIC.iterdir() if path.is_file()}
-    path = files.get(request.match_info["file"])
-    if path is None:
-        raise web.HTTPNotFound
-    return web.FileResponse(path, headers=PAGE_HEADERS)
 
 
 async def _workflows(request: web.Request) -> web.Response:

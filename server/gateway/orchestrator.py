@@ -154,9 +154,13 @@ class Orchestrator:
 
     async def stop(self, attempt: Attempt, body: bytes = b"") -> Reply | None:
         """End a stream at its worker: what that said, None if nothing. Channels and place are free then. Idempotent."""
+        return await asyncio.shield(self.begin_stop(attempt, body))
+
+    def begin_stop(self, attempt: Attempt, body: bytes = b"") -> asyncio.Task[Reply | None]:
+        """The same, without waiting for it: a worker may take its time. Idempotent."""
         if attempt.stopping is None:
             attempt.stopping = self._own(self._stop(attempt, body), f"stop-{attempt.root}")
-        return await asyncio.shield(attempt.stopping)
+        return attempt.stopping
 
     async def _stop(self, attempt: Attempt, body: bytes) -> Reply | None:
         try:
@@ -197,7 +201,7 @@ class Orchestrator:
         while True:
             await asyncio.gather(*(self._look_at(worker) for worker in list(self.workers)))
             for attempt in self._without_channels(list(self.attempts)):
-                self._own(self.stop(attempt, b"its channels have ended"), f"end-{attempt.root}")
+                self.begin_stop(attempt, b"its channels have ended")
             await asyncio.sleep(self._watch_s)
 
     async def _look_at(self, worker: Worker) -> None:

@@ -142,7 +142,7 @@ class GatewayStream:
             while following is not None:
                 self._attempt = following
                 reason = await self._serve(following)
-                await self._orchestrator.stop(following, reason.encode())
+                self._orchestrator.begin_stop(following, reason.encode())
                 following = None if self._over.done() else await self._swap(following, reason)
         finally:
             idle.cancel()

@@ -7,7 +7,9 @@ import contextlib
 import gc
 from typing import Any
 
+import numpy as np
 import pytest
+from aiortc import AudioStreamTrack
 from app_harness import Grey
 from gateway_harness import SECRET, listening, livepeer, network, start_job, worker
 from on_loop import on_loop, until
@@ -18,6 +20,16 @@ from comfystream_server.gateway.leg import Patience
 from comfystream_server.gateway.workers import Health
 
 SMALL = {"width": 64, "height": 48}
+
+
+class Tone(AudioStreamTrack):
+    """A loud tone."""
+
+    async def recv(self) -> Any:
+        frame = await super().recv()
+        wave = 12_000 * np.sin(2 * np.pi * 440 / frame.sample_rate * np.arange(frame.pts, frame.pts + frame.samples))
+        frame.planes[0].update(wave.astype(np.int16).tobytes())
+        return frame
 
 
 class Paint(Invert):
@@ -196,6 +208,46 @@ async def test_a_stream_that_nobody_feeds_ends() -> None:
             assert events.named("end")[0]["reason"] == "nobody sends pictures for 0.5 s"
         await one.until_idle()
         assert net.channels == []
+
+
+@on_loop
+async def test_sound_comes_back_too() -> None:
+    async with network() as net, worker(net) as one:
+        reply = await net.start(params=SMALL)
+        async with (
+            publishing(net.session, reply["whip_url"], Grey(200), Tone()),
+            watching(net.session, reply["whep_url"]) as viewer,
+        ):
+            await until(lambda: near(viewer, 55), "the picture")
+            await until(lambda: viewer.loudest > 4000, "the tone")
+        assert (await net.call("POST", reply["stop_url"]))[0] == 200
+        await one.until_idle()
+
+
+@on_loop
+async def test_a_worker_that_takes_its_time_to_stop_does_not_hold_the_next_one_up() -> None:
+    async with network() as net, worker(net, Paint(0.2)) as first:
+        reply = await net.start(params=SMALL)
+        hangs = asyncio.Event()
+
+        async def stop(id: str | None) -> bool:
+            await hangs.wait()
+            return True
+
+        async with (
+            worker(net, Paint(0.8)) as second,
+            publishing(net.session, reply["whip_url"], Grey(128)),
+            watching(net.session, reply["whep_url"]) as viewer,
+        ):
+            await until(lambda: near(viewer, 51), "the first worker's picture")
+            plain, first.server.worker.stop = first.server.worker.stop, stop
+            first.server.worker.streams[0].end("a fault")
+            await until(lambda: near(viewer, 204), "the second worker's picture")
+            assert not hangs.is_set()
+            hangs.set()
+            first.server.worker.stop = plain
+            assert (await net.call("POST", reply["stop_url"]))[0] == 200
+            await second.until_idle()
 
 
 @on_loop
