@@ -46,8 +46,15 @@ class ClientRoutes:
         app.router.add_post(f"{stream}/update", self.update)
         app.router.add_get(f"{stream}/status", self.status)
         app.router.add_get(f"{stream}/data", self.data, allow_head=False)
+        app.on_response_prepare.append(self._say_where_to_watch)
         for path, connect in (("whip", self._gateway.publish), ("whep", self._gateway.watch)):
             Signaling(f"{stream}/{path}", connect, ice_servers=ice_servers, connects_per_s=per_s).add_to(app)
+
+    async def _say_where_to_watch(self, request: web.Request, response: web.StreamResponse) -> None:
+        """In the answer to those who publish."""
+        if response.status == 201 and request.path.endswith("/whip"):
+            stream = self._gateway.get(request.match_info["stream"])
+            response.headers["Livepeer-Playback-Url"] = self._urls(request, stream)["whep_url"]
 
     async def start(self, request: web.Request) -> web.Response:
         """Start a stream: 200 and its URLs once a worker has taken it."""

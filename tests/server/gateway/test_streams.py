@@ -46,6 +46,8 @@ async def test_63_the_whole_path_as_the_published_sdk_calls_it() -> None:
             publishing(net.session, reply["whip_url"], Grey(200)) as publisher,
             watching(net.session, reply["whep_url"]) as viewer,
         ):
+            assert publisher.said["Livepeer-Playback-Url"] == reply["whep_url"]
+            assert publisher.place.startswith(f"/process/stream/{id}/whip/")
             await until(lambda: viewer.shown is not None and abs(viewer.shown - 55) < 12, "the inverted picture")
             await until(lambda: {"strength": 1.0} in events.data(), "data")
             status, said = await net.call("POST", reply["update_url"], headers=update_job(id), json={"strength": 0})
