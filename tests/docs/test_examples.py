@@ -30,6 +30,9 @@ LEFT_OUT = {
     "curl -s -o edges.png -F image=@photo.png http://gateway.example.org:8935/process/request/edges \\\n"
     '  -H "Livepeer: $(printf \'{"request":"{}","parameters":"{}","capability":"edges","timeout_seconds":30}\' '
     '| base64 -w0)"': "needs a gateway of the network",
+    "comfystream gateway\nORCH_URL=http://localhost:9935 ORCH_SECRET=development comfystream byoc": (
+        "they serve until they are stopped; tests/server/gateway/test_page.py runs them"
+    ),
     "comfystream trickle server --port 2939": "it serves until it is stopped; tests/server/test_trickle.py runs it",
     "comfystream trickle publish clip.ts http://127.0.0.1:2939/camera\n"
     "comfystream trickle watch http://127.0.0.1:2939/camera --wait 30\n"
