@@ -46,6 +46,11 @@ class LiveWriter(Protocol):
         ...
 
     @property
+    def left_out(self) -> int:
+        """Frames that had no track, or were from before the beginning."""
+        ...
+
+    @property
     def is_running(self) -> bool:
         """Whether bytes arrive where they should."""
         ...
@@ -136,6 +141,11 @@ class RecordWriter:
     def size(self) -> int:
         """Bytes of the file."""
         return self._file.size
+
+    @property
+    def left_out(self) -> int:
+        """Frames that had no track, or were from before the beginning."""
+        return self._mux.left_out
 
     @property
     def is_running(self) -> bool:

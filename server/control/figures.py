@@ -106,15 +106,19 @@ class MemoryFigures(Said):
 
 
 class SinkFigures(Said):
-    """A recording or a push, and how it goes. `size` in bytes, `kbps` over the last seconds."""
+    """A recording or a push, and how it goes. `size` in bytes, `kbps` over the last seconds.
+
+    `left_out`: frames of a kind that began after the recording did, or from before its beginning.
+    """
 
     sink: str
-    kind: str
+    type: str
     target: str
     state: str
     reason: str = ""
     frames: int = 0
     dropped: int = 0
+    left_out: int = 0
     size: int = 0
     kbps: float = 0.0
 

@@ -200,9 +200,7 @@ def test_the_engine_killed_comes_back_by_itself(page: Any, program: tuple[str, i
 def test_coming_back_finds_the_session_running(page: Any) -> None:
     session = page.evaluate("() => comfystream.session")
     page.reload()
-    page.wait_for_function("window.comfystream?.loaded")
-    page.click("#connect")
-    page.wait_for_function("window.comfystream.ready")
+    page.wait_for_function("window.comfystream?.ready")
     assert page.evaluate("() => comfystream.session") == session
     assert page.locator("#workflow").input_value() == "level"
 
