@@ -191,7 +191,7 @@ def stats_of(stats: LiveStats, connection: Mapping[str, Any] | None = None) -> S
             engine_bytes=memory_bytes(stats.engine_pid) if stats.engine_pid is not None else None,
         ),
         sinks=[sink_figures(one) for one in stats.sinks],
-        gpu=[_gpu(reading) for reading in _gpus.read(stats.engine_pid)],
+        gpu=[_gpu(reading) for reading in _gpus.latest(stats.engine_pid)],
         connection=ConnectionFigures.model_validate(connection) if connection is not None else None,
         **_engine(stats),
     )

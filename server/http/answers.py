@@ -45,7 +45,7 @@ class IceServer(_Answer):
 class ConfigAnswer(_Answer):
     """What a page needs to connect: `iceServers` of its connection, and the version of the control protocol.
 
-    `recording` says whether this server keeps recordings, `push_urls` are the patterns of receivers that it may send to.
+    `recording`: this server keeps recordings. `push_urls`: patterns of the receivers that it may send to.
     """
 
     ice_servers: list[IceServer]
