@@ -19,8 +19,8 @@ from engine_harness import picture
 
 from comfystream.errors import MediaError
 from comfystream.frames import AudioFrame, VideoFrame
-from comfystream.media.live_mux import LiveMux, MuxOptions
 from comfystream.media.fragments import cut_torn_end, whole_bytes
+from comfystream.media.live_mux import LiveMux, MuxOptions
 from comfystream.media.live_timeline import LiveTimeline
 from comfystream.media.live_writer import RecordWriter
 
