@@ -128,7 +128,8 @@ class SinkRules:
                 "this server keeps no recordings", code="no_recording_folder", hint="set recording_folder"
             )
         if not name:
-            return RecordSink(_unused(self.folder, f"{session}-{time.strftime('%Y%m%d-%H%M%S')}"))
+            stem = session.lstrip("-") or "session"  # for programs a leading dash is an option
+            return RecordSink(_unused(self.folder, f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"))
         if not _NAME.fullmatch(name) or name.endswith((".", " ")):
             raise ConfigError(
                 f'"{name[:60]}" cannot name a recording',

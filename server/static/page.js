@@ -74,7 +74,7 @@ const HEARD = {
   stats(data) {
     page.last = data
     const stands = data.state === 'running' && data.fps_in > 0 && data.fps_out === 0  // the engine is being started again, or hangs
-    if (stands !== page.stands) { page.stands = stands; show(page.state, stands ? 'no picture comes out' : '') }
+    if (stands !== page.stands) { page.stands = stands; show(page.state, stands ? 'no picture comes out yet' : '') }
     showFigures($, data, link.revision)
     sinks.figures(data.sinks)
   },
@@ -212,6 +212,7 @@ function wire() {
   $('share').onclick = share
   $('sound').onchange = () => told('The sound was not changed', changeSound())
   $('output').onplaying = () => $('frame').classList.add('live')
+  $('output').onresize = ({ target }) => { if (target.videoWidth) $('frame').style.aspectRatio = `${target.videoWidth} / ${target.videoHeight}` }
   $('to-connectivity').href = withToken('/connectivity')
   addEventListener('pagehide', () => link.pc?.close())  // the server knows at once, not after half a minute
 }

@@ -60,11 +60,17 @@ export function sinkPanel($, link, told) {
     changed(data) {
       const before = sinks.get(data.sink)
       sinks.set(data.sink, { ...before, ...data })
-      if (data.state === 'failed') card(data.type === 'record' ? 'The recording ended' : 'Nothing is sent any more', `${data.target}: ${data.reason}`, data.type === 'record' ? 'what is in the file so far plays; free some room, then record again' : 'look at the receiver, then send again')
+      if (data.state === 'failed') failed(data)
       if (data.state === 'ended' && data.type === 'record') note('Recorded', data.target, 'it is in the folder of the server')
       show()
     },
   }
+}
+
+function failed({ type, target, reason }) {
+  const words = reason.startsWith(target) ? reason : `${target}: ${reason}`
+  if (type === 'record') card('The recording ended', words, 'what is in the file so far plays')
+  else card('Nothing is sent any more', words, 'look at the receiver, then send again')
 }
 
 function line(sink, remove) {
