@@ -17,6 +17,7 @@ from multiprocessing.connection import Client
 from typing import Any
 
 from comfystream import logs
+from comfystream.allocator import keep_few_arenas
 from comfystream.channels import Closed
 from comfystream.engine.local import LocalEngine
 from comfystream.engine.protocol import Event, RunnerOptions
@@ -165,6 +166,7 @@ def _portable(error: BaseException) -> ComfyStreamError:
 def main() -> None:
     """Serve the engine until the other side is gone. Standard input says where to connect and what to load."""
     faulthandler.enable()
+    keep_few_arenas()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends us in order
     address, key, options, level = pickle.loads(sys.stdin.buffer.read())  # from our parent, over our own pipe
     logs.to_parent(level, sys.stderr)
