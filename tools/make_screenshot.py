@@ -3,7 +3,7 @@
 
     python tools/make_screenshot.py [--phone FILE]
 
-Writes `docs/images/page.jpg`. It needs playwright (the `dev` extra) and Chromium, at /usr/bin/chromium or CHROMIUM_PATH.
+Writes `docs/images/page.jpg`. It needs playwright (the `dev` extra) and Chromium (/usr/bin/chromium or CHROMIUM_PATH).
 """
 
 from __future__ import annotations
