@@ -43,10 +43,15 @@ class IceServer(_Answer):
 
 
 class ConfigAnswer(_Answer):
-    """What a page needs to connect: `iceServers` of its connection, and the version of the control protocol."""
+    """What a page needs to connect: `iceServers` of its connection, and the version of the control protocol.
+
+    `recording`: this server keeps recordings. `push_urls`: patterns of the receivers that it may send to.
+    """
 
     ice_servers: list[IceServer]
     protocol: int
+    recording: bool
+    push_urls: list[str]
 
 
 class WorkflowAnswer(_Answer):

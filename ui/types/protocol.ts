@@ -79,10 +79,16 @@ export interface AudioOutFigures {
   dropped_samples: number;
 }
 
-/** What a page needs to connect: `iceServers` of its connection, and the version of the control protocol. */
+/**
+ * What a page needs to connect: `iceServers` of its connection, and the version of the control protocol.
+ *
+ * `recording`: this server keeps recordings. `push_urls`: patterns of the receivers that it may send to.
+ */
 export interface ConfigAnswer {
   ice_servers: IceServer[];
   protocol: number;
+  recording: boolean;
+  push_urls: string[];
 }
 
 /** The WebRTC connection of the viewer who is told. `bitrate`: bits of pictures in the last second. */
@@ -417,7 +423,7 @@ export interface ProgressNotice {
 
 /** A receiver of RTMP, SRT or RTSP that the operator allows. `kbps` is for the pictures. */
 export interface PushTo {
-  kind: "push";
+  type: "push";
   url: string;
   kbps?: number;
 }
@@ -432,7 +438,7 @@ export interface Rates {
 
 /** A recording in the server's folder: fragmented MP4. Without `name` it gets the session's, and the time. */
 export interface RecordTo {
-  kind: "record";
+  type: "record";
   name?: string;
 }
 
@@ -625,21 +631,26 @@ export interface ShuttingDownData {
 /** A sink is in another state; `reason` says why. */
 export interface SinkChangedData {
   sink: string;
-  kind: string;
+  type: string;
   target: string;
   state: SinkState;
   reason: string;
 }
 
-/** A recording or a push, and how it goes. `size` in bytes, `kbps` over the last seconds. */
+/**
+ * A recording or a push, and how it goes. `size` in bytes, `kbps` over the last seconds.
+ *
+ * `left_out`: frames of a kind that began after the recording did, or from before its beginning.
+ */
 export interface SinkFigures {
   sink: string;
-  kind: string;
+  type: string;
   target: string;
   state: string;
   reason: string;
   frames: number;
   dropped: number;
+  left_out: number;
   size: number;
   kbps: number;
 }
