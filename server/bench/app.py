@@ -161,6 +161,18 @@ def trickle(
     _report(json, trickle=iter(bench_trickle(seconds=2.5 if quick else seconds, pytrickle=pytrickle)))
 
 
+@app.command()
+def worker(
+    seconds: Annotated[float, typer.Option(min=2.5, help="How long, per case.")] = 8.0,
+    json: Json = None,
+    quick: Quick = False,
+) -> None:
+    """How long a picture takes through `comfystream byoc` over trickle, and the gap when its workflow is switched."""
+    from .worker import bench_worker
+
+    _report(json, worker=bench_worker(2.5, load_s=0.5) if quick else bench_worker(seconds))
+
+
 def _report(json: Path | None, **benches: Iterator[Row]) -> None:
     console, found = Console(), []
     try:
