@@ -63,7 +63,7 @@ class Outgoing:
         self.queue = queue
 
     async def run(self) -> None:
-        """Send until closed; raises NetworkError when the channel ends by itself, also while there is nothing to send."""
+        """Send until closed; raises NetworkError when the channel ends by itself, also while nothing is to be sent."""
         sending = asyncio.create_task(self.queue.run(), name="trickle-queue")
         over = asyncio.create_task(self._writer.wait_over(), name="trickle-over")
         try:

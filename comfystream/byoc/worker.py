@@ -90,7 +90,7 @@ class Worker:
     def state_body(self) -> StateBody:
         """What is told about it."""
         states = {name: slot.state for name, slot in self._slots.items()}
-        return state_body(self._load, states, self.options.capacity, self._error)
+        return state_body(self._load, states, self.options.capacity, self._error, len(asyncio.all_tasks()))
 
     @property
     def streams(self) -> list[Stream]:

@@ -1,4 +1,4 @@
-"""`bench worker`: pictures through `comfystream byoc` over trickle: what it adds, and how a change of workflow shows."""
+"""`bench worker`: pictures through `comfystream byoc` over trickle, and the gap when its workflow is switched."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def _trip(folder: Path, case: Case, workflow: dict[str, Any] | None, recor
 
 
 async def _switch(folder: Path, pack: Path, load_s: float, kind: str, recording: list[list[Part]]) -> tuple[float, ...]:
-    """Longest gaps: from the order until a second after the switch; the same run left alone; what was sent, meanwhile."""
+    """Longest gaps: from the order to a second after the switch, before it, and of the sender during the switch."""
     async with _stream(folder, SWITCH, blur(), "--nodes", str(pack)) as run:
         sending = asyncio.create_task(run.send(recording, SWITCH.fps))
         try:

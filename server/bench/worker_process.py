@@ -17,7 +17,7 @@ import aiohttp
 from comfystream.errors import NetworkError
 from comfystream.trickle.server import TrickleServer
 
-__all__ = ["STREAM", "WorkerProcess", "family", "worker_process"]
+__all__ = ["STREAM", "WorkerProcess", "family", "read_log", "worker_process"]
 
 START_S = 60.0
 STREAM = "bench"
@@ -36,6 +36,11 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def read_log(log: Path) -> str:
+    """What it has said so far."""
+    return log.read_text("utf-8", "replace")
+
+
 class WorkerProcess:
     """A running worker, and what may be asked of it."""
 
@@ -44,14 +49,15 @@ class WorkerProcess:
         self.address = address
         self._http = http
 
-    async def ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """A request; the JSON of the answer.
+    async def ask(self, method: str, path: str, body: Any = None, id: str = "") -> dict[str, Any]:
+        """A request, about the stream `id` if it is given; the JSON of the answer.
 
         Raises:
             NetworkError: it is refused, or the worker is gone.
         """
+        headers = {"X-Stream-Id": id} if id else {}
         try:
-            async with self._http.request(method, self.address + path, json=body) as response:
+            async with self._http.request(method, self.address + path, json=body, headers=headers) as response:
                 said = await response.text()
                 if response.status != 200:
                     raise NetworkError(f"{method} {path}: {response.status} {said[:200]}", code="refused")
@@ -135,9 +141,9 @@ async def worker_process(log: Path, *options: str) -> AsyncIterator[WorkerProces
 async def _address(log: Path, process: asyncio.subprocess.Process) -> str:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.returncode is None:
-        found = re.search(r"listens on (127\.0\.0\.1:\d+)", log.read_text("utf-8", "replace"))
+        found = re.search(r"listens on (127\.0\.0\.1:\d+)", read_log(log))
         if found:
             return f"http://{found[1]}"
         await asyncio.sleep(0.05)
-    last = log.read_text("utf-8", "replace").strip()[-500:]
+    last = read_log(log).strip()[-500:]
     raise NetworkError("the worker did not start", hint=last or None)
