@@ -65,6 +65,11 @@ class Stream:
         assert self._pipe is not None
         return self._pipe
 
+    @property
+    def is_over(self) -> bool:
+        """Whether something has ended it; what is left of it is being closed."""
+        return self._over.done()
+
     # --- its life
 
     async def open(self) -> None:

@@ -13,7 +13,7 @@ import aiohttp
 
 from comfystream.errors import NetworkError
 
-from .connection import FAILURES, Connection, in_words
+from .connection import FAILURES, Connection, is_lasting, unreachable
 from .segment_post import Outcome, SegmentPost
 from .wire import NEXT, RESET, ChannelOver
 
@@ -304,6 +304,8 @@ class TrickleWriter:
                 return NEXT if number is None else number
             except FAILURES as error:
                 last = error
+                if is_lasting(error):
+                    break
                 await asyncio.sleep(min(self._options.retry_s * 2**attempt, self._options.most_retry_s))
         raise self._unreachable(last) from last
 
@@ -367,7 +369,7 @@ class TrickleWriter:
         elif post.outcome is Outcome.NOT_FOUND:
             self._over = ChannelOver(f"{self.url} does not exist", code="channel_not_found")
         elif post.outcome is Outcome.UNREACHABLE:
-            self._over = self._unreachable(post.reason)
+            self._over = self._unreachable(post.error or post.reason)
         if self._over is not None:
             self._end_seen.set()
 
@@ -383,4 +385,4 @@ class TrickleWriter:
             raise NetworkError(f"the writer to {self.url} is closed", code="writer_closed")
 
     def _unreachable(self, reason: object) -> NetworkError:
-        return NetworkError(f"{self.url} cannot be written: {in_words(reason)}", code="channel_unreachable")
+        return unreachable(f"{self.url} cannot be written", reason)

@@ -93,6 +93,22 @@ class WorkerProcess:
                 raise NetworkError(f"the worker says {said}", code="not_ready")
             await asyncio.sleep(0.05)
 
+    def engine_pid(self) -> int:
+        """The process of its engine.
+
+        Raises:
+            NetworkError: there is none.
+        """
+        for pid in family(self.pid):
+            with contextlib.suppress(OSError):
+                if b"child_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        raise NetworkError("the worker has no engine", code="no_engine")
+
+    async def until_streams(self, number: int) -> None:
+        """Until it has no more streams than that."""
+        await self._until(lambda said: said["active_streams"] <= number, "/stream/status")
+
     def cpu_s(self) -> float:
         """Processor time of it and its engine."""
         ticks = 0
@@ -146,4 +162,4 @@ async def _address(log: Path, process: asyncio.subprocess.Process) -> str:
             return f"http://{found[1]}"
         await asyncio.sleep(0.05)
     last = read_log(log).strip()[-500:]
-    raise NetworkError("the worker did not start", hint=last or None)
+    raise NetworkError("the worker did not start", hint=last)

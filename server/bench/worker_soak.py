@@ -23,12 +23,13 @@ from comfystream.trickle.writer import TrickleWriter
 from .soak import EDIT_S, SAMPLE_S, SWAP_EVERY, WARM_UP_S, Soaked, graph, watch_lag
 from .soak_client import FPS, SIZE, Ages
 from .soak_watch import Sample, read_process
-from .worker_process import KINDS, WorkerProcess, family, read_log, worker_process
+from .worker_process import KINDS, WorkerProcess, read_log, worker_process
 
 __all__ = ["bench_worker_soak"]
 
 STEADY = "steady"
 STAY_S = 6.0
+END_S = 5.0
 BAD = {"in": {"class_type": "NoSuchNode", "inputs": {}}}
 
 
@@ -157,6 +158,10 @@ async def _come_and_go(ends: _Ends) -> None:
         for task in both:
             task.cancel()
         await asyncio.gather(*both, return_exceptions=True)
+        ended = time.monotonic()
+        await ends.worker.until_streams(1)
+        if time.monotonic() - ended > END_S:
+            ends.found.troubles.append(f"stream {id} ended after {time.monotonic() - ended:.1f} s")
         if not ages.seen:
             ends.found.troubles.append(f"stream {id} gave no picture")
         ends.found.joins += 1
@@ -169,7 +174,7 @@ async def _sample(ends: _Ends) -> None:
         said = await ends.worker.ask("GET", "/stream/status")
         pid = ends.worker.pid
         server_mb, server_threads, server_fds = read_process(pid)
-        engine_mb, engine_threads, engine_fds = read_process(family(pid)[-1])
+        engine_mb, engine_threads, engine_fds = read_process(ends.worker.engine_pid())
         ends.found.samples.append(
             Sample(
                 at_s=round(time.monotonic() - began, 1),
