@@ -70,6 +70,11 @@ class Stream:
         """Whether something has ended it; what is left of it is being closed."""
         return self._over.done()
 
+    @property
+    def is_changing(self) -> bool:
+        """Whether parameters are being taken over, which a workflow may need seconds for."""
+        return self._changing.locked()
+
     # --- its life
 
     async def open(self) -> None:
