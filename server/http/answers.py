@@ -16,6 +16,8 @@ __all__ = [
     "OfferAnswer",
     "Rates",
     "SessionBrief",
+    "SourceFile",
+    "SourcesAnswer",
     "StreamNotFound",
     "WorkflowAnswer",
     "WorkflowGraph",
@@ -52,6 +54,20 @@ class WorkflowAnswer(_Answer):
 
     name: str
     workflow: dict[str, Any]
+
+
+class SourceFile(_Answer):
+    """A file that can be chosen as a source: its path in the server's folders, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class SourcesAnswer(_Answer):
+    """What can be chosen as a source: files, and the patterns of addresses."""
+
+    files: list[SourceFile]
+    urls: list[str]
 
 
 class SessionBrief(_Answer):

@@ -15,12 +15,13 @@ from engine_harness import fill, link, node
 from engine_worker import brightness, slow, working
 from leak_check import nothing_is_left
 from on_loop import on_loop, until
-from worker_harness import SIZE, Orchestrator, Worker, camera, listening, orchestrator, serving
+from worker_harness import Orchestrator, Worker, camera, listening, orchestrator, serving
 
 from comfystream.catalog.standin import Folders
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import EngineOptions, FailPolicy
 from comfystream.session.live import LiveOptions
+from comfystream.session.live_size import FrameSize
 from comfystream_server.byoc.backend import WorkflowBackend
 
 PACK = Path(__file__).parent.parent / "engine" / "testing_pack.py"
@@ -132,7 +133,7 @@ async def test_a_start_while_the_engine_starts_waits_for_it(engine: ChildEngine)
         assert may_start.wait(60)
         return Lent(engine)
 
-    backend = WorkflowBackend(start, LiveOptions(size=SIZE), 1, {"test": None})
+    backend = WorkflowBackend(start, LiveOptions(size=FrameSize(width=64, height=48)), 1, {"test": None})
     async with orchestrator() as orch, serving(backend=backend, is_ready=False) as worker:
         body = orch.stream(params={"prompts": fill(1.0)})
         starting = asyncio.create_task(worker.call("POST", "/stream/start", body))

@@ -15,6 +15,7 @@ from worker_harness import Listener, Worker, play, serving
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import FailPolicy
 from comfystream.session.live import LiveOptions
+from comfystream.session.live_size import FrameSize
 from comfystream_server.byoc.backend import WorkflowBackend
 
 
@@ -32,7 +33,8 @@ async def working(
     capacity: int = 1,
 ) -> AsyncIterator[Worker]:
     files = workflows or {"test": None}
-    backend = WorkflowBackend(lambda: Lent(engine), LiveOptions(on_error=policy, size=(64, 48)), capacity, files)
+    options = LiveOptions(on_error=policy, size=FrameSize(width=64, height=48))
+    backend = WorkflowBackend(lambda: Lent(engine), options, capacity, files)
     async with serving(backend=backend, capabilities=tuple(files), capacity=capacity) as worker:
         yield worker
 
