@@ -17,6 +17,7 @@ from comfystream.session.loop_bridge import call
 from comfystream.workflow.model import Workflow
 from comfystream.workflow.read import read_workflow
 
+from ..memory import settle
 from .session_pipe import SessionPipe
 from .workflows import asked_workflow
 
@@ -58,6 +59,7 @@ class WorkflowBackend:
                 workflow = read_workflow(file, catalog)
                 await self._check(workflow)
                 self._workflows[name] = workflow
+        await settle(self.host)
 
     async def _check(self, workflow: Workflow) -> None:
         """Refuse what cannot run, before anything is loaded for it."""

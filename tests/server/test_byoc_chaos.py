@@ -137,9 +137,11 @@ async def test_a_start_while_the_engine_starts_waits_for_it(engine: ChildEngine)
     async with orchestrator() as orch, serving(backend=backend, is_ready=False) as worker:
         body = orch.stream(params={"prompts": fill(1.0)})
         starting = asyncio.create_task(worker.call("POST", "/stream/start", body))
-        await until(lambda: worker.server.worker.streams, "the start to wait")
-        assert await worker.status() == "LOADING"
-        may_start.set()
+        try:
+            await until(lambda: worker.server.worker.streams, "the start to wait")
+            assert not (await worker.call("GET", "/stream/status"))[1]["pipeline_ready"]
+        finally:
+            may_start.set()
         assert (await starting)[0] == 200
         async with listening(body["publish_url"]) as out, camera(body["subscribe_url"]):
             await until(lambda: brightness(out) > 220, "the workflow's white")

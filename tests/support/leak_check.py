@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
@@ -22,9 +23,9 @@ def _open_files() -> list[str]:
     return found
 
 
-def _threads() -> set[threading.Thread]:
-    """All but the pool that belongs to the event loop, which grows to its size and ends with the loop."""
-    return {one for one in threading.enumerate() if not one.name.startswith("asyncio_")}
+def _threads() -> Counter[str]:
+    """By name, for an engine that came back has new ones; without the event loop's pool, which ends with the loop."""
+    return Counter(one.name for one in threading.enumerate() if not one.name.startswith("asyncio_"))
 
 
 def _processes() -> int:
