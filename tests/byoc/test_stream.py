@@ -226,6 +226,21 @@ async def test_sizes_rates_and_out_sizes() -> None:
 
 
 @on_loop
+async def test_a_size_in_an_update_leaves_the_pictures_as_they_are() -> None:
+    processor = Invert()
+    async with orchestrator() as orch, serving(processor) as worker:
+        body = orch.stream()
+        await worker.call("POST", "/stream/start", body)
+        async with listening(body["publish_url"]) as out, camera(body["subscribe_url"]):
+            await until(lambda: out.segments, "output")
+            assert (await worker.call("POST", "/stream/params", {"width": 96, "height": 64}))[0] == 200
+            assert processor.params == [{"width": 96, "height": 64}]
+            seen = len(out.segments)
+            await until(lambda: len(out.segments) > seen + 1, "output after it")
+        assert {play(segment).size for segment in out.segments} == {(64, 48)}
+
+
+@on_loop
 async def test_two_streams_keep_their_texts_apart() -> None:
     class Says(Invert):
         async def process_video_async(self, frame: Any) -> Any:
