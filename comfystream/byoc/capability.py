@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -10,7 +10,14 @@ from pydantic import SecretStr
 
 from comfystream.errors import ConfigError
 
-__all__ = ["Capability", "OrchestratorAccess", "capability_from", "orchestrator_from", "worker_token_from"]
+__all__ = [
+    "Capability",
+    "OrchestratorAccess",
+    "capability_from",
+    "orchestrator_from",
+    "verify_tls_from",
+    "worker_token_from",
+]
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
@@ -107,8 +114,12 @@ def orchestrator_from(environ: MutableMapping[str, str], token: str = "") -> Orc
         return None
     url = url if "://" in url else f"https://{url}"
     _check_url(url, "ORCH_URL")
-    is_lax = environ.get("ORCH_INSECURE_TLS", "").strip().lower() in _TRUE
-    return OrchestratorAccess(url, SecretStr(secret), SecretStr(token), not is_lax)
+    return OrchestratorAccess(url, SecretStr(secret), SecretStr(token), verify_tls_from(environ))
+
+
+def verify_tls_from(environ: Mapping[str, str]) -> bool:
+    """Whether certificates are looked at: always, unless `ORCH_INSECURE_TLS` says not to."""
+    return environ.get("ORCH_INSECURE_TLS", "").strip().lower() not in _TRUE
 
 
 def capability_from(environ: MutableMapping[str, str], url: str, capacity: int = 1) -> Capability:

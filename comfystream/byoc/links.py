@@ -63,8 +63,16 @@ class Outgoing:
         self.queue = queue
 
     async def run(self) -> None:
-        """Send until closed; raises NetworkError when the channel ends by itself."""
-        await self.queue.run()
+        """Send until closed; raises NetworkError when the channel ends by itself, also while nothing is to be sent."""
+        sending = asyncio.create_task(self.queue.run(), name="trickle-queue")
+        over = asyncio.create_task(self._writer.wait_over(), name="trickle-over")
+        try:
+            done, _ = await asyncio.wait((sending, over), return_when=asyncio.FIRST_COMPLETED)
+            (sending if sending in done else over).result()
+        finally:
+            for task in (sending, over):
+                task.cancel()
+            await asyncio.gather(sending, over, return_exceptions=True)
 
     async def close(self) -> None:
         """Hang up, delivering what the server has not confirmed yet."""

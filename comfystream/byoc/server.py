@@ -18,6 +18,7 @@ from comfystream.byoc.capability import (
     OrchestratorAccess,
     capability_from,
     orchestrator_from,
+    verify_tls_from,
     worker_token_from,
 )
 from comfystream.byoc.links import Links
@@ -61,7 +62,8 @@ class StreamServer:
         capacity: how many streams at once.
         size: width and height that pictures are brought to where a start does not say; None leaves them as they come.
         token: asked for as `Authorization: Bearer`; empty lets everybody in.
-        verify_tls: False accepts any certificate of the servers that hold the channels.
+        verify_tls: False accepts any certificate of the servers that hold the channels, and of the orchestrator; None
+            does so when `ORCH_INSECURE_TLS` is true.
         pipeline, version: what `/version` and `/app-version` tell.
         on_error: what viewers get for a picture that the processor failed on: "hold" the last good one, a "slate" that
             says what is wrong, "passthrough" of the camera, or "stop".
@@ -83,7 +85,7 @@ class StreamServer:
         capacity: int = 1,
         size: tuple[int, int] | None = (512, 512),
         token: str = "",
-        verify_tls: bool = True,
+        verify_tls: bool | None = None,
         pipeline: str = "",
         version: str = "0.0.1",
         on_error: str = "hold",
@@ -106,12 +108,14 @@ class StreamServer:
         self.host = host
         self.port = port
         self._backend = backend
+        verify_tls = verify_tls_from(os.environ) if verify_tls is None else verify_tls
         self._links = Links(verify_tls=verify_tls)
         self._options = WorkerOptions(capacity=capacity, size=size)
         self._token = token or worker_token_from(os.environ)
         self._beside = tuple(beside)
         self._more_routes = more_routes
-        self._access = orchestrator_from(os.environ, self._token) if register else None
+        access = orchestrator_from(os.environ, self._token) if register else None
+        self._access = None if access is None else replace(access, verify_tls=verify_tls)
         self._worker: Worker | None = None
         self._runner: web.AppRunner | None = None
         self._stopped = asyncio.Event()

@@ -50,7 +50,9 @@ def overall(load: LoadState, streams: Iterable[StreamState]) -> str:
     return "IDLE" if load is LoadState.READY else "LOADING"
 
 
-def state_body(load: LoadState, streams: Mapping[str, StreamState], capacity: int, error: str = "") -> StateBody:
+def state_body(
+    load: LoadState, streams: Mapping[str, StreamState], capacity: int, error: str = "", tasks: int = 0
+) -> StateBody:
     """What is said about the worker.
 
     Args:
@@ -58,6 +60,7 @@ def state_body(load: LoadState, streams: Mapping[str, StreamState], capacity: in
         streams: its streams by name.
         capacity: how many it may have.
         error: why it could not load.
+        tasks: of the event loop; a worker that is watched for long shows with it whether something is left behind.
     """
     word = overall(load, streams.values())
     status: Status
@@ -79,5 +82,5 @@ def state_body(load: LoadState, streams: Mapping[str, StreamState], capacity: in
         active_streams=len(streams),
         startup_complete=is_ready,
         pipeline_state=word,
-        additional_info={"capacity": capacity, "streams": dict(streams)} if capacity > 1 else {},
+        additional_info={"capacity": capacity, "streams": dict(streams), "tasks": tasks},
     )

@@ -65,6 +65,16 @@ class Stream:
         assert self._pipe is not None
         return self._pipe
 
+    @property
+    def is_over(self) -> bool:
+        """Whether something has ended it; what is left of it is being closed."""
+        return self._over.done()
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether parameters are being taken over, which a workflow may need seconds for."""
+        return self._changing.locked()
+
     # --- its life
 
     async def open(self) -> None:

@@ -57,6 +57,11 @@ class _Slot:
     state: StreamState = StreamState.STARTING
     task: asyncio.Task[None] | None = None
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether its place is about to be free: somebody stopped it, or its channels ended."""
+        return self.state is StreamState.STOPPING or self.stream.is_over
+
 
 class Worker:
     """Made on an event loop, and for it alone.
@@ -90,7 +95,7 @@ class Worker:
     def state_body(self) -> StateBody:
         """What is told about it."""
         states = {name: slot.state for name, slot in self._slots.items()}
-        return state_body(self._load, states, self.options.capacity, self._error)
+        return state_body(self._load, states, self.options.capacity, self._error, len(asyncio.all_tasks()))
 
     @property
     def streams(self) -> list[Stream]:
@@ -181,10 +186,12 @@ class Worker:
     async def _reserve(self, body: StartBody, capability: str) -> tuple[_Slot, bool]:
         async with self._lock:
             known = self._slots.get(body.gateway_request_id)
-            if known is not None and known.state is StreamState.STOPPING:
+            if known is None:
+                await self._until_free()
+            elif known.is_ending:
                 await self._until_gone(known)
-                known = self._slots.get(body.gateway_request_id)
-            if known is not None and known.state is not StreamState.STOPPING:
+            known = self._slots.get(body.gateway_request_id)
+            if known is not None and not known.is_ending:
                 return known, False
             if len(self._slots) >= self.options.capacity or self._load is LoadState.CLOSED:
                 raise BusyError("Pipeline is still in use", code="in_use")
@@ -198,6 +205,16 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.options.stop_wait_s):
                 await self._lock.wait_for(lambda: self._slots.get(slot.stream.id) is not slot)
+
+    async def _until_free(self) -> None:
+        """Wait for a place that is about to be free, not for ever; the lock is held."""
+
+        def holds() -> bool:
+            return len(self._slots) < self.options.capacity or not any(it.is_ending for it in self._slots.values())
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.options.stop_wait_s):
+                await self._lock.wait_for(holds)
 
     async def _join(self, slot: _Slot) -> Stream:
         """Somebody starts it already: its outcome is ours."""

@@ -69,13 +69,17 @@ class SegmentBuffer:
             await self._grown.wait()
         return True
 
+    def since(self, seen: int) -> tuple[bytes, int]:
+        """What came after the first `seen` chunks, in one piece, and how many chunks there are."""
+        fresh = self._chunks[seen:]
+        return fresh[0] if len(fresh) == 1 else b"".join(fresh), seen + len(fresh)
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """All bytes from the beginning: what is there at once (in one piece), then as they are written."""
         seen = 0
         while await self.wait(seen):
-            fresh = self._chunks[seen:]
-            seen += len(fresh)
-            yield fresh[0] if len(fresh) == 1 else b"".join(fresh)
+            data, seen = self.since(seen)
+            yield data
 
     async def read(self) -> bytes:
         """The whole segment, when it is complete."""

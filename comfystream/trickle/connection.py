@@ -8,9 +8,13 @@ from collections.abc import Mapping
 
 import aiohttp
 
+from comfystream.errors import NetworkError
+
 from .wire import channel_url, segment_url
 
-__all__ = ["FAILURES", "Connection", "in_words"]
+__all__ = ["FAILURES", "Connection", "in_words", "is_lasting", "unreachable"]
+
+_TLS_HINT = "orchestrators sign their own: --insecure-tls, ORCH_INSECURE_TLS=true or verify_tls=False accepts it"
 
 FAILURES = (aiohttp.ClientError, OSError, TimeoutError)
 """What a request raises when the transport fails."""
@@ -23,6 +27,19 @@ def in_words(error: object) -> str:
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno is not None:
         return os.strerror(error.os_error.errno) if error.os_error.errno > 0 else str(error.os_error)
     return str(error) or type(error).__name__
+
+
+def is_lasting(error: object) -> bool:
+    """Whether trying again is of no use: a certificate that is not trusted stays so."""
+    return isinstance(error, aiohttp.ClientConnectorCertificateError)
+
+
+def unreachable(what: str, error: object, times: int = 0) -> NetworkError:
+    """The error that ends it: after so many times, and with what the person can do about it."""
+    if is_lasting(error):
+        return NetworkError(f"{what}: {in_words(error)}", code="certificate_not_trusted", hint=_TLS_HINT)
+    often = f" ({times} times in a row)" if times else ""
+    return NetworkError(f"{what}: {in_words(error)}{often}", code="channel_unreachable")
 
 
 class Connection:

@@ -15,7 +15,7 @@ import aiohttp
 
 from comfystream.errors import NetworkError
 
-from .connection import FAILURES, Connection, in_words
+from .connection import FAILURES, Connection, in_words, is_lasting, unreachable
 from .wire import CLOSED, CURRENT, LATEST, NEXT, NO_ENTRY, SEQ, header_number
 
 __all__ = ["EndReason", "ReaderOptions", "ReaderStats", "Segment", "TrickleReader"]
@@ -216,7 +216,7 @@ class TrickleReader:
                 response = await self._response()
                 segment = await self._judge(response)
             except FAILURES as error:
-                await self._fail(in_words(error))
+                await self._fail(error)
                 continue
             if segment is not None:
                 self.stats.segments += 1
@@ -329,18 +329,17 @@ class TrickleReader:
         self._resyncs += 1
         await self._connection.refresh()
 
-    async def _fail(self, reason: str) -> None:
+    async def _fail(self, error: Exception) -> None:
         """Count it, pause, and use a fresh connection for the next try.
 
         Raises:
-            NetworkError: `channel_unreachable`.
+            NetworkError: `channel_unreachable`, `certificate_not_trusted`.
         """
         self._failures += 1
         self.stats.failures += 1
-        if self._failures >= self._options.most_failures:
-            message = f"{self.url} cannot be read: {reason} ({self._failures} times in a row)"
-            raise NetworkError(message, code="channel_unreachable")
-        _log.info("%s, segment %d: %s; trying again", self.url, self.number, reason)
+        if is_lasting(error) or self._failures >= self._options.most_failures:
+            raise unreachable(f"{self.url} cannot be read", error, self._failures) from error
+        _log.info("%s, segment %d: %s; trying again", self.url, self.number, in_words(error))
         self._allow_absence()
         pause_s = self._options.retry_s * 2 ** (self._failures - 1)
         await asyncio.sleep(min(pause_s, self._options.most_retry_s))

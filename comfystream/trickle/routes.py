@@ -69,6 +69,8 @@ class Routes:
             return _text(error.status, error.message)
         except BusyError as error:
             return _text(503, error.message)
+        except ConnectionResetError:  # whoever asked has hung up: nobody reads this answer
+            return _kick(web.Response())
 
     # --- channels
 
@@ -117,24 +119,39 @@ class Routes:
         try:
             segment = channel.find(number)
         except NoEntry:
-            headers = {LATEST: str(latest), SEQ: str(number)}
-            return web.Response(status=NO_ENTRY, reason="status code 470", text="Entry not found", headers=headers)
+            return _no_entry(channel, number)
         if not await self._begun(request, segment):
             return _empty(channel, number)
         headers = {"Content-Type": channel.mime, SEQ: str(number)}
         if latest != number:
             headers[LATEST] = str(latest)
-        return await _stream(request, segment, headers)
+        return await self._stream(request, segment, headers)
 
-    async def _begun(self, request: web.Request, segment: SegmentBuffer) -> bool:
-        """Wait for the first byte, as long as the client does; False when the segment ends without one."""
+    async def _begun(self, request: web.Request, segment: SegmentBuffer, seen: int = 0) -> bool:
+        """Wait for more than `seen` chunks, as long as the client does; False when the segment ends instead.
+
+        Raises:
+            ConnectionResetError: the client hung up. A server that cancels its handlers then is told at once.
+        """
         while True:
             try:
                 async with asyncio.timeout(self._options.gone_check_s):
-                    return await segment.wait(0)
+                    return await segment.wait(seen)
             except TimeoutError:
                 if request.transport is None or request.transport.is_closing():
                     raise ConnectionResetError("the reader hung up") from None
+
+    async def _stream(
+        self, request: web.Request, segment: SegmentBuffer, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        seen = 0
+        while request.method != "HEAD" and await self._begun(request, segment, seen):
+            data, seen = segment.since(seen)
+            await response.write(data)
+        await response.write_eof()
+        return response
 
     async def _post_segment(self, request: web.Request) -> web.StreamResponse:
         name, word = _elements(request)[-2:]
@@ -213,22 +230,20 @@ class _Body:
     async def aclose(self) -> None:
         """Stop waiting."""
         for task in (self._closing, self._reading):
-            if task is not None and not task.done():
-                task.cancel()
-
-
-async def _stream(request: web.Request, segment: SegmentBuffer, headers: dict[str, str]) -> web.StreamResponse:
-    response = web.StreamResponse(headers=headers)
-    await response.prepare(request)
-    if request.method != "HEAD":
-        async for chunk in segment.chunks():
-            await response.write(chunk)
-    await response.write_eof()
-    return response
+            if task is not None and not task.cancel() and not task.cancelled():
+                task.exception()  # seen, or it would be told as never retrieved
 
 
 def _next(channel: Channel) -> web.Response:
     return _text(200, str(channel.next_write), {LATEST: str(channel.next_write)}, ending="")
+
+
+def _no_entry(channel: Channel, number: int) -> web.Response:
+    """The number is not there: of a channel that has ended that is the end, of any other one a number to go on with."""
+    headers = {LATEST: str(channel.next_write), SEQ: str(number)}
+    if channel.is_closed:
+        return web.Response(text="Entry not found", headers={**headers, CLOSED: TERMINATED})
+    return web.Response(status=NO_ENTRY, reason="status code 470", text="Entry not found", headers=headers)
 
 
 def _empty(channel: Channel, number: int) -> web.Response:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from .connection import FAILURES, Connection, in_words
+from .connection import FAILURES, Connection, in_words, is_lasting
 from .wire import CLOSED, SEQ, header_number
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class SegmentPost:
         self.number = number
         self.outcome: Outcome | None = None
         self.reason = ""
+        self.error: Exception | None = None
         self._connection = connection
         self._headers = headers
         self._options = options
@@ -113,13 +114,13 @@ class SegmentPost:
                 await self._attempt()
             except FAILURES as error:
                 self._stats.failures += 1
-                self.reason = in_words(error)
+                self.reason, self.error = in_words(error), error
                 if self._sent:
                     self._end(Outcome.BROKEN, self.reason)
                     await self._drop()
                     return
                 failures = 1 if self._was_steady() else failures + 1
-                if failures >= self._options.most_failures:
+                if is_lasting(error) or failures >= self._options.most_failures:
                     self._end(Outcome.UNREACHABLE, self.reason)
                     return
                 await asyncio.sleep(min(self._options.retry_s * 2 ** (failures - 1), self._options.most_retry_s))

@@ -196,7 +196,8 @@ class TrickleServer:
             outer = web.Application()
             outer.add_subapp(base, app)
             app = outer
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        # Cancelled: else a handler outlives a client that hung up, by the ten seconds for which aiohttp drains a body.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
         await runner.setup()
         try:
             try:

@@ -13,7 +13,7 @@ import aiohttp
 
 from comfystream.errors import NetworkError
 
-from .connection import FAILURES, Connection, in_words
+from .connection import FAILURES, Connection, is_lasting, unreachable
 from .segment_post import Outcome, SegmentPost
 from .wire import NEXT, RESET, ChannelOver
 
@@ -148,6 +148,7 @@ class TrickleWriter:
         self._look: asyncio.TimerHandle | None = None
         self._is_known = False
         self._is_closed = False
+        self._end_seen = asyncio.Event()
         self.stats = WriterStats()
 
     @property
@@ -217,6 +218,21 @@ class TrickleWriter:
                 return post.number
         raise self._unreachable("segments break off")
 
+    async def wait_over(self) -> None:
+        """Announce the first segment, if none is yet, and wait until nothing can be sent any more.
+
+        The request that stands open ahead of the next segment is what tells it, however long there is nothing to send.
+
+        Raises:
+            ChannelOver: the channel was closed or does not exist.
+            NetworkError: `channel_unreachable`.
+        """
+        if self._ahead is None and self._segment is None and not self.is_over:
+            self._ahead = await self._open()
+        await self._end_seen.wait()
+        if self._over is not None:
+            raise self._over
+
     async def close(self, drain_s: float = 1.0, *, delete_channel: bool = False) -> None:
         """Complete what is open, wait for the answers, end the announced segment, hang up. Raises nothing.
 
@@ -227,6 +243,7 @@ class TrickleWriter:
         if self._is_closed:
             return
         self._is_closed = True
+        self._end_seen.set()
         self._cancel_look()
         try:
             async with asyncio.timeout(drain_s):
@@ -287,6 +304,8 @@ class TrickleWriter:
                 return NEXT if number is None else number
             except FAILURES as error:
                 last = error
+                if is_lasting(error):
+                    break
                 await asyncio.sleep(min(self._options.retry_s * 2**attempt, self._options.most_retry_s))
         raise self._unreachable(last) from last
 
@@ -350,7 +369,9 @@ class TrickleWriter:
         elif post.outcome is Outcome.NOT_FOUND:
             self._over = ChannelOver(f"{self.url} does not exist", code="channel_not_found")
         elif post.outcome is Outcome.UNREACHABLE:
-            self._over = self._unreachable(post.reason)
+            self._over = self._unreachable(post.error or post.reason)
+        if self._over is not None:
+            self._end_seen.set()
 
     def _check(self, post: SegmentPost) -> None:
         self._note_end(post)
@@ -364,4 +385,4 @@ class TrickleWriter:
             raise NetworkError(f"the writer to {self.url} is closed", code="writer_closed")
 
     def _unreachable(self, reason: object) -> NetworkError:
-        return NetworkError(f"{self.url} cannot be written: {in_words(reason)}", code="channel_unreachable")
+        return unreachable(f"{self.url} cannot be written", reason)

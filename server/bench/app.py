@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from comfystream.errors import ComfyStreamError
 
 from .machine import describe_machine
 from .rows import Row, print_rows, write_rows
+
+if TYPE_CHECKING:
+    from .soak import Soaked
 
 __all__ = ["app"]
 
@@ -128,22 +131,7 @@ def soak(
     """Four sessions, viewers who come and go, edits every second: does the server stay as it was?"""
     from .soak import bench_soak
 
-    try:
-        found = bench_soak(minutes)
-    except ComfyStreamError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        raise typer.Exit(2) from None
-    rows, console = found.rows(), Console()
-    print_rows(console, f"soak, {minutes:g} min", rows)
-    if json is not None:
-        write_rows(json, rows, {**describe_machine(), "samples": [one.to_json() for one in found.samples]})
-    missed = [row for row in rows if row.is_met is False]
-    for row in missed:
-        console.print(f"[red]not flat:[/] {row.case}, {row.metric}: {row.ours:.4g} {row.unit} (goal: {row.goal})")
-    for trouble in found.troubles[:20]:
-        console.print(f"[red]trouble:[/] {trouble}", highlight=False)
-    if missed:
-        raise typer.Exit(1)
+    _soaked(minutes, json, bench_soak)
 
 
 @app.command()
@@ -159,6 +147,45 @@ def trickle(
     from .trickle import bench_trickle
 
     _report(json, trickle=iter(bench_trickle(seconds=2.5 if quick else seconds, pytrickle=pytrickle)))
+
+
+@app.command()
+def worker(
+    seconds: Annotated[float, typer.Option(min=2.5, help="How long, per case.")] = 8.0,
+    soak: Annotated[
+        float | None, typer.Option("--soak", metavar="MINUTES", min=0.1, help="Edits every second instead, so long.")
+    ] = None,
+    json: Json = None,
+    quick: Quick = False,
+) -> None:
+    """How long a picture takes through `comfystream byoc` over trickle, and the gap when its workflow is switched."""
+    if soak is not None:
+        from .worker_soak import bench_worker_soak
+
+        _soaked(soak, json, bench_worker_soak)
+        return
+    from .worker import bench_worker
+
+    _report(json, worker=bench_worker(2.5, load_s=0.5) if quick else bench_worker(seconds))
+
+
+def _soaked(minutes: float, json: Path | None, bench: Callable[[float], Soaked]) -> None:
+    try:
+        found = bench(minutes)
+    except ComfyStreamError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        raise typer.Exit(2) from None
+    rows, console = found.rows(), Console()
+    print_rows(console, f"{found.bench}, {minutes:g} min", rows)
+    if json is not None:
+        write_rows(json, rows, {**describe_machine(), "samples": [one.to_json() for one in found.samples]})
+    missed = [row for row in rows if row.is_met is False]
+    for row in missed:
+        console.print(f"[red]not flat:[/] {row.case}, {row.metric}: {row.ours:.4g} {row.unit} (goal: {row.goal})")
+    for trouble in found.troubles[:20]:
+        console.print(f"[red]trouble:[/] {trouble}", highlight=False)
+    if missed:
+        raise typer.Exit(1)
 
 
 def _report(json: Path | None, **benches: Iterator[Row]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import random
 import signal
@@ -21,7 +22,7 @@ from .rows import Goal, Row
 from .soak_client import Ages, Client, Program, program
 from .soak_watch import OLDEST_MS, Sample, read_process, verdicts
 
-__all__ = ["Soaked", "bench_soak"]
+__all__ = ["EDIT_S", "SAMPLE_S", "SWAP_EVERY", "WARM_UP_S", "Soaked", "bench_soak", "graph", "watch_lag"]
 
 SESSIONS = 4
 WARM_UP_S = 150.0  # the history of a session holds a hundred revisions, which are a hundred seconds here
@@ -54,21 +55,22 @@ class Soaked:
     lag_ms: float = 0.0
     dropped: float = 0.0
     frames: float = 0.0
+    bench: str = "soak"
 
     def rows(self) -> list[Row]:
         """The figures, those that have to be met with a goal."""
         oldest = max((ages.oldest_ms for ages in self.ages), default=0.0)
         silent = sum(ages.seen == 0 for ages in self.ages)
         return [
-            *verdicts(self.samples, self.warm_up_s),
-            Row("soak", "viewers", "oldest frame", "ms", oldest, goal=Goal("ours", OLDEST_MS)),
-            Row("soak", "viewers", "frames seen", "", sum(ages.seen for ages in self.ages)),
-            Row("soak", "viewers", "sessions without a picture", "", silent, goal=Goal("ours", 1)),
-            Row("soak", "viewers", "edits refused, viewers lost", "", len(self.troubles), goal=Goal("ours", 1)),
-            Row("soak", "viewers", "joined and left", "", self.joins),
-            Row("soak", "server", "edits", "", self.edits),
-            Row("soak", "server", "frames dropped", "", self.dropped, self.frames, "frames in"),
-            Row("soak", "bench", "own loop late by at most", "ms", self.lag_ms),
+            *(dataclasses.replace(row, bench=self.bench) for row in verdicts(self.samples, self.warm_up_s)),
+            Row(self.bench, "viewers", "oldest frame", "ms", oldest, goal=Goal("ours", OLDEST_MS)),
+            Row(self.bench, "viewers", "frames seen", "", sum(ages.seen for ages in self.ages)),
+            Row(self.bench, "viewers", "sessions without a picture", "", silent, goal=Goal("ours", 1)),
+            Row(self.bench, "viewers", "edits refused, viewers lost", "", len(self.troubles), goal=Goal("ours", 1)),
+            Row(self.bench, "viewers", "joined and left", "", self.joins),
+            Row(self.bench, "server", "edits", "", self.edits),
+            Row(self.bench, "server", "frames dropped", "", self.dropped, self.frames, "frames in"),
+            Row(self.bench, "bench", "own loop late by at most", "ms", self.lag_ms),
         ]
 
 
@@ -107,7 +109,7 @@ async def _live(server: Program, residents: list[Client], found: Soaked, seconds
     """All that goes on at once, until the time is over."""
     work: list[Awaitable[None]] = [
         _sample(server, found),
-        _lag(found),
+        watch_lag(found),
         _come_and_go(server, residents, found),
         _slow(server, residents[0].session),
         *(_edit(server, client.session, found) for client in residents),
@@ -235,7 +237,8 @@ async def _sample(server: Program, found: Soaked) -> None:
         )
 
 
-async def _lag(found: Soaked) -> None:
+async def watch_lag(found: Soaked) -> None:
+    """How late this loop is at most."""
     while True:
         due = time.monotonic() + 0.05
         await asyncio.sleep(0.05)

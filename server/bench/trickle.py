@@ -5,54 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import math
 import socket
 import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from comfystream.errors import NetworkError
-from comfystream.frames import VideoFrame
-from comfystream.media.mpegts.decode import TsDecoder
-from comfystream.media.mpegts.demux import Demuxer
-from comfystream.media.mpegts.encode import Part, TsEncoder
+from comfystream.media.mpegts.encode import Part
 from comfystream.media.mpegts.unit import AccessUnit
-from comfystream.media.pattern import draw_pattern, read_counter
-from comfystream.trickle.reader import TrickleReader
 from comfystream.trickle.server import TrickleServer
-from comfystream.trickle.writer import TrickleWriter
 
 from .rows import Goal, Row
+from .trips import MIME, SETTLE_S, Case, Trip, judge, publish, quiet, record, watch
 
 __all__ = ["PEER", "bench_trickle"]
 
 PEER = Path(".peers/pytrickle/bin/python")
-MIME = "video/mp2t"
-SETTLE_S = 1.5
 DEADLINE_S = 30.0
-QUIET_S, TAIL_S = 1.0, 10.0  # after the last picture was sent: until nothing has come for so long, and at most so long
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What is sent, and what is wanted."""
-
-    size: tuple[int, int]
-    fps: int
-    bitrate: int
-    p50: Goal | None = None
-
-    @property
-    def name(self) -> str:
-        """For the table."""
-        return f"{self.size[0]}x{self.size[1]} {self.fps} fps"
 
 
 CASES = (
@@ -60,37 +34,6 @@ CASES = (
     Case((1280, 720), 30, 3_200_000, Goal("ratio", 0.2)),
     Case((1280, 720), 60, 3_200_000, Goal("ours", 50.0)),
 )
-
-
-@dataclass(slots=True)
-class Trip:
-    """What one worker did.
-
-    Attributes:
-        took_ms: of the pictures after the settling time, from the socket in to the last byte out.
-        first_s: from the first byte in to the first picture out.
-        cpu_ms: processor time of the worker per picture that came out.
-        peak_mb: most memory that it had.
-        sent, came, unreadable: pictures.
-    """
-
-    took_ms: list[float] = field(default_factory=list)
-    first_s: float = math.nan
-    cpu_ms: float = math.nan
-    peak_mb: float = math.nan
-    sent: int = 0
-    came: int = 0
-    unreadable: int = 0
-
-
-def _record(case: Case, seconds: float) -> list[list[Part]]:
-    """The bytes of each picture, numbered and encoded before the clock starts."""
-    encoder = TsEncoder(first_s=1.0, encoder="libx264", bitrate=case.bitrate)
-    step = Fraction(1, case.fps)
-    return [
-        encoder.encode(VideoFrame(number, number, step, draw_pattern(*case.size, number)))
-        for number in range(round(seconds * case.fps))
-    ]
 
 
 class Worker:
@@ -169,43 +112,6 @@ async def _start_stream(worker: str, base: str, case: Case) -> None:
             await asyncio.sleep(0.1)
 
 
-async def _publish(url: str, recording: list[list[Part]], fps: int, sent_ns: list[int]) -> None:
-    async with TrickleWriter(url, content_type=MIME) as writer:
-        segment = None
-        began = time.monotonic_ns()
-        for number, parts in enumerate(recording):
-            await asyncio.sleep(max(0, began + number * 10**9 // fps - time.monotonic_ns()) / 1e9)
-            for part in parts:
-                if part.starts_segment or segment is None:
-                    segment = await writer.segment()
-                sent_ns.append(time.monotonic_ns())
-                await segment.write(part.data)
-
-
-async def _watch(url: str, came: list[tuple[int, AccessUnit]]) -> None:
-    """Notes when each picture is there whole; they are decoded after the clock has stopped."""
-    demuxer = Demuxer()
-    async with TrickleReader(url) as reader:
-        async for segment in reader:
-            async for data in segment.chunks():
-                units = demuxer.feed(data)
-                now = time.monotonic_ns()
-                came += [(now, unit) for unit in units]
-            now = time.monotonic_ns()
-            came += [(now, unit) for unit in demuxer.end(is_whole=not segment.is_broken)]
-
-
-async def _quiet(came: list[tuple[int, AccessUnit]]) -> None:
-    """Wait for what is still on its way."""
-    ended = time.monotonic()
-    last = ended
-    count = len(came)
-    while time.monotonic() < min(last + QUIET_S, ended + TAIL_S):
-        await asyncio.sleep(0.05)
-        if len(came) > count:
-            last, count = time.monotonic(), len(came)
-
-
 async def _run(
     start: Callable[[str, Case], contextlib.AbstractAsyncContextManager[Worker]],
     case: Case,
@@ -218,35 +124,17 @@ async def _run(
         for name in ("in", "out"):
             server.create(name, MIME)
         async with start(base, case) as worker:
-            watching = asyncio.create_task(_watch(f"{base}/out", came))
+            watching = asyncio.create_task(watch(f"{base}/out", came))
             before = await worker.ask()
-            await _publish(f"{base}/in", recording, case.fps, sent_ns)
-            await _quiet(came)
+            await publish(f"{base}/in", recording, case.fps, sent_ns)
+            await quiet(came)
             after = await worker.ask()
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
     trip = Trip(sent=len(sent_ns), peak_mb=after["peak_mb"])
-    _judge(trip, sent_ns, came, round(SETTLE_S * case.fps))
+    judge(trip, sent_ns, came, round(SETTLE_S * case.fps))
     trip.cpu_ms = 1000 * (after["cpu_s"] - before["cpu_s"]) / max(1, trip.came)
     return trip
-
-
-def _judge(trip: Trip, sent_ns: list[int], came: list[tuple[int, AccessUnit]], settled: int) -> None:
-    decoder, seen = TsDecoder(), set()
-    for arrived_ns, unit in came:
-        for frame in decoder.decode(unit, arrived_ns):
-            if not isinstance(frame, VideoFrame):
-                continue
-            number = read_counter(frame.image)
-            if number is None or number >= len(sent_ns):
-                trip.unreadable += 1
-            elif number not in seen:
-                seen.add(number)
-                if len(seen) == 1:
-                    trip.first_s = (frame.stamps.captured - sent_ns[0]) / 1e9
-                if number >= settled:
-                    trip.took_ms.append((frame.stamps.captured - sent_ns[number]) / 1e6)
-    trip.came = len(seen)
 
 
 def _rows(case: Case, ours: Trip, theirs: Trip | None) -> Iterator[Row]:
@@ -281,7 +169,7 @@ def bench_trickle(seconds: float = 8.0, pytrickle: Path | None = None) -> Iterat
     """
     python = pytrickle or PEER
     for case in CASES:
-        recording = _record(case, seconds)
+        recording = record(case, seconds)
         ours = asyncio.run(_run(_ours, case, recording))
         if len(ours.took_ms) < 2:
             raise NetworkError(f"{case.name}: {ours.came} of {ours.sent} pictures came out", code="bench_failed")

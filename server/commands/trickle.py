@@ -30,7 +30,13 @@ app = typer.Typer(
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="The channel: http://127.0.0.1:2939/camera")]
 Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Accept any certificate: orchestrators sign their own.", show_default=False)
+    bool,
+    typer.Option(
+        "--insecure",
+        "--insecure-tls",
+        help="Accept any certificate: orchestrators sign their own.",
+        show_default=False,
+    ),
 ]
 Start = Annotated[int, typer.Option("--start", metavar="N", help="First segment; -2 the newest, -1 the one after it.")]
 Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long the channel may be missing at first.")]

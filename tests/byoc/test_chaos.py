@@ -4,39 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from leak_check import nothing_is_left
 from on_loop import on_loop, until
 from worker_harness import Invert, Orchestrator, Worker, camera, listening, orchestrator, play, serving
 
 from comfystream.trickle.writer import TrickleWriter
-
-
-def _open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def _own_tasks() -> set[asyncio.Task[Any]]:
-    """All but those of the servers in this process, which notice later that somebody has hung up."""
-    return {task for task in asyncio.all_tasks() if "RequestHandler" not in repr(task.get_coro())}
-
-
-@contextlib.asynccontextmanager
-async def nothing_is_left(worker: Worker) -> AsyncIterator[None]:
-    """Tasks and descriptors are as before at the end, and the worker is idle."""
-    gc.collect()
-    tasks, files = _own_tasks(), _open_files()
-    yield
-    await worker.until_idle()
-    await until(lambda: _own_tasks() <= tasks, f"no more than {len(tasks)} tasks")
-    await until(lambda: gc.collect() is not None and _open_files() <= files + 2, f"no more than {files} files")
 
 
 async def runs(worker: Worker, orch: Orchestrator, id: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import socket
@@ -11,9 +13,13 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 from image_builder import Image
+from on_loop import on_loop, until
+from worker_harness import camera, listening, orchestrator, play
 
 pytestmark = [pytest.mark.slow, pytest.mark.image, pytest.mark.timeout(1800)]
 
@@ -71,6 +77,18 @@ def answer(address: str, child: subprocess.Popen[str]) -> str:
     raise AssertionError(f"{address} never answered")
 
 
+async def start_stream(http: aiohttp.ClientSession, address: str, body: dict[str, Any]) -> None:
+    """A worker that still loads says 503 after eight seconds: it is asked again."""
+    said = ""
+    for _ in range(10):
+        async with http.post(address, json=body) as response:
+            if response.status == 200:
+                return
+            said = await response.text()
+        await asyncio.sleep(1)
+    raise AssertionError(said)
+
+
 def test_it_runs_as_nobody_special_and_has_all_it_needs(image: Image) -> None:
     assert image.run("id", "-u").stdout.strip() == "1000"
     doctor = image.run("comfystream", "doctor")
@@ -109,6 +127,40 @@ def test_the_live_server_serves_and_ends_in_order(image: Image) -> None:
     assert child.returncode == 0
     after = image.run("python3", "/app/docker/healthcheck.py")
     assert after.returncode == 1
+
+
+@on_loop
+async def test_the_worker_passes_a_stream_through_its_workflow(image: Image, repository: Path) -> None:
+    """All of it over the machine's own loopback: channels, camera and viewer are out here."""
+    port = free_port()
+    environ = {"COMFYSTREAM_BYOC_PORT": str(port), "CAPABILITY_TOKEN": "t0ken-of-the-worker"}
+    prompts = json.loads((repository / "workflows/invert.json").read_text("utf-8"))
+    with running(image, "--byoc", env=environ) as child:
+        address = f"http://127.0.0.1:{port}"
+        said = await asyncio.to_thread(answer, f"{address}/health", child)
+        assert json.loads(said)["status"] in ("LOADING", "IDLE")
+        headers = {"Authorization": "Bearer t0ken-of-the-worker"}
+        async with orchestrator() as orch, aiohttp.ClientSession(headers=headers) as http:
+            body = orch.stream(params={"prompts": prompts, "width": 64, "height": 48})
+            await start_stream(http, f"{address}/stream/start", body)
+            async with listening(body["publish_url"]) as out, camera(body["subscribe_url"], value=60):
+                await until(lambda: out.segments and min(play(out.segments[-1]).luma, default=0) > 150, "the negative")
+                check = await asyncio.to_thread(image.run, "python3", "/app/docker/healthcheck.py")
+                assert (check.returncode, check.stdout.strip()) == (0, "well")
+                async with http.post(f"{address}/stream/stop") as stopped:
+                    assert stopped.status == 200
+    assert child.returncode == 0
+    assert child.stdout is not None
+    assert "t0ken-of-the-worker" not in child.stdout.read()
+
+
+def test_it_has_the_programs_that_pushes_and_fetches_need(image: Image) -> None:
+    programs = image.run("ffmpeg", "-hide_banner", "-protocols")
+    assert {"rtmp", "srt"} <= set(programs.stdout.split())
+    looked = image.run("comfystream", "fetch", "models", "--dry-run")
+    assert looked.returncode == 0, looked.stderr
+    assert looked.stdout.splitlines()
+    assert all(line.startswith("missing") for line in looked.stdout.splitlines())
 
 
 def test_a_typo_is_one_line(image: Image) -> None:

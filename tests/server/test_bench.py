@@ -55,6 +55,24 @@ def test_bench_trickle_measures_a_worker_of_ours_alone(tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
+def test_bench_worker_measures_delay_and_the_gap_of_a_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from comfystream_server.bench import trips, worker
+
+    small = trips.Case((128, 96), 30, 300_000)
+    monkeypatch.setattr(worker, "CASES", (small,))
+    monkeypatch.setattr(worker, "SWITCH", small)
+    rows = list(worker.bench_worker(2.5, load_s=0.3))
+    figures = {row.metric: row for row in rows if row.case == small.name}
+    assert figures["pictures that came out"].ours > 50
+    assert 0 < figures["latency p50"].ours <= figures["longest"].ours
+    assert figures["CPU per picture"].ours > 0
+    assert figures["CPU per picture"].baseline
+    gaps = [row for row in rows if row.metric == "longest gap"]
+    assert len(gaps) == 2
+    assert all(gap.ours > 10 and gap.baseline and gap.goal for gap in gaps)
+
+
+@pytest.mark.slow
 def test_bench_trickle_tells_when_the_peer_cannot_run(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nexit 3\n")

@@ -91,3 +91,15 @@ def test_twenty_seconds_of_it(tmp_path: Path) -> None:
     assert figures["server", "edits"] >= 10
     assert len(machine["samples"]) >= 3
     assert {one["sessions"] for one in machine["samples"]} <= {4, 5}
+
+
+@pytest.mark.slow
+def test_a_short_soak_of_a_worker_edits_and_has_no_trouble() -> None:
+    from comfystream_server.bench.worker_soak import bench_worker_soak
+
+    found = bench_worker_soak(0.3)
+    assert not found.troubles
+    assert found.edits > 5
+    assert found.joins
+    assert found.ages[0].seen > 20
+    assert all(sample.engine_mb > 100 and sample.tasks for sample in found.samples)

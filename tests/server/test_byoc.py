@@ -3,54 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from app_harness import Lent
 from engine_harness import fill, link, node, to_text
+from engine_worker import brightness, slow, working
 from on_loop import on_loop, until
-from worker_harness import Listener, Worker, camera, listening, orchestrator, play, serving
+from worker_harness import camera, listening, orchestrator, play
 
-from comfystream.catalog.standin import Folders
 from comfystream.engine.child import ChildEngine
-from comfystream.engine.protocol import EngineOptions, FailPolicy
-from comfystream.session.live import LiveOptions
-from comfystream.session.live_size import FrameSize
-from comfystream_server.byoc.backend import WorkflowBackend
-
-PACK = Path(__file__).parent.parent / "engine" / "testing_pack.py"
-
-
-def slow(number: float, seconds: float) -> dict[str, Any]:
-    """A picture of that brightness, once its number is there."""
-    number_node = node("TestSource", number=number, seconds=seconds, tag=str(time.monotonic()))
-    return {**fill(0.0), "fill": node("TestFill", like=link("in"), number=link("n")), "n": number_node}
-
-
-@contextlib.asynccontextmanager
-async def working(
-    engine: ChildEngine,
-    workflows: dict[str, Path | None] | None = None,
-    policy: FailPolicy = FailPolicy.PASSTHROUGH,
-    capacity: int = 1,
-) -> AsyncIterator[Worker]:
-    files = workflows or {"test": None}
-    options = LiveOptions(on_error=policy, size=FrameSize(width=64, height=48))
-    backend = WorkflowBackend(lambda: Lent(engine), options, capacity, files)
-    async with serving(backend=backend, capabilities=tuple(files), capacity=capacity) as worker:
-        yield worker
-
-
-def brightness(out: Listener) -> float:
-    """Of the newest picture."""
-    return next((luma for segment in reversed(out.segments) for luma in reversed(play(segment).luma)), -1.0)
+from comfystream.engine.protocol import FailPolicy
 
 
 @pytest.mark.parametrize("form", [lambda g: g, json.dumps, lambda g: [g], lambda g: [json.dumps(g), "more"]])
@@ -170,32 +135,6 @@ async def test_a_workflow_that_fails_is_told_and_the_policy_decides(
             await until(lambda: brightness(out) > 220, "the good workflow")
         await worker.call("POST", "/stream/stop")
         assert await worker.status() == "IDLE"
-
-
-@pytest.mark.slow
-@on_loop
-async def test_an_engine_that_is_killed_comes_back_within_the_stream(tmp_path: Path) -> None:
-    (tmp_path / "input").mkdir()
-    engine = ChildEngine(EngineOptions(packs=(str(PACK),), threads=1, folders=Folders(base=str(tmp_path))))
-    try:
-        async with orchestrator() as orch, working(engine) as worker:
-            body = orch.stream(params={"prompts": fill(1.0)})
-            await worker.call("POST", "/stream/start", body)
-            async with (
-                listening(body["publish_url"]) as out,
-                listening(body["events_url"]) as heard,
-                camera(body["subscribe_url"], value=60),
-            ):
-                await until(lambda: brightness(out) > 220, "the workflow's white")
-                os.kill(engine.pid, signal.SIGKILL)
-                await until(lambda: heard.events("restart"), "word of the restart")
-                seen = len(out.segments)
-                await until(lambda: len(out.segments) > seen + 2 and brightness(out) > 220, "the white again")
-            await worker.call("POST", "/stream/stop")
-            assert await worker.status() == "IDLE"
-            assert (await worker.call("POST", "/stream/start", orch.stream("s2")))[0] == 200
-    finally:
-        engine.close()
 
 
 @on_loop

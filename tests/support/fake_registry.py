@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -34,14 +35,14 @@ class Registry:
 
 
 @contextlib.asynccontextmanager
-async def registry(port: int = 0) -> AsyncIterator[Registry]:
+async def registry(port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[Registry]:
     made = Registry()
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", made.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
+    made.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield made
     finally:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -135,9 +136,11 @@ class Orchestrator:
 
 
 @contextlib.asynccontextmanager
-async def orchestrator(port: int = 0, **options: Any) -> AsyncIterator[Orchestrator]:
+async def orchestrator(
+    port: int = 0, tls: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[Orchestrator]:
     server = TrickleServer(TrickleOptions(**options))
-    async with server.serving(port=port, base_path="/ai/trickle") as url:
+    async with server.serving(port=port, base_path="/ai/trickle", tls=tls) as url:
         yield Orchestrator(server, url)
 
 
@@ -148,7 +151,7 @@ class Listener:
         self.segments: list[bytes] = []
         self.times: list[float] = []
         self.is_over = False
-        self._reader = TrickleReader(url, start=0)
+        self._reader = TrickleReader(url, start=0, verify_tls=False)
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -200,7 +203,7 @@ async def camera(
                 writer.offer(AudioFrame(number, number * tone.shape[1], Fraction(1, 48_000), tone, 48_000))
             await asyncio.sleep(1 / fps)
 
-    async with MediaWriter(url, start=start) as writer:
+    async with MediaWriter(url, start=start, verify_tls=False) as writer:
         task = asyncio.create_task(shoot(writer))
         try:
             yield writer

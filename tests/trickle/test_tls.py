@@ -9,9 +9,9 @@ from on_loop import on_loop
 from self_signed import server_context
 
 from comfystream.errors import NetworkError
-from comfystream.trickle.reader import ReaderOptions, TrickleReader
+from comfystream.trickle.reader import TrickleReader
 from comfystream.trickle.server import TrickleOptions, TrickleServer
-from comfystream.trickle.writer import TrickleWriter, WriterOptions
+from comfystream.trickle.writer import TrickleWriter
 
 
 @on_loop
@@ -25,12 +25,12 @@ async def test_pb46_a_self_signed_server_is_refused_and_can_be_accepted(tmp_path
                 segment = await reader.next()
                 assert segment is not None
                 assert await segment.read() == b"whole"
-        strict = TrickleReader(f"{base}/ch", options=ReaderOptions(retry_s=0.001, most_retry_s=0.001))
-        async with strict:
-            with pytest.raises(NetworkError, match="certificate"):
+        async with TrickleReader(f"{base}/ch") as strict:
+            with pytest.raises(NetworkError, match="certificate is not trusted.*--insecure-tls") as caught:
                 await strict.next()
-        options = WriterOptions(retry_s=0.001, most_retry_s=0.001)
-        async with TrickleWriter(f"{base}/other", content_type="x/y", options=options) as refused:
-            with pytest.raises(NetworkError, match="certificate"):
-                await refused.send(b"secret")
+            assert (caught.value.code, strict.stats.failures) == ("certificate_not_trusted", 1), "trying on is no use"
+        for start in (0, None):
+            async with TrickleWriter(f"{base}/other", content_type="x/y", start=start) as refused:
+                with pytest.raises(NetworkError, match="certificate is not trusted.*--insecure-tls"):
+                    await refused.send(b"secret")
         assert trickle.names == ["ch"]
