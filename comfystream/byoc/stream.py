@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -25,6 +26,7 @@ DRAIN_S = 1.0
 HANG_UP_S = 2.0
 CLOSE_S = 3.0
 MOST_UPDATES = 32
+MOST_EARLY = 100  # items that an app sends before its stream's channels are open
 CUSTOM = "custom_monitoring_event"
 
 
@@ -55,6 +57,7 @@ class Stream:
         self._media: MediaPath | None = None
         self._events: Outgoing | None = None
         self._data: Outgoing | None = None
+        self._early: deque[Any] = deque(maxlen=MOST_EARLY)
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._changing = asyncio.Lock()
         self._updates = 0
@@ -129,6 +132,8 @@ class Stream:
             work += [("events", _until_over(self._events.run(), "events")), ("beat", self._beat())]
         if urls.data_url:
             self._data = links.data(urls.data_url)
+            while self._early:
+                self._put_data(self._early.popleft())
             work.append(("data", _until_over(self._data.run(), "data")))
         return [asyncio.create_task(coroutine, name=f"stream-{name}-{self.id}") for name, coroutine in work]
 
@@ -221,7 +226,10 @@ class Stream:
     # --- what it says
 
     def _put_data(self, item: Any) -> None:
-        if self._data is not None:
+        """Say something on the data channel; what an app says while it is being started waits for the channel."""
+        if self._data is None and self._media is None:
+            self._early.append(item)
+        elif self._data is not None:
             try:
                 is_sent = self._data.queue.put(item)
             except ConfigError as error:

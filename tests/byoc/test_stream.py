@@ -112,6 +112,20 @@ async def test_57_data_is_lines_of_arrays(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @on_loop
+async def test_what_is_sent_while_a_stream_starts_waits_for_the_channel() -> None:
+    class Greets(Invert):
+        async def on_stream_start(self, params: dict[str, Any]) -> None:
+            await self.send_data({"hello": params.get("name")})
+
+    async with orchestrator() as orch, serving(Greets()) as worker:
+        body = orch.stream() | {"params": {"name": "camera"}}
+        async with listening(body["data_url"]) as said:
+            assert (await worker.call("POST", "/stream/start", body))[0] == 200
+            greeting = {"hello": "camera"}
+            await until(lambda: greeting in [item for line in said.documents for item in line], "the greeting")
+
+
+@on_loop
 async def test_58_the_control_channel_does_what_a_request_does() -> None:
     processor = Invert()
     async with orchestrator() as orch, serving(processor) as worker:
