@@ -1,0 +1,179 @@
+"""IP-Adapter: a picture as a prompt, by extra keys and values in every cross-attention (arXiv 2308.06721)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, scaled_dot_product_attention
+
+from comfystream.errors import AssetError, ConfigError
+
+from .loading.weights import fill, under
+
+__all__ = ["WEIGHT_TYPES", "ImagePrompt", "build", "layer_weights"]
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+# Layers by their place, 0 the first and 1 the last: how strong the picture is there.
+WEIGHT_TYPES = {
+    "linear": lambda place: 1.0,
+    "ease in": lambda place: place,
+    "ease out": lambda place: 1 - place,
+    "ease in-out": lambda place: 1 - abs(2 * place - 1),
+    "reverse in-out": lambda place: abs(2 * place - 1),
+    "weak input": lambda place: 0.2 if place < 1 / 3 else 1.0,
+    "weak middle": lambda place: 0.2 if 1 / 3 <= place < 2 / 3 else 1.0,
+    "weak output": lambda place: 0.2 if place >= 2 / 3 else 1.0,
+    "strong middle": lambda place: 1.0 if 1 / 3 <= place < 2 / 3 else 0.2,
+}
+STYLE_TRANSFER = "style transfer"  # only the layers that carry style (InstantStyle, arXiv 2404.02733)
+
+
+def layer_weights(names: list[str], weight_type: str) -> list[float]:
+    """How strong the picture is in each cross-attention.
+
+    Args:
+        names: of the attention layers, in order.
+        weight_type: a key of `WEIGHT_TYPES`, or "style transfer".
+
+    Raises:
+        ConfigError: an unknown type.
+    """
+    if weight_type == STYLE_TRANSFER:
+        return [1.0 if "up_blocks.0.attentions.1" in name else 0.0 for name in names]
+    if weight_type not in WEIGHT_TYPES:
+        known = ", ".join((*WEIGHT_TYPES, STYLE_TRANSFER))
+        raise ConfigError(f"IP-Adapter weight type {weight_type!r} is unknown", hint=f"one of: {known}")
+    last = max(len(names) - 1, 1)
+    return [WEIGHT_TYPES[weight_type](number / last) for number in range(len(names))]
+
+
+class ImageAttention(nn.Module):
+    """A processor for diffusers' Attention: the last tokens are the picture's, with keys and values of their own."""
+
+    def __init__(self, keys: nn.Linear, values: nn.Linear, tokens: int, scale: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values, self.tokens = keys, values, tokens
+        self.scale = scale  # a view: whoever sets the strength writes the vector of all layers
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, *rest: Any, **more: Any
+    ) -> Tensor:
+        """As diffusers calls it, for [rows, pixels, width]."""
+        text, picture = encoder_hidden_states[:, : -self.tokens], encoder_hidden_states[:, -self.tokens :]
+        rows, heads = len(hidden_states), attn.heads
+
+        def split(value: Tensor) -> Tensor:
+            return value.view(rows, value.shape[1], heads, -1).transpose(1, 2)
+
+        query = split(attn.to_q(hidden_states))
+        mixed = scaled_dot_product_attention(query, split(attn.to_k(text)), split(attn.to_v(text)))
+        seen = scaled_dot_product_attention(query, split(self.keys(picture)), split(self.values(picture)))
+        mixed = torch.addcmul(mixed, seen, self.scale)
+        out = attn.to_out[0](mixed.transpose(1, 2).reshape(rows, hidden_states.shape[1], -1))
+        return attn.to_out[1](out)
+
+
+class PlainProjection(nn.Module):
+    """One vector of a picture to some tokens."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        width = weights["norm.weight"].shape[0]
+        out, wide = weights["proj.weight"].shape
+        self.proj, self.norm, self.tokens = nn.Linear(wide, out), nn.LayerNorm(width), out // width
+        self.width = width
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[rows, wide] to [rows, tokens, width]."""
+        return self.norm(self.proj(pooled).view(len(pooled), self.tokens, self.width))
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePrompt:
+    """An adapter that is built into a UNet.
+
+    Attributes:
+        projection: a picture's vector to tokens.
+        encoder: transformers' CLIPVisionModelWithProjection.
+        layers: names of the cross-attentions, in order.
+        scales: [layers], how strong the picture is in each; written before a tick, read by the processors.
+        tokens: how many a picture has.
+    """
+
+    projection: PlainProjection
+    encoder: Any
+    layers: tuple[str, ...]
+    scales: Tensor
+    tokens: int
+
+    @torch.inference_mode()
+    def encode(self, picture: Tensor) -> Tensor:
+        """Tokens [1, tokens, width] of an IMAGE [1, height, width, 3] of 0..1."""
+        side = self.encoder.config.image_size
+        weight = next(self.encoder.parameters())
+        small = picture[:1, ..., :3].movedim(-1, 1).to(weight.device, torch.float32)
+        edge = min(small.shape[-2:])
+        top, left = (small.shape[-2] - edge) // 2, (small.shape[-1] - edge) // 2
+        small = small[..., top : top + edge, left : left + edge]
+        small = interpolate(small, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        mean, std = (small.new_tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+        pooled = self.encoder(pixel_values=((small - mean) / std).to(weight.dtype)).image_embeds
+        return self.projection(pooled.to(self.projection.proj.weight.dtype))
+
+
+def build(unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str) -> ImagePrompt:
+    """Put an adapter into a UNet, which must be one of its own (see `with_tensors`).
+
+    Args:
+        unet: its cross-attentions get new processors.
+        weights: of the adapter's file: "image_proj." and "ip_adapter.".
+        encoder: the picture encoder.
+        name: of the file, for messages.
+
+    Raises:
+        AssetError: the file is of another kind or for another architecture.
+    """
+    picture, layers = under(weights, "image_proj."), under(weights, "ip_adapter.")
+    if not layers or "proj.weight" not in picture:
+        raise AssetError(
+            f"{name} is no plain IP-Adapter file",
+            code="not_an_ip_adapter",
+            hint="it needs image_proj.proj and ip_adapter; plus and FaceID adapters have other projections",
+        )
+    weight = next(unet.parameters())
+    projection = fill(PlainProjection(picture), picture, f"{name}: image_proj").to(weight.device, weight.dtype)
+    processors = dict(unet.attn_processors)
+    names = [key for key in processors if key.endswith("attn2.processor")]
+    scales = weight.new_zeros(len(names))
+    for number, key in enumerate(names):
+        attention = unet.get_submodule(key.removesuffix(".processor"))
+        keys, values = _layer(attention, layers, number, projection, name)
+        processors[key] = ImageAttention(keys, values, projection.tokens, scales[number])
+    unet.set_attn_processor(processors)
+    unet.to(weight.device, weight.dtype)
+    return ImagePrompt(projection, encoder, tuple(names), scales, projection.tokens)
+
+
+def _layer(
+    attention: Any, layers: Mapping[str, Tensor], number: int, projection: PlainProjection, name: str
+) -> tuple[nn.Linear, nn.Linear]:
+    width, hidden = attention.to_k.weight.shape[1], attention.to_k.weight.shape[0]
+    pair = []
+    for which in ("to_k_ip", "to_v_ip"):
+        weight = layers.get(f"{2 * number + 1}.{which}.weight")
+        if weight is None or tuple(weight.shape) != (hidden, width) or width != projection.width:
+            shape = "none" if weight is None else list(weight.shape)
+            raise AssetError(
+                f"IP-Adapter {name} is for another architecture: its layer {number} is {shape} where "
+                f"[{hidden}, {width}] was expected",
+                code="weights_do_not_fit",
+                hint="use the adapter for this model's kind (SD 1.5 or SDXL)",
+            )
+        linear = nn.Linear(width, hidden, bias=False, device="meta")
+        linear.weight = nn.Parameter(weight, requires_grad=False)
+        pair.append(linear)
+    return pair[0], pair[1]
