@@ -124,6 +124,12 @@ class ImagePrompt:
         pooled = self.encoder(pixel_values=((small - mean) / std).to(weight.dtype)).image_embeds
         return self.projection(pooled.to(self.projection.proj.weight.dtype))
 
+    @torch.inference_mode()
+    def blank(self) -> Tensor:
+        """Tokens [1, tokens, width] of no picture, for unguided rows."""
+        weight = self.projection.proj.weight
+        return self.projection(weight.new_zeros((1, weight.shape[1])))
+
 
 def build(unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str) -> ImagePrompt:
     """Put an adapter into a UNet, which must be one of its own (see `with_tensors`).
