@@ -108,21 +108,23 @@ class Stream:
 
     def _group(self, picture: Tensor, settings: StreamSettings) -> Tensor:
         """One tick: F frames in, F frames out."""
-        rule, last = settings.similarity, self._output
-        if (
-            rule is not None
-            and not self._is_changing(settings)
-            and self._filter.should_skip(picture, rule.threshold, rule.most_in_a_row)
-            and last is not None
-            and last.shape == picture.shape
-        ):
+        if self._is_similar(picture, settings) and self._output is not None:
             self.skipped += 1
-            return last
+            return self._output
         self._used_settings = settings
         latent = self.model.autoencoder.encode(picture * 2 - 1)
         made = self._denoise(latent, picture, settings)
         self._output = (self.model.autoencoder.decode(made) / 2 + 0.5).clamp_(0, 1)
         return self._output
+
+    def _is_similar(self, picture: Tensor, settings: StreamSettings) -> bool:
+        """Whether the last result will do; never where a setting changed, or a prompt or a seed is on its way."""
+        rule = settings.similarity
+        if rule is None:
+            return False
+        if self._is_changing(settings) or self._output is None or self._output.shape != picture.shape:
+            self._filter.reset()
+        return self._filter.should_skip(picture, rule.threshold, rule.most_in_a_row)
 
     def _is_changing(self, settings: StreamSettings) -> bool:
         """Whether the next picture differs even if the frame does not."""

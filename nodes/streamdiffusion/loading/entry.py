@@ -19,7 +19,6 @@ from .single_file import autoencoder_of, load_autoencoder_file, load_single_file
 __all__ = ["device_of", "dtype_of", "find", "load_model", "model_from_comfyui", "placed"]
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-KINDS = ("checkpoints", "diffusers", "loras", "controlnet", "vae", "vae_approx", "ipadapter", "clip_vision")
 
 
 def device_of(name: str) -> torch.device:
@@ -61,11 +60,12 @@ def find(name: str, kind: str) -> Path:
     folder_paths = importlib.import_module("folder_paths")
     if kind in folder_paths.folder_names_and_paths:
         places = [Path(folder) for folder in folder_paths.get_folder_paths(kind)]
+    places += [Path(folder_paths.models_dir) / kind, Path(folder_paths.models_dir)]
     for folder in places:
         for candidate in (folder / name, folder / name.replace("/", "--"), folder / name.rsplit("/", 1)[-1]):
             if name.strip() and candidate.exists():
                 return candidate
-    where = f" in {places[0]}" if places else ""
+    where = f" in {places[0]}"
     raise AssetError(
         f"model {name!r} is not there{where}",
         code="model_missing",
@@ -75,7 +75,10 @@ def find(name: str, kind: str) -> Path:
 
 def tokenizer_folders(beside: Path, named: str = "") -> list[Path]:
     """Where a CLIP tokenizer may lie: the named folder, beside the model, and the one that ComfyUI brings."""
-    folders = [Path(named), Path(named) / "tokenizer"] if named else []
+    if named:
+        found = find(named, "tokenizers")
+        return [found, found / "tokenizer"]
+    folders = []
     folders += [beside / "tokenizer", beside.parent / "tokenizer"]
     try:
         module = importlib.import_module("comfy.sd1_clip")
