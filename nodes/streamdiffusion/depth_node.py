@@ -14,7 +14,7 @@ from comfystream.errors import AssetError
 
 from .loading.entry import device_of, dtype_of, find
 from .loading.parts import libraries
-from .loading.weights import fill, read_folder
+from .loading.weights import read_folder
 
 __all__ = ["NODES", "depth_of", "load_depth"]
 
@@ -30,11 +30,11 @@ def load_depth(folder: Path, device: torch.device) -> Any:
     """
     _, transformers = libraries()
     try:
-        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
-        module = transformers.AutoModelForDepthEstimation.from_config(config)
+        read_folder(folder)  # damage is told in our words; what tensors were once called, transformers knows
+        module = transformers.AutoModelForDepthEstimation.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError) as error:
         raise AssetError(f"{folder} holds no depth model: {str(error).splitlines()[0]}", code="bad_config") from error
-    return fill(module, read_folder(folder), str(folder)).to(device, dtype_of("auto", device))
+    return module.requires_grad_(False).eval().to(device, dtype_of("auto", device))
 
 
 def depth_of(module: Any, image: Tensor, side: int = 518) -> Tensor:

@@ -16,6 +16,7 @@ from .loading.weights import fill, under
 
 __all__ = ["WEIGHT_TYPES", "ImagePrompt", "build", "layer_weights"]
 
+HEAD_DIM = 64
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # Layers by their place, 0 the first and 1 the last: how strong the picture is there.
 WEIGHT_TYPES = {
@@ -92,6 +93,56 @@ class PlainProjection(nn.Module):
         return self.norm(self.proj(pooled).view(len(pooled), self.tokens, self.width))
 
 
+class _Look(nn.Module):
+    """Some learned queries look at a picture's patches and at themselves (one layer of a "plus" adapter)."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.to_q = nn.Linear(width, inner, bias=False)
+        self.to_kv = nn.Linear(width, 2 * inner, bias=False)
+        self.to_out = nn.Linear(inner, width, bias=False)
+        self.heads = max(1, inner // HEAD_DIM)
+
+    def forward(self, patches: Tensor, queries: Tensor) -> Tensor:
+        patches, queries = self.norm1(patches), self.norm2(queries)
+
+        def split(value: Tensor) -> Tensor:
+            return value.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        keys, values = self.to_kv(torch.cat([patches, queries], 1)).chunk(2, -1)
+        seen = scaled_dot_product_attention(split(self.to_q(queries)), split(keys), split(values))
+        return self.to_out(seen.transpose(1, 2).flatten(2))
+
+
+class PlusProjection(nn.Module):
+    """All patches of a picture to some tokens, as "plus" adapters do it (a Perceiver resampler)."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.tokens, inside = weights["latents"].shape[1:]
+        self.width, wide = weights["proj_out.weight"].shape[0], weights["proj_in.weight"].shape[1]
+        inner, middle = weights["layers.0.0.to_q.weight"].shape[0], weights["layers.0.1.1.weight"].shape[0]
+        depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
+        self.latents = nn.Parameter(torch.empty(1, self.tokens, inside))
+        self.proj_in, self.proj_out = nn.Linear(wide, inside), nn.Linear(inside, self.width)
+        self.norm_out = nn.LayerNorm(self.width)
+
+        def mixer() -> nn.Sequential:
+            first, last = nn.Linear(inside, middle, bias=False), nn.Linear(middle, inside, bias=False)
+            return nn.Sequential(nn.LayerNorm(inside), first, nn.GELU(), last)
+
+        self.layers = nn.ModuleList(nn.ModuleList([_Look(inside, inner), mixer()]) for _ in range(depth))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """[rows, patches, wide] to [rows, tokens, width]."""
+        queries, patches = self.latents.expand(len(patches), -1, -1), self.proj_in(patches)
+        for look, mix in self.layers:
+            queries = look(patches, queries) + queries
+            queries = mix(queries) + queries
+        return self.norm_out(self.proj_out(queries))
+
+
 @dataclass(frozen=True, slots=True)
 class ImagePrompt:
     """An adapter that is built into a UNet.
@@ -104,7 +155,7 @@ class ImagePrompt:
         tokens: how many a picture has.
     """
 
-    projection: PlainProjection
+    projection: PlainProjection | PlusProjection
     encoder: Any
     layers: tuple[str, ...]
     scales: Tensor
@@ -121,14 +172,21 @@ class ImagePrompt:
         small = small[..., top : top + edge, left : left + edge]
         small = interpolate(small, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
         mean, std = (small.new_tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
-        pooled = self.encoder(pixel_values=((small - mean) / std).to(weight.dtype)).image_embeds
-        return self.projection(pooled.to(self.projection.proj.weight.dtype))
+        return self._tokens(((small - mean) / std).to(weight.dtype))
+
+    def _tokens(self, pixels: Tensor) -> Tensor:
+        if isinstance(self.projection, PlainProjection):
+            return self.projection(self.encoder(pixel_values=pixels).image_embeds)
+        return self.projection(self.encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2])
 
     @torch.inference_mode()
     def blank(self) -> Tensor:
         """Tokens [1, tokens, width] of no picture, for unguided rows."""
-        weight = self.projection.proj.weight
-        return self.projection(weight.new_zeros((1, weight.shape[1])))
+        if isinstance(self.projection, PlainProjection):
+            weight = self.projection.proj.weight
+            return self.projection(weight.new_zeros((1, weight.shape[1])))
+        side, weight = self.encoder.config.image_size, next(self.encoder.parameters())
+        return self._tokens(weight.new_zeros((1, 3, side, side)))
 
 
 def build(unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str) -> ImagePrompt:
@@ -144,14 +202,15 @@ def build(unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str) -> 
         AssetError: the file is of another kind or for another architecture.
     """
     picture, layers = under(weights, "image_proj."), under(weights, "ip_adapter.")
-    if not layers or "proj.weight" not in picture:
+    kind = PlainProjection if "proj.weight" in picture else PlusProjection if "latents" in picture else None
+    if not layers or kind is None:
         raise AssetError(
-            f"{name} is no plain IP-Adapter file",
+            f"{name} is no IP-Adapter file that is understood",
             code="not_an_ip_adapter",
-            hint="it needs image_proj.proj and ip_adapter; plus and FaceID adapters have other projections",
+            hint="plain and plus adapters are; FaceID adapters have other projections",
         )
     weight = next(unet.parameters())
-    projection = fill(PlainProjection(picture), picture, f"{name}: image_proj").to(weight.device, weight.dtype)
+    projection = fill(kind(picture), picture, f"{name}: image_proj").to(weight.device, weight.dtype)
     processors = dict(unet.attn_processors)
     names = [key for key in processors if key.endswith("attn2.processor")]
     scales = weight.new_zeros(len(names))
@@ -165,7 +224,7 @@ def build(unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str) -> 
 
 
 def _layer(
-    attention: Any, layers: Mapping[str, Tensor], number: int, projection: PlainProjection, name: str
+    attention: Any, layers: Mapping[str, Tensor], number: int, projection: PlainProjection | PlusProjection, name: str
 ) -> tuple[nn.Linear, nn.Linear]:
     width, hidden = attention.to_k.weight.shape[1], attention.to_k.weight.shape[0]
     pair = []

@@ -53,8 +53,8 @@ def test_several_nets_add_up(models, nets) -> None:
 def test_control_in_every_mode_for_sdxl(folders, models, mode: str) -> None:
     model, net = models["sdxl"], ControlModel("xl", tiny.controlnet("sdxl"))
     settings = settings_for(model, guidance=Guidance.of(mode, 1.5, 0.8), controls=(Control(net, 1.0, "canny"),))
-    for settings in (settings, replace(settings, is_batched=False)):
-        assert torch.isfinite(Stream(model, settings).process(picture())).all()
+    for used in (settings, replace(settings, is_batched=False)):
+        assert torch.isfinite(Stream(model, used).process(picture())).all()
 
 
 def test_a_scale_holds_from_the_next_frame_on(models, nets) -> None:
@@ -148,10 +148,48 @@ def test_an_adapter_for_another_architecture_and_another_kind_say_so(tmp_path, m
     with pytest.raises(AssetError, match=r"IP-Adapter xl.safetensors is for another architecture: its layer 0"):
         add_image_prompt(models["sd15"], str(tmp_path / "xl.safetensors"), str(tmp_path / "encoder"))
     tiny.write_lora(tmp_path / "lora.safetensors")
-    with pytest.raises(AssetError, match="is no plain IP-Adapter file"):
+    with pytest.raises(AssetError, match="is no IP-Adapter file that is understood"):
         add_image_prompt(models["sd15"], str(tmp_path / "lora.safetensors"), str(tmp_path / "encoder"))
 
 
 def test_a_style_without_an_adapter_says_so(models) -> None:
     with pytest.raises(ConfigError, match="has no IP-Adapter"):
         style_of(models["sd15"], picture(), 1.0)
+
+
+def plus_weights(width: int, wide: int = 32) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator) * 0.2
+
+    weights = {"latents": random(1, 6, 64), "proj_in.weight": random(64, wide), "proj_in.bias": random(64)}
+    weights |= {"proj_out.weight": random(width, 64), "proj_out.bias": random(width)}
+    weights |= {"norm_out.weight": 1 + random(width), "norm_out.bias": random(width)}
+    for layer in range(2):
+        base = f"layers.{layer}."
+        for norm in ("0.norm1", "0.norm2", "1.0"):
+            weights |= {f"{base}{norm}.weight": 1 + random(64), f"{base}{norm}.bias": random(64)}
+        weights |= {f"{base}0.to_q.weight": random(128, 64), f"{base}0.to_kv.weight": random(256, 64)}
+        weights |= {f"{base}0.to_out.weight": random(64, 128)}
+        weights |= {f"{base}1.1.weight": random(96, 64), f"{base}1.3.weight": random(64, 96)}
+    return weights
+
+
+def test_a_plus_adapter_gives_the_tokens_of_diffusers(tmp_path, models) -> None:
+    model = models["sd15"]
+    tiny.write_ip_adapter(tmp_path / "plain.safetensors", model.unet)
+    from safetensors.torch import load_file, save_file
+
+    picture_part = {f"image_proj.{name}": value for name, value in plus_weights(tiny.WIDTH).items()}
+    layers = {name: value for name, value in load_file(tmp_path / "plain.safetensors").items() if "ip_adapter" in name}
+    save_file({**picture_part, **layers}, tmp_path / "plus.safetensors")
+    tiny.image_encoder().save_pretrained(tmp_path / "encoder")
+    adapted = add_image_prompt(model, str(tmp_path / "plus.safetensors"), str(tmp_path / "encoder"))
+    theirs = tiny.unet("sd15")._convert_ip_adapter_image_proj_to_diffusers(plus_weights(tiny.WIDTH))
+    patches = torch.randn(2, 17, 32)
+    assert torch.allclose(adapted.image_prompt.projection(patches), theirs(patches), atol=1e-5)
+    style = style_of(adapted, picture(), 1.0)
+    assert style.tokens.shape == style.blank.shape == (1, 6, tiny.WIDTH)
+    base = settings_for(model, guidance=Guidance.of("full", 1.5, 1.0))
+    assert torch.isfinite(Stream(adapted, replace(base, style=style)).process(picture())).all()

@@ -207,7 +207,8 @@ def test_their_yaml_files_are_read(tmp_path) -> None:
     file.write_text(
         "model_id: some/model\nt_index_list: [16, 32]\nwidth: 512\nheight: 512\nuse_taesd: true\n"
         "prompt_blending:\n  prompt_list: [[a cat, 0.5], [a dog, 0.5]]\n  interpolation_method: slerp\n"
-        "use_controlnet: true\ncontrolnets:\n- {model_id: x, conditioning_scale: 0.3, preprocessor: canny, enabled: true}\n"
+        "use_controlnet: true\n"
+        "controlnets:\n- {model_id: x, conditioning_scale: 0.3, preprocessor: canny, enabled: true}\n"
     )
     config = read_config_file(file)
     assert (config["t_index_list"], config["use_tiny_vae"], len(config["controlnets"])) == ([16, 32], True, 1)
