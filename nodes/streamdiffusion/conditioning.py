@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .core import Glide
 from .model import StreamModel
+from .preprocess import constant
 from .settings import StreamSettings
 
 __all__ = ["Conditioning", "Rows", "predictor"]
@@ -104,7 +105,8 @@ class Conditioning:
         pooled = prompt[1].new_empty((front + rows, prompt[1].shape[1]))
         pooled[front:], pooled[:front] = prompt[1], self._negative[1]
         width, height = size
-        times = pooled.new_tensor([height, width, 0, 0, height, width]).expand(front + rows, -1)
+        sides = (float(height), float(width), 0.0, 0.0, float(height), float(width))
+        times = constant(sides, pooled.device, pooled.dtype).expand(front + rows, -1)
         if into is not None and into.added is not None and into.added["text_embeds"].shape == pooled.shape:
             into.added["text_embeds"].copy_(pooled)
             into.added["time_ids"].copy_(times)

@@ -15,6 +15,7 @@ from comfystream.errors import AssetError
 from .loading.entry import device_of, dtype_of, find
 from .loading.parts import libraries
 from .loading.weights import read_folder
+from .preprocess import constant
 
 __all__ = ["NODES", "depth_of", "load_depth"]
 
@@ -53,7 +54,7 @@ def depth_of(module: Any, image: Tensor, side: int = 518) -> Tensor:
     square = (max(1, side // patch) * patch,) * 2
     picture = image[..., :3].movedim(-1, 1).to(weight.device, torch.float32)
     small = interpolate(picture, square, mode="bilinear", antialias=True)
-    mean, std = (small.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    mean, std = (constant(values, small.device, small.dtype).view(1, 3, 1, 1) for values in (MEAN, STD))
     depth = module(pixel_values=((small - mean) / std).to(weight.dtype)).predicted_depth[:, None].float()
     low, high = depth.amin(dim=(2, 3), keepdim=True), depth.amax(dim=(2, 3), keepdim=True)
     depth = (depth - low) / (high - low).clamp_min(1e-6)

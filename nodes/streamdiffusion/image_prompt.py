@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate, scaled_dot_product_attention
 from comfystream.errors import AssetError, ConfigError
 
 from .loading.weights import fill, under
+from .preprocess import constant
 
 __all__ = ["WEIGHT_TYPES", "ImagePrompt", "build", "layer_weights"]
 
@@ -171,7 +172,7 @@ class ImagePrompt:
         top, left = (small.shape[-2] - edge) // 2, (small.shape[-1] - edge) // 2
         small = small[..., top : top + edge, left : left + edge]
         small = interpolate(small, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
-        mean, std = (small.new_tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+        mean, std = (constant(values, small.device, small.dtype).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
         return self._tokens(((small - mean) / std).to(weight.dtype))
 
     def _tokens(self, pixels: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Those that need a model of their own come in as a picture that another node made
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,10 +15,16 @@ from torch.nn.functional import avg_pool2d, conv2d, pad
 
 from comfystream.errors import ConfigError
 
-__all__ = ["DRAWN", "FEEDBACK", "NAMES", "draw"]
+__all__ = ["DRAWN", "FEEDBACK", "NAMES", "constant", "draw"]
 
 FEEDBACK = "feedback"
 WITH_MODEL = ("depth", "depth_tensorrt", "openpose", "pose_tensorrt", "mediapipe_pose", "mediapipe_segmentation", "hed")
+
+
+@lru_cache(maxsize=32)
+def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Numbers on a device, brought there once: bringing them per frame would wait for it."""
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
 def _passthrough(picture: Tensor, parameters: Mapping[str, Any]) -> Tensor:
@@ -43,7 +50,7 @@ def _blur(grey: Tensor, sigma: float) -> Tensor:
 
 
 def _grey(picture: Tensor) -> Tensor:
-    weights = picture.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    weights = constant((0.299, 0.587, 0.114), picture.device, picture.dtype).view(1, 3, 1, 1)
     return (picture * weights).sum(1, keepdim=True)
 
 
@@ -60,7 +67,7 @@ def _line_art(picture: Tensor, parameters: Mapping[str, Any]) -> Tensor:
 def _soft_edge(picture: Tensor, parameters: Mapping[str, Any]) -> Tensor:
     """The slope of the brightness at two scales."""
     grey = _grey(picture)
-    kernel = grey.new_tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    kernel = constant((-1.0, 0, 1, -2, 0, 2, -1, 0, 1), grey.device, grey.dtype).view(3, 3)
     pair = torch.stack([kernel, kernel.T])[:, None] / 4
 
     def slope(level: Tensor) -> Tensor:

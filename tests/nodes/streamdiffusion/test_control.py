@@ -172,7 +172,7 @@ def plus_weights(width: int, wide: int = 32) -> dict[str, torch.Tensor]:
             weights |= {f"{base}{norm}.weight": 1 + random(64), f"{base}{norm}.bias": random(64)}
         weights |= {f"{base}0.to_q.weight": random(128, 64), f"{base}0.to_kv.weight": random(256, 64)}
         weights |= {f"{base}0.to_out.weight": random(64, 128)}
-        weights |= {f"{base}1.1.weight": random(96, 64), f"{base}1.3.weight": random(64, 96)}
+        weights |= {f"{base}1.1.weight": random(256, 64), f"{base}1.3.weight": random(64, 256)}
     return weights
 
 
