@@ -166,7 +166,7 @@ def plus_weights(width: int, wide: int = 32) -> dict[str, torch.Tensor]:
     weights = {"latents": random(1, 6, 64), "proj_in.weight": random(64, wide), "proj_in.bias": random(64)}
     weights |= {"proj_out.weight": random(width, 64), "proj_out.bias": random(width)}
     weights |= {"norm_out.weight": 1 + random(width), "norm_out.bias": random(width)}
-    for layer in range(2):
+    for layer in range(4):
         base = f"layers.{layer}."
         for norm in ("0.norm1", "0.norm2", "1.0"):
             weights |= {f"{base}{norm}.weight": 1 + random(64), f"{base}{norm}.bias": random(64)}
