@@ -49,7 +49,7 @@ def commit(folder: Path, **files: str) -> str:
     return git("-C", folder, "rev-parse", "HEAD")
 
 
-@pytest.mark.parametrize("name", ["models.yaml", "models-ipadapter.yaml"])
+@pytest.mark.parametrize("name", ["models.yaml", "models-ipadapter.yaml", "models-streamdiffusion.yaml"])
 def test_the_lists_of_models_can_be_read(name: str) -> None:
     for entry in load_models(REPOSITORY / "configs" / name).values():
         assert entry.url.startswith("https://")

@@ -1,0 +1,15 @@
+"""Diffusion on a live picture: StreamDiffusion's stream batch on diffusers' architectures, and the nodes for it.
+
+`core` holds the algorithms and needs torch alone; `loading` reads models. Importing this costs torch, not diffusers.
+"""
+
+from __future__ import annotations
+
+from . import depth_node, existing_nodes, loader_nodes, sampler_node
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
+
+_NODES = {**loader_nodes.NODES, **sampler_node.NODES, **depth_node.NODES, **existing_nodes.NODES}
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {key: cls for key, (cls, _) in _NODES.items()}
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {key: name for key, (_, name) in _NODES.items()}

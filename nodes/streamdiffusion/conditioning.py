@@ -1,0 +1,148 @@
+"""What every row of the batch is told, in buffers that keep their place while only their contents change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from .core import Glide
+from .model import StreamModel
+from .preprocess import constant
+from .settings import StreamSettings
+
+__all__ = ["Conditioning", "Rows", "predictor"]
+
+
+class Rows:
+    """Tokens, and SDXL's further conditioning, for a number of rows.
+
+    Args:
+        tokens: [rows, tokens, width].
+        text_tokens: how many of them are text; pictures follow.
+        added: None but for SDXL.
+    """
+
+    def __init__(self, tokens: Tensor, text_tokens: int, added: dict[str, Tensor] | None) -> None:
+        self.tokens, self.text_tokens, self.added = tokens, text_tokens, added
+
+
+class Conditioning:
+    """Prompt, style and size of one stream, as the model wants them. Used by one thread."""
+
+    def __init__(self, model: StreamModel) -> None:
+        self._model = model
+        self._glide = Glide()
+        self._aimed: Any = None
+        self._negative: tuple[Tensor, ...] = ()
+        self._style: tuple[Tensor, Tensor] | None = None
+        self._key: tuple[Any, ...] = ()
+        self._rows: dict[tuple[int, int], Rows] = {}
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the prompt is on its way to another."""
+        return self._glide.is_moving
+
+    def update(self, settings: StreamSettings, size: tuple[int, int]) -> None:
+        """Take over what the settings say for this frame; nothing happens where nothing changed.
+
+        Args:
+            settings: of this frame.
+            size: (width, height) of the picture.
+        """
+        place = self._model.device, self._model.dtype
+        if settings.prompt is not self._aimed:
+            self._aimed = settings.prompt
+            parts = [part.to(*place) for part in settings.prompt.parts()]
+            self._glide.aim(parts, settings.transition_frames, settings.transition_method)
+        is_moving = self._glide.is_moving
+        prompt = self._glide.step()
+        key = (settings.prompt, settings.negative, settings.style and settings.style.tokens, size)
+        is_same = len(key) == len(self._key) and all(
+            one is two for one, two in zip(key[:3], self._key[:3], strict=True)
+        )
+        if is_same and size == self._key[3] and not is_moving:
+            return
+        negative = settings.negative or settings.prompt
+        self._negative = tuple(part.to(*place) for part in negative.parts())
+        self._style = self._style_tokens(settings)
+        self._key = key
+        stale, self._rows = self._rows, {}
+        for front, rows in stale:
+            self._rows[front, rows] = self._fill(front, rows, prompt, size, stale[front, rows])
+
+    def rows(self, front: int, rows: int, size: tuple[int, int]) -> Rows:
+        """For `front` unguided rows and `rows` guided ones behind them."""
+        found = self._rows.get((front, rows))
+        if found is None:
+            found = self._rows[front, rows] = self._fill(front, rows, self._glide.now, size, None)
+        return found
+
+    def _style_tokens(self, settings: StreamSettings) -> tuple[Tensor, Tensor] | None:
+        adapter = self._model.image_prompt
+        if adapter is None:
+            return None
+        if settings.style is None:
+            blank = self._negative[0].new_zeros((1, adapter.tokens, self._negative[0].shape[-1]))
+            return blank, blank
+        place = self._model.device, self._model.dtype
+        return settings.style.tokens.to(*place), settings.style.blank.to(*place)
+
+    def _fill(
+        self, front: int, rows: int, prompt: tuple[Tensor, ...], size: tuple[int, int], into: Rows | None
+    ) -> Rows:
+        text, picture = prompt[0].shape[1], self._style[0].shape[1] if self._style else 0
+        shape = (front + rows, text + picture, prompt[0].shape[2])
+        tokens = into.tokens if into is not None and into.tokens.shape == shape else prompt[0].new_empty(shape)
+        tokens[front:, :text] = prompt[0]
+        tokens[:front, :text] = self._negative[0][:, :text]
+        if self._style:
+            tokens[front:, text:], tokens[:front, text:] = self._style
+        if len(prompt) < 2:
+            return Rows(tokens, text, None)
+        pooled = prompt[1].new_empty((front + rows, prompt[1].shape[1]))
+        pooled[front:], pooled[:front] = prompt[1], self._negative[1]
+        width, height = size
+        sides = (float(height), float(width), 0.0, 0.0, float(height), float(width))
+        times = constant(sides, pooled.device, pooled.dtype).expand(front + rows, -1)
+        if into is not None and into.added is not None and into.added["text_embeds"].shape == pooled.shape:
+            into.added["text_embeds"].copy_(pooled)
+            into.added["time_ids"].copy_(times)
+            return Rows(tokens, text, into.added)
+        return Rows(tokens, text, {"text_embeds": pooled, "time_ids": times.contiguous()})
+
+
+Model = Callable[[Tensor, Tensor], Tensor]
+
+
+def predictor(
+    model: StreamModel, rows: Rows, extra: Callable[[Tensor, Tensor, Rows], tuple[Any, Any]], kept: Tensor
+) -> Model:
+    """The UNet for the batch: predicts noise, whatever it was trained to predict.
+
+    Args:
+        model: its UNet.
+        rows: what every row is told.
+        extra: gives what ControlNets add.
+        kept: cumulated alphas of all timesteps, on the model's device.
+    """
+
+    def denoise(x: Tensor, times: Tensor) -> Tensor:
+        down, middle = extra(x, times, rows)
+        predicted = model.unet(
+            x,
+            times,
+            encoder_hidden_states=rows.tokens,
+            added_cond_kwargs=rows.added,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+        if not model.predicts_velocity:
+            return predicted
+        alpha = kept.index_select(0, times).view(-1, 1, 1, 1)
+        return alpha.sqrt().to(x.dtype) * predicted + (1 - alpha).sqrt().to(x.dtype) * x
+
+    return denoise

@@ -1,0 +1,204 @@
+"""The stream batch: every tick, one model call takes as many frames as there are steps, each one step further.
+
+"StreamDiffusion" (arXiv 2312.12491), section 3.1. Slot k holds the frame of k ticks ago at the noise level of step k:
+a frame comes out after as many ticks as there are steps.
+
+What is kept from tick to tick are the predictions x0 of every slot, not noisy latents: noise is put onto them at the
+beginning of the next tick, with the tables and the noise of then. So other steps, another seed or another number of
+steps hold from the next tick on, for the frames that are on their way, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .guidance import Guidance, GuidanceMode
+from .schedule import SlotTables
+
+__all__ = ["Denoise", "StreamBatch", "Tables"]
+
+# (x [rows, channels, h, w], timesteps [rows]) -> predicted noise of the same shape; `Guidance` lays the rows out
+Denoise = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What the steps of a stream are, on its device; replaced as a whole, never changed.
+
+    Attributes:
+        slots: how many steps, n.
+        frames: rows per slot, F.
+        guidance: how predictions are guided.
+        values: per row of the n * F.
+        model_times: timesteps of all rows that the model runs.
+        next_ratio: alpha of the next slot by sigma of the next slot, for the rows of all slots but the last.
+        adds_noise: whether noise is put on between steps.
+    """
+
+    slots: int
+    frames: int
+    guidance: Guidance
+    values: SlotTables
+    model_times: Tensor
+    next_ratio: Tensor
+    adds_noise: bool
+
+    @staticmethod
+    def make(
+        values: SlotTables, frames: int, guidance: Guidance, device: torch.device | str = "cpu", adds_noise: bool = True
+    ) -> Tables:
+        """Lay the numbers of the steps out for a guidance, and bring them to the device."""
+        slots = len(values.timesteps) // frames
+        front = guidance.unguided_rows(slots, frames)
+        times = torch.cat([values.timesteps[:front], values.timesteps])
+        ratio = values.alpha[frames:] / values.sigma[frames:]
+        moved = SlotTables(*(getattr(values, name).to(device) for name in SlotTables.__slots__))
+        return Tables(slots, frames, guidance, moved, times.to(device), ratio.to(device), adds_noise)
+
+
+class StreamBatch:
+    """State of one stream. Used by one thread; nothing in `tick` waits for the device.
+
+    Args:
+        tables: the steps to begin with.
+        noise: [n, channels, height, width]; the frames of a slot share it.
+    """
+
+    def __init__(self, tables: Tables, noise: Tensor) -> None:
+        self._tables = tables
+        self._ticks = 0
+        self._allocate(noise)
+
+    @property
+    def tables(self) -> Tables:
+        """The steps in force."""
+        return self._tables
+
+    @property
+    def delay_ticks(self) -> int:
+        """A frame comes out with the call that is so many after its own."""
+        return self._tables.slots - 1
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether what comes out was a frame that went in."""
+        return self._ticks >= self._tables.slots
+
+    def _allocate(self, noise: Tensor) -> None:
+        tables = self._tables
+        rows, front = tables.slots * tables.frames, tables.guidance.unguided_rows(tables.slots, tables.frames)
+        self._noise = noise.repeat_interleave(tables.frames, dim=0)
+        self._model_in = noise.new_zeros((front + rows, *noise.shape[1:]))
+        self._x = self._model_in[front:]
+        self._x0 = noise.new_zeros((rows, *noise.shape[1:]))
+        self._stock = self._noise.clone()
+        self._guided = torch.empty_like(self._x0)
+        self._drift = torch.empty_like(self._x0)
+        self._scaled = torch.empty_like(self._x0)
+
+    def change(self, tables: Tables | None = None, noise: Tensor | None = None) -> None:
+        """Use other steps or other noise from the next tick on. Frames on their way keep their place.
+
+        Slot k goes on holding the frame of k ticks ago. Where there are more slots than before, the oldest frame is
+        repeated until the next ones arrive; where there are fewer, the oldest ones are left out.
+
+        Args:
+            tables: other steps, another guidance.
+            noise: [n, channels, height, width]; needed when there are more slots or another size.
+        """
+        tables = tables or self._tables
+        if noise is None:
+            noise = self._noise[:: self._tables.frames][: tables.slots]
+        if len(noise) != tables.slots:
+            raise ValueError(f"noise of {len(noise)} slots does not fit {tables.slots} steps")
+        before, frames, old_x0, ticks = self._tables, tables.frames, self._x0, self._ticks
+        self._tables = tables
+        is_same_picture = frames == before.frames and noise.shape[1:] == old_x0.shape[1:]
+        layout = (tables.slots, frames, tables.guidance.active)
+        if is_same_picture and layout == (before.slots, before.frames, before.guidance.active):
+            self._noise.copy_(noise.repeat_interleave(frames, dim=0))
+            return
+        self._allocate(noise)
+        if not is_same_picture:
+            self._ticks = 0
+            return
+        for slot in range(tables.slots):
+            source = min(slot, before.slots - 1)
+            self._x0[slot * frames : (slot + 1) * frames] = old_x0[source * frames : (source + 1) * frames]
+        self._ticks = tables.slots if ticks >= before.slots else ticks
+
+    def reset(self) -> None:
+        """Forget all frames."""
+        self._ticks = 0
+        self._x0.zero_()
+        self._stock.copy_(self._noise)
+
+    def fill(self, latent: Tensor, denoise: Denoise) -> None:
+        """Take one frame as if it had come in all ticks before, so that the first result is a picture."""
+        while self._ticks < self._tables.slots - 1:
+            self.tick(latent, denoise)
+
+    def tick(self, latent: Tensor, denoise: Denoise) -> Tensor:
+        """One step for all frames on their way.
+
+        Args:
+            latent: the frames that come in, [F, channels, height, width].
+            denoise: the model.
+
+        Returns:
+            What goes out, of the same shape; a view that holds until the next tick.
+        """
+        tables, frames = self._tables, self._tables.frames
+        values, x, x0 = tables.values, self._x, self._x0
+        if tables.slots > 1:  # slot k takes what slot k-1 predicted
+            torch.mul(x0[:-frames], values.alpha[frames:], out=x[frames:])
+            if tables.adds_noise:
+                x[frames:].addcmul_(self._noise[frames:], values.sigma[frames:])
+        torch.mul(latent, values.alpha[:frames], out=x[:frames])
+        x[:frames].addcmul_(self._noise[:frames], values.sigma[:frames])
+        predicted = self._guide(denoise)
+        self._predict(x, predicted, out=x0)
+        if tables.guidance.active in (GuidanceMode.SELF, GuidanceMode.INITIALIZE):
+            self._move_stock(predicted)
+        self._ticks += 1
+        return x0[-frames:]
+
+    def _guide(self, denoise: Denoise) -> Tensor:
+        """Predicted noise of all slots."""
+        tables, guidance = self._tables, self._tables.guidance
+        frames, rows, mode = tables.frames, len(self._x), guidance.active
+        if mode is GuidanceMode.NONE:
+            return denoise(self._x, tables.model_times)
+        front = len(self._model_in) - rows
+        self._model_in[:front].copy_(self._x[:front])
+        predicted = denoise(self._model_in, tables.model_times)
+        text = predicted[front:]
+        if mode is GuidanceMode.FULL:
+            return torch.lerp(predicted[:front], text, guidance.scale, out=self._guided)
+        self._stock[:frames].copy_(predicted[:front] if front else self._noise[:frames])
+        torch.mul(self._stock, guidance.delta, out=self._drift)
+        return torch.lerp(self._drift, text, guidance.scale, out=self._guided)
+
+    def _predict(self, x: Tensor, predicted: Tensor, out: Tensor, rows: slice = slice(None)) -> Tensor:
+        """x0 = c_out (x - sigma e) / alpha + c_skip x."""
+        values = self._tables.values
+        torch.mul(predicted, values.sigma[rows], out=out)
+        torch.sub(x, out, out=out)
+        out.div_(values.alpha[rows]).mul_(values.c_out[rows])
+        return out.addcmul_(x, values.c_skip[rows])
+
+    def _move_stock(self, predicted: Tensor) -> None:
+        """The stock noise goes one slot on: the next slot's noise, and how far the prediction moved it."""
+        frames = self._tables.frames
+        if self._tables.slots == 1:
+            return
+        before = slice(0, len(self._stock) - frames)
+        scaled, drift = self._scaled[before], self._drift[before]
+        torch.mul(self._stock[before], self._tables.values.sigma[before], out=scaled)
+        self._predict(scaled, predicted[before], out=drift, rows=before)
+        drift.mul_(self._tables.next_ratio)
+        torch.add(self._noise[frames:], drift, out=self._stock[frames:])

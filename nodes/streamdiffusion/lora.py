@@ -1,0 +1,165 @@
+"""LoRAs: small changes of weights, in the layouts of kohya's trainer, of PEFT and of older diffusers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from comfystream.errors import AssetError
+
+from .loading.names import unet_pairs
+from .loading.weights import read_weights
+from .model import StreamModel, with_tensors
+from .text import PromptEncoder
+
+__all__ = ["with_lora"]
+
+_PART = re.compile(r"^(.*?)\.(lora_down|lora_up|lora_A|lora_B|lora\.down|lora\.up)(?:\.default)?\.weight$")
+_DOWN = ("lora_down", "lora_A", "lora.down")
+_TOWERS = {"lora_te_": 0, "lora_te1_": 0, "lora_te2_": 1, "text_encoder.": 0, "text_encoder_2.": 1}
+
+
+@dataclass(slots=True)
+class _Change:
+    """The two factors of one layer's change."""
+
+    down: Tensor | None = None
+    up: Tensor | None = None
+    alpha: float | None = None
+
+    def delta(self) -> Tensor:
+        """What is added to the weight at strength 1, in float32."""
+        assert self.down is not None
+        assert self.up is not None
+        rank = self.down.shape[0]
+        scale = (self.alpha if self.alpha is not None else rank) / rank
+        flat = self.up.float().flatten(1) @ self.down.float().flatten(1)
+        return flat.view(self.up.shape[0], *self.down.shape[1:]) * scale
+
+
+@dataclass(slots=True)
+class _Target:
+    """A network that changes are for, with all names that its layers go by."""
+
+    module: nn.Module
+    aliases: dict[str, str]
+    changed: dict[str, Tensor] = field(default_factory=dict)
+
+
+def _read(path: Path) -> dict[str, _Change]:
+    weights = read_weights(path)
+    foreign = next((name for name in weights if re.search(r"\.(hada_|lokr_|dora_scale|oft_)", name)), None)
+    if foreign:
+        raise AssetError(
+            f"LoRA {path.name} is of a kind that is not understood ({foreign})",
+            code="lora_kind",
+            hint="plain LoRA files are; LoHa, LoKr, OFT and DoRA are not",
+        )
+    changes: dict[str, _Change] = {}
+    for name, value in weights.items():
+        if name.endswith(".alpha"):
+            changes.setdefault(name.removesuffix(".alpha"), _Change()).alpha = float(value)
+        elif match := _PART.match(name):
+            change = changes.setdefault(match[1], _Change())
+            setattr(change, "down" if match[2] in _DOWN else "up", value)
+    whole = {name: change for name, change in changes.items() if change.down is not None and change.up is not None}
+    if not whole:
+        raise AssetError(f"{path.name} is no LoRA", code="lora_kind", hint="it holds no pairs of lora_down and lora_up")
+    return whole
+
+
+def _original(name: str, pairs: list[tuple[str, str]]) -> str:
+    """A layer's name in the original layout."""
+    for one, other in pairs:
+        if f"{name}.".startswith(other):
+            return (one + f"{name}."[len(other) :]).rstrip(".")
+    return name
+
+
+def _unet_target(unet: Any) -> _Target:
+    config = unet.config
+    pairs = unet_pairs(
+        len(config.block_out_channels),
+        config.layers_per_block,
+        [kind.startswith("Cross") for kind in config.down_block_types],
+    )
+    aliases: dict[str, str] = {}
+    for name, module in unet.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            aliases[f"unet.{name}"] = name
+            aliases["lora_unet_" + name.replace(".", "_")] = name
+            aliases["lora_unet_" + _original(name, pairs).replace(".", "_")] = name
+    return _Target(unet, aliases)
+
+
+def _tower_target(module: nn.Module, number: int) -> _Target:
+    aliases: dict[str, str] = {}
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear):
+            long = name if name.startswith(("text_model.", "text_projection")) else f"text_model.{name}"
+            for prefix, tower in _TOWERS.items():
+                if tower == number:
+                    spelled = long if prefix.endswith(".") else long.replace(".", "_")
+                    aliases[prefix + spelled] = name
+    return _Target(module, aliases)
+
+
+def with_lora(model: StreamModel, path: str | Path, strength: float) -> StreamModel:
+    """A model with a LoRA added to its weights; what it does not touch is shared with the model that was given.
+
+    Args:
+        model: stays as it is.
+        path: a .safetensors file.
+        strength: 1 as trained; may be negative.
+
+    Raises:
+        AssetError: no LoRA, a damaged file, or one for another architecture.
+    """
+    if model.image_prompt is not None:
+        raise AssetError("add LoRAs before the IP-Adapter", hint="connect the LoRA node to the model's loader")
+    file = Path(path)
+    changes = _read(file)
+    towers = [_tower_target(tower.module, number) for number, tower in enumerate(model.prompts.towers)]
+    targets = [_unet_target(model.unet), *towers]
+    strangers = [name for name in changes if not any(name in target.aliases for target in targets)]
+    present = {prefix for prefix, number in _TOWERS.items() if number < len(towers)}
+    strangers = [name for name in strangers if not name.startswith(tuple(set(_TOWERS) - present))]
+    if strangers:
+        raise _other_architecture(file, model, f"{len(strangers)} of {len(changes)} layers are not in it", strangers[0])
+    for name, change in changes.items():
+        for target in targets:
+            if name in target.aliases:
+                _add(file, model, target, target.aliases[name], change, strength)
+    unet = with_tensors(model.unet, targets[0].changed)
+    return model.with_parts(unet=unet, prompts=_prompts(model, towers), loras=(*model.loras, (file.name, strength)))
+
+
+def _prompts(model: StreamModel, targets: list[_Target]) -> PromptEncoder:
+    towers = tuple(
+        replace(tower, module=with_tensors(tower.module, target.changed)) if target.changed else tower
+        for tower, target in zip(model.prompts.towers, targets, strict=True)
+    )
+    return PromptEncoder(model.prompts.family, towers, model.prompts.dtype)
+
+
+def _add(file: Path, model: StreamModel, target: _Target, layer: str, change: _Change, strength: float) -> None:
+    name = f"{layer}.weight"
+    weight = target.module.get_parameter(name)
+    delta = change.delta()
+    if delta.shape != weight.shape and delta.numel() != weight.numel():
+        raise _other_architecture(file, model, f"{layer} is {list(weight.shape)}, the LoRA's {list(delta.shape)}", "")
+    base = target.changed.get(name, weight)
+    target.changed[name] = (base.float() + delta.view(weight.shape).to(weight.device) * strength).to(weight.dtype)
+
+
+def _other_architecture(file: Path, model: StreamModel, why: str, example: str) -> AssetError:
+    return AssetError(
+        f"LoRA {file.name} is for another architecture than {model.name} ({model.family.value}): {why}"
+        + (f", such as {example}" if example else ""),
+        code="lora_architecture",
+        hint=f"use a LoRA that was trained for {model.family.value}",
+    )

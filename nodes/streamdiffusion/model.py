@@ -1,0 +1,95 @@
+"""A model as a stream uses it: UNet, autoencoder and text towers of one family, never changed after it is made."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .core import ScheduleKind
+from .image_prompt import ImagePrompt
+from .loading.infer import Family
+from .text import PromptEncoder
+
+__all__ = ["Autoencoder", "StreamModel", "with_tensors"]
+
+
+@dataclass(frozen=True, slots=True)
+class Autoencoder:
+    """Pictures to latents and back: diffusers' AutoencoderTiny (TAESD) or AutoencoderKL.
+
+    Attributes:
+        module: the network.
+        scaling: latents are multiplied by it.
+        shrink: a picture's side by a latent's.
+    """
+
+    module: Any
+    scaling: float
+    shrink: int = 8
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """[frames, 3, height, width] of -1..1 to latents; the mean of a KL autoencoder, so that still is still."""
+        given = self.module.encode(picture)
+        latent = given.latents if hasattr(given, "latents") else given.latent_dist.mode()
+        return latent if self.scaling == 1 else latent * self.scaling
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Back to [frames, 3, height, width] of about -1..1."""
+        return self.module.decode(latent if self.scaling == 1 else latent / self.scaling).sample
+
+
+@dataclass(frozen=True, slots=True)
+class StreamModel:
+    """What the sampler works with.
+
+    Attributes:
+        name: for people: file or folder name.
+        family: SD 1.5, 2.1 or SDXL.
+        unet: diffusers' UNet2DConditionModel.
+        autoencoder: pictures to latents and back.
+        prompts: texts to embeddings.
+        predicts_velocity: the UNet predicts v rather than the noise.
+        schedule: how its steps are spaced by default.
+        device: where it is.
+        dtype: what it computes in.
+        loras: (name, strength) of what is added to its weights.
+        image_prompt: the IP-Adapter that is built in, if any.
+        origin: paths and switches that it was loaded by, for whoever derives a key from them.
+    """
+
+    name: str
+    family: Family
+    unet: Any
+    autoencoder: Autoencoder
+    prompts: PromptEncoder
+    predicts_velocity: bool = False
+    schedule: ScheduleKind = ScheduleKind.LCM
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    loras: tuple[tuple[str, float], ...] = ()
+    image_prompt: ImagePrompt | None = None
+    origin: tuple[str, ...] = ()
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent."""
+        return int(self.unet.config.in_channels)
+
+    def with_parts(self, **changes: Any) -> StreamModel:
+        """A model that differs in some parts and shares the others."""
+        return replace(self, **changes)
+
+
+def with_tensors(module: nn.Module, changed: Mapping[str, Tensor]) -> Any:
+    """A copy of a module that shares all tensors with it but those that are given, by their names."""
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    twin = copy.deepcopy(module, memo=dict(shared))
+    for name, value in changed.items():
+        owner, _, leaf = name.rpartition(".")
+        setattr(twin.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
+    return twin
