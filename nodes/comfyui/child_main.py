@@ -1,0 +1,41 @@
+"""The server process that ComfyUI's menu starts: `comfystream serve`, which ends when ComfyUI does, however that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+__all__ = ["main"]
+
+LEAVE_S = 6.0  # after the end was asked for
+
+
+def main() -> None:
+    """Serve until standard input closes: its other end is held by ComfyUI, and closes with that process."""
+    threading.Thread(target=_watch_parent, name="parent", daemon=True).start()
+    from comfystream_server.cli import main as comfystream
+
+    sys.exit(comfystream(sys.argv[1:]))
+
+
+def _watch_parent() -> None:
+    while os.read(0, 4096):
+        continue
+    _ask_to_end()
+    time.sleep(LEAVE_S)
+    from comfystream.engine.child_process import ChildProcess
+
+    ChildProcess.kill_all()
+    os._exit(0)
+
+
+def _ask_to_end() -> None:
+    if os.name == "nt":
+        import _thread
+
+        _thread.interrupt_main()
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
