@@ -1,13 +1,14 @@
 """ComfyUI's way in: the nodes of a stream, the editor's extension, and the routes behind it.
 
-Nothing of ComfyUI is replaced: of its own node classes none is handed on here. Where no ComfyUI is around, nothing is loaded.
+Nothing of ComfyUI is replaced: of its own node classes none is handed on here.
+Where no ComfyUI is around, nothing is loaded.
 """
 
 import importlib.util
 import sys
 from pathlib import Path
 
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 11):  # noqa: UP036 - ComfyUI's Python may be older
     raise ImportError(f"ComfyStream needs Python 3.11 or newer; this is {sys.version.split()[0]}")
 
 WEB_DIRECTORY = "./nodes/web"

@@ -1,4 +1,4 @@
-"""Installs what ComfyStream needs into the Python that runs this, which has to be ComfyUI's. It may run again at any time.
+"""Installs what ComfyStream needs into the Python that runs this, which has to be ComfyUI's. It may run again.
 
 Nothing that is installed is changed: what is there is held at its version, so a ComfyUI that worked goes on working.
 """
@@ -48,13 +48,15 @@ def install(requirements: list[str], have: dict[str, str]) -> int:
         held = Path(folder) / "held.txt"
         held.write_text("".join(f"{name}=={version}\n" for name, version in sorted(have.items()) if "+" not in version))
         options = ["--disable-pip-version-check", "--prefer-binary", "--constraint", str(held)]
-        return subprocess.run([sys.executable, "-s", "-m", "pip", "install", *options, *requirements], check=False).returncode
+        return subprocess.run(
+            [sys.executable, "-s", "-m", "pip", "install", *options, *requirements], check=False
+        ).returncode
 
 
 def main() -> int:
     """Returns the exit code."""
     say(f"Python {sys.version.split()[0]} at {sys.executable}")
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - ComfyUI's Python may be older
         say("needs Python 3.11 or newer: nothing was installed")
         return 1
     have = installed()

@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-__path__[:] = [str(Path(__file__).resolve().parents[2] / "nodes")]  # noqa: F821 - Python gives it to packages
-__file__ = str(Path(__path__[0]) / "__init__.py")  # noqa: F821
+__path__[:] = [str(Path(__file__).resolve().parents[2] / "nodes")]
+__file__ = str(Path(__path__[0]) / "__init__.py")
 exec(compile(Path(__file__).read_text("utf-8"), __file__, "exec"))

@@ -1,4 +1,4 @@
-"""The server process that ComfyUI's menu starts: `comfystream serve`, which ends when ComfyUI does, however that ends."""
+"""What ComfyUI's menu starts: `comfystream serve`, which ends when ComfyUI does, however that ends."""
 
 from __future__ import annotations
 

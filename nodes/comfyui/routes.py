@@ -201,9 +201,10 @@ def _keep_picture(data: bytes) -> None:
 
 async def _object(request: web.Request) -> dict[str, Any]:
     try:
-        return _is_object(await request.json(), "the body")
-    except ValueError:
+        body = await request.json()
+    except (ValueError, RecursionError):
         raise ConfigError("the body is not JSON", code="not_json") from None
+    return _is_object(body, "the body")
 
 
 def _is_object(value: Any, what: str) -> dict[str, Any]:

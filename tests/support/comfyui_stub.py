@@ -1,4 +1,4 @@
-"""A small ComfyUI as a process of its own, with this repository in its `custom_nodes`, and a Python that lacks ComfyStream."""
+"""A small ComfyUI as a process, with this repository in its `custom_nodes`, and a Python that lacks ComfyStream."""
 
 from __future__ import annotations
 

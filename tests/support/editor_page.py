@@ -102,7 +102,9 @@ class EditorPage:
 
     def load(self, graph: dict[str, Any]) -> None:
         self.page.evaluate("async graph => { await app.loadApiJson(graph, 'live') }", graph)
-        self.page.wait_for_function("ids => ids.every(id => (app.rootGraph ?? app.graph).getNodeById(id))", arg=[*graph])
+        self.page.wait_for_function(
+            "ids => ids.every(id => (app.rootGraph ?? app.graph).getNodeById(id))", arg=[*graph]
+        )
 
     def open_panel(self) -> None:
         self.page.evaluate("app.extensionManager.sidebarTab.toggleSidebarTab('comfystream')")

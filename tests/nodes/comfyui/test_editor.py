@@ -31,9 +31,8 @@ TOAST = """words => [...document.querySelectorAll('body *')].some(one =>
 def object_info(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The node classes of our engine, in ComfyUI's form."""
     file = tmp_path_factory.mktemp("info") / "object_info.json"
-    with server() as running:
-        with urllib.request.urlopen(f"{running.address}/api/v1/object_info", timeout=120) as answer:
-            file.write_bytes(answer.read())
+    with server() as running, urllib.request.urlopen(f"{running.address}/api/v1/object_info", timeout=120) as answer:
+        file.write_bytes(answer.read())
     return file
 
 
@@ -71,7 +70,8 @@ def test_an_edit_goes_live_while_it_is_made(live, capsys: pytest.CaptureFixture[
         """async () => {
         const widget = (app.rootGraph ?? app.graph).getNodeById(2).widgets.find(one => one.name === 'blend_factor')
         const set = value => { widget.value = value; widget.callback(value) }, times = []
-        for (const [value, done] of [[0, red => red < 90], [1, red => red > 150], [0, red => red < 90], [1, red => red > 150]]) {
+        const plain = [0, red => red < 90], negative = [1, red => red > 150]
+        for (const [value, done] of [plain, negative, plain, negative]) {
           await new Promise(go => setTimeout(go, 600))
           const began = performance.now(); window.seen = []; set(value)
           while (!window.seen.some(([, red]) => done(red))) await new Promise(go => setTimeout(go, 10))

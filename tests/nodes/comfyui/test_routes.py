@@ -107,9 +107,7 @@ def test_only_comfyuis_own_page_with_its_token_is_answered(comfyui: Callable[...
         ("last_picture", b"no picture", "picture"),
     ],
 )
-def test_bad_input_is_refused_in_words(
-    shared: StubComfyUI, path: str, body: object, words: str
-) -> None:
+def test_bad_input_is_refused_in_words(shared: StubComfyUI, path: str, body: object, words: str) -> None:
     code, answer = shared.call(path, body)
     assert code == 400, answer
     assert words in answer["error"]
@@ -156,7 +154,9 @@ def test_the_server_starts_restarts_and_stops(comfyui: Callable[..., StubComfyUI
     assert status["port"] > port
     assert host.call("control", {"action": "start"})[1]["status"]["pid"] == status["pid"], "one server is enough"
     assert "ice_servers" in host.call("config")[1]
-    code, answer = host.call("offer", {"endpoint": f"http://127.0.0.1:{status['port']}", "offer": {"sdp": "no", "type": "offer"}})
+    code, answer = host.call(
+        "offer", {"endpoint": f"http://127.0.0.1:{status['port']}", "offer": {"sdp": "no", "type": "offer"}}
+    )
     assert code == 400, answer
     assert answer["error"]["code"]
 

@@ -1,6 +1,6 @@
 """What a real ComfyUI needs to start where the tests run: on its `sys.path` first, and nowhere else.
 
-torchvision that was built for another torch cannot register its operators, of which an import needs no more than the schemas.
+torchvision that was built for another torch cannot register its operators; an import needs no more than their schemas.
 Some forks install packages when `comfy.zluda` is imported.
 """
 

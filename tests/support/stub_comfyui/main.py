@@ -1,4 +1,4 @@
-"""A ComfyUI with little in it: its module names, its way to load a folder of `custom_nodes`, its routes, its editor if asked."""
+"""A ComfyUI with little in it: its module names, its way to load `custom_nodes`, its routes, its editor if asked."""
 
 import asyncio
 import importlib.util
@@ -8,9 +8,10 @@ import os
 import sys
 
 import folder_paths
+from aiohttp import web
+
 import nodes
 import server
-from aiohttp import web
 
 mimetypes.add_type("text/javascript", ".mjs")
 
@@ -33,8 +34,7 @@ async def serve():
     prompt_server = server.PromptServer(asyncio.get_running_loop())
     packs = os.path.join(folder_paths.base_path, "custom_nodes")
     for name in sorted(os.listdir(packs)):
-        if os.path.isfile(os.path.join(packs, name, "__init__.py")):
-            load_custom_node(os.path.join(packs, name))
+        load_custom_node(os.path.join(packs, name))
     prompt_server.add_routes()
     if editor := os.environ.get("STUB_EDITOR"):
         prompt_server.object_info = server.object_info_of(os.environ.get("STUB_OBJECT_INFO"))

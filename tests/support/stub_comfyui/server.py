@@ -5,8 +5,9 @@ import json
 import os
 from pathlib import Path
 
-import nodes
 from aiohttp import WSMsgType, web
+
+import nodes
 
 WHOSE = "ComfyUI"
 
@@ -100,14 +101,16 @@ class PromptServer:
     async def _extensions(self, request):
         found = []
         for name, folder in nodes.EXTENSION_WEB_DIRS.items():
-            found += [f"/extensions/{name}/{file.name}" for file in Path(folder).glob("*.js")]
+            found += [f"/extensions/{name}/{file}" for file in os.listdir(folder) if file.endswith(".js")]
         return web.json_response(found)
 
     async def _socket(self, request):
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         self.sockets.add(socket)
-        await socket.send_json({"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 0}}, "sid": "1"}})
+        await socket.send_json(
+            {"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 0}}, "sid": "1"}}
+        )
         try:
             async for message in socket:
                 if message.type is WSMsgType.TEXT and json.loads(message.data).get("type") == "feature_flags":
