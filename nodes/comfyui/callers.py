@@ -1,8 +1,8 @@
 """Who may call our routes: ComfyUI's own page, and nobody else's.
 
 ComfyUI itself has no accounts, and its server answers whatever a browser sends. So a page of another site must get
-neither the token nor an answer: by its `Origin` and `Sec-Fetch-Site`, and where its name was pointed at this machine (DNS
-rebinding) by the `Host` that it comes under.
+neither the token nor an answer: by its `Origin` and `Sec-Fetch-Site`, and where its name was pointed at this machine
+(DNS rebinding) by the `Host` that it comes under.
 """
 
 from __future__ import annotations

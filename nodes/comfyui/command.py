@@ -18,7 +18,7 @@ __all__ = ["arguments", "boot", "environment", "free_port", "missing_libraries"]
 
 NEEDED = ("aiohttp", "aiortc", "av", "numpy", "PIL", "prometheus_client", "pydantic", "rich", "torch", "typer", "yaml")
 PORTS_TRIED = 50
-_BOOT = "import sys; sys.path[:] = {path!r}; from comfystream_nodes.comfyui.child_main import main; main()"
+_BOOT = "import sys; sys.path[:] = {path!r}; from comfystream_server.attended import main; main()"
 
 
 def missing_libraries() -> list[str]:

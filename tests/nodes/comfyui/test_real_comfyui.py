@@ -26,6 +26,14 @@ pytestmark = [
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs Chromium at {CHROMIUM}, or CHROMIUM_PATH"),
 ]
 SITE = Path(__file__).parents[2] / "support" / "comfyui_site"
+# No dialog of the first start lies over the editor, and it asks nobody for news.
+CALM = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Notification.ShowVersionUpdates": False,
+    "Comfy.Workflow.ShowMissingNodesWarning": False,
+    "Comfy.Workflow.ShowMissingModelsWarning": False,
+    "Comfy.UseNewMenu": "Top",
+}
 OURS = ("LoadTensor", "SaveTensor", "LoadAudioTensor", "SaveAudioTensor", "SaveTextTensor", "ComfyStreamUIPreview")
 
 
@@ -38,6 +46,8 @@ def _version(checkout: Path) -> tuple[int, ...]:
 def _comfyui(checkout: Path, folder: Path) -> Iterator[str]:
     base = folder / "base folder"
     pack = put_pack(base / "custom_nodes")
+    (base / "user" / "default").mkdir(parents=True)
+    (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps(CALM))
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     words = [os.environ.get("COMFYUI_PYTHON", sys.executable), str(checkout / "main.py"), "--cpu", "--port", str(port)]

@@ -1,4 +1,4 @@
-"""What ComfyUI's menu starts: `comfystream serve`, which ends when ComfyUI does, however that ends."""
+"""A `comfystream` command that ends with the process that started it, however that ends. ComfyUI's menu uses it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import sys
 import threading
 import time
 
+from comfystream.engine.child_process import ChildProcess
+
 __all__ = ["main"]
 
 LEAVE_S = 6.0  # after the end was asked for
 
 
 def main() -> None:
-    """Serve until standard input closes: its other end is held by ComfyUI, and closes with that process."""
+    """Run until standard input closes: its other end is held by whoever started this, and closes with that process."""
     threading.Thread(target=_watch_parent, name="parent", daemon=True).start()
-    from comfystream_server.cli import main as comfystream
+    from .cli import main as comfystream
 
     sys.exit(comfystream(sys.argv[1:]))
 
@@ -26,8 +28,6 @@ def _watch_parent() -> None:
         continue
     _ask_to_end()
     time.sleep(LEAVE_S)
-    from comfystream.engine.child_process import ChildProcess
-
     ChildProcess.kill_all()
     os._exit(0)
 
