@@ -4,7 +4,8 @@ import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
 
 const LIVE_ICON = 'pi pi-video', TAB = 'comfystream', BUTTON = 'comfystream-go-live'
-const QUIET_MS = 40, MOST_WAIT_MS = 100  // after the last change, and at most after the first
+// After the last change, and at most after the first: a value goes nearly at once, a graph when its events are over.
+const VALUE_MS = 4, GRAPH_MS = 40, MOST_WAIT_MS = 100
 const MOST_CHANNEL_BYTES = 60000  // of one message; larger ones go by HTTP
 const PICTURE_EVERY_MS = 2000
 const link = document.createElement('link')
@@ -166,14 +167,15 @@ function patchesBetween(before, after) {
   return patches
 }
 
-let timer = null, dirtySince = 0, flushing = false, again = false
+let timer = null, quiet = 0, dirtySince = 0, flushing = false, again = false
 
-function dirty() {
+function dirty(waits = GRAPH_MS) {
   if (live.state !== 'live') return
   const now = performance.now()
-  if (timer === null) dirtySince = now
+  if (timer === null) { dirtySince = now; quiet = 0 }
+  quiet = Math.max(quiet, waits)
   clearTimeout(timer)
-  timer = setTimeout(flush, Math.max(0, Math.min(QUIET_MS, dirtySince + MOST_WAIT_MS - now)))
+  timer = setTimeout(flush, Math.max(0, Math.min(quiet, dirtySince + MOST_WAIT_MS - now)))
 }
 
 async function flush() {
@@ -187,7 +189,7 @@ async function flush() {
     complain('The edit was not taken', error)
   }
   flushing = false
-  if (again) { again = false; dirty() }
+  if (again) { again = false; dirty(VALUE_MS) }
 }
 
 async function send(prompt) {
@@ -217,7 +219,7 @@ function hookNode(node) {
   for (const widget of node.widgets || []) {
     if (widget.callback?.[wrapped]) continue
     const before = widget.callback
-    widget.callback = function (...values) { const answer = before?.apply(this, values); dirty(); return answer }
+    widget.callback = function (...values) { const answer = before?.apply(this, values); dirty(VALUE_MS); return answer }
     widget.callback[wrapped] = true
   }
   if (hooked.has(node)) return
