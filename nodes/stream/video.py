@@ -31,6 +31,11 @@ CARD_COLORS = (
 )
 TIMEOUT = ("FLOAT", {"default": 1.0, "min": 0.1, "max": 30.0, "step": 0.1})
 
+# What the editor shows on the nodes; the extension in nodes/web reads the key `comfystream_note`.
+CARD_NOTE = "no stream: test card"
+LAST_NOTE = "no stream: last live picture"
+PREVIEW_NOTE = "preview; Go live shows the stream"
+
 
 @lru_cache(maxsize=1)
 def test_card() -> Tensor:
@@ -73,7 +78,7 @@ class LoadTensor:
     def IS_CHANGED(cls, **inputs: Any) -> float:
         return float("nan")
 
-    def execute(self, timeout_seconds: float = 1.0) -> tuple[Tensor]:
+    def execute(self, timeout_seconds: float = 1.0) -> tuple[Tensor] | dict[str, Any]:
         if bus.image_inputs.fed:
             try:
                 frame = bus.image_inputs.get(timeout=timeout_seconds)
@@ -82,7 +87,9 @@ class LoadTensor:
             frame.side_data.skipped = False
             return (to_image(frame.side_data.input),)
         last = bus.inputs.get("video")
-        return (test_card().clone() if last is None else to_image(last),)
+        if last is None:
+            return {"ui": {"comfystream_note": [CARD_NOTE]}, "result": (test_card().clone(),)}
+        return {"ui": {"comfystream_note": [LAST_NOTE]}, "result": (to_image(last),)}
 
 
 class SaveTensor:
@@ -105,4 +112,4 @@ class SaveTensor:
     def execute(self, images: Tensor) -> dict[str, Any]:
         bus.image_outputs.put(images)
         bus.outputs.put("video", images)
-        return {"ui": {"images": preview_pictures(images)}}
+        return {"ui": {"images": preview_pictures(images), "comfystream_note": [PREVIEW_NOTE]}}

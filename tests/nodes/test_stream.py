@@ -112,18 +112,24 @@ def test_load_tensor_says_that_a_stream_has_stopped(stream) -> None:
 
 def test_load_tensor_without_a_stream(stream) -> None:
     load = stream.NODE_CLASS_MAPPINGS["LoadTensor"]()
-    card = load.execute()[0]
+    said = load.execute()
+    card = said["result"][0]
+    assert said["ui"] == {"comfystream_note": ["no stream: test card"]}
     assert card.shape == (1, 512, 512, 3)
     assert len(card[0, 0].unique(dim=0)) == 7
     bus.inputs.put("video", np.full((3, 5, 3), 255, np.uint8))
-    last = load.execute()[0]
+    said = load.execute()
+    last = said["result"][0]
+    assert said["ui"] == {"comfystream_note": ["no stream: last live picture"]}
     assert last.shape == (1, 3, 5, 3)
     assert last.min() == 1.0
 
 
 def test_save_tensor_shows_and_hands_on(stream, folders: Path) -> None:
     picture = torch.rand(1, 3, 4, 3)
-    shown = stream.NODE_CLASS_MAPPINGS["SaveTensor"]().execute(picture)["ui"]["images"]
+    said = stream.NODE_CLASS_MAPPINGS["SaveTensor"]().execute(picture)["ui"]
+    shown = said["images"]
+    assert said["comfystream_note"] == ["preview; Go live shows the stream"]
     assert (folders / "temp" / shown[0]["filename"]).is_file()
     assert tensor_cache.image_outputs.get_nowait() is picture
     assert bus.outputs.get("video") is picture
