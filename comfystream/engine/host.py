@@ -42,6 +42,7 @@ class Host:
                 allow=options.allow_packs,
                 block=options.block_packs,
                 folders=options.folders,
+                comfyui=options.comfyui,
             )
         )
         self.blocker = blocker_type()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from comfystream.catalog.comfyui import ComfyUIOptions
 from comfystream.catalog.standin import Folders
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.workflow.check import Problem
@@ -303,6 +304,7 @@ class EngineOptions:
         block_packs: names of packs to leave out.
         threads: torch's intra-op threads; 0 = torch's own choice.
         folders: what nodes get from `folder_paths`.
+        comfyui: a ComfyUI checkout to load: its nodes, its packs, its model folders. None: the bundled nodes alone.
     """
 
     pack_folders: tuple[str, ...] = ()
@@ -311,3 +313,4 @@ class EngineOptions:
     block_packs: tuple[str, ...] = ()
     threads: int = 0
     folders: Folders = field(default_factory=Folders)
+    comfyui: ComfyUIOptions | None = None
