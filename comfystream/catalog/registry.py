@@ -17,7 +17,7 @@ from comfystream.catalog.spec import NodeSpec
 from comfystream.catalog.undisturbed import undisturbed
 from comfystream.catalog.v1 import spec_from_v1
 from comfystream.catalog.v3 import is_v3, spec_from_v3
-from comfystream.errors import AssetError
+from comfystream.errors import AssetError, ConfigError
 
 __all__ = ["BUNDLED", "LIVE", "CatalogOptions", "NodeCatalog", "load_catalog"]
 
@@ -57,8 +57,8 @@ class CatalogOptions:
 class NodeCatalog:
     """Node classes by key, with the packs they came from and those that broke.
 
-    A class of ComfyUI's own, and a live one of ours, is never replaced by one of a custom pack; among custom packs the last
-    one wins.
+    A class of ComfyUI's own, and a live one of ours, is never replaced by one of a custom pack; among custom packs the
+    last one wins.
     """
 
     def __init__(self) -> None:
@@ -199,7 +199,9 @@ def _beside_comfyui(options: CatalogOptions, comfyui: ComfyUIOptions) -> NodeCat
     """With a checkout: our live nodes stay, then its classes count, and ours fill in what it does not have."""
     from comfystream.catalog.comfyui.compat_loading import load_comfyui, publish
 
-    standin.uninstall()
+    if standin.is_installed():
+        hint = "a process holds either a real ComfyUI or the stand-ins for it, from its start"
+        raise ConfigError("the stand-ins for ComfyUI's modules are in force", code="comfyui_loaded", hint=hint)
     loaded = load_comfyui(comfyui, options.folders)
     catalog = NodeCatalog()
     if LIVE in options.bundled:

@@ -12,6 +12,7 @@ import typer
 
 from comfystream.errors import WorkflowError
 
+from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes
 from ..faults import BAD_INPUT, Reported, say_all, say_note
 
 if TYPE_CHECKING:
@@ -29,12 +30,17 @@ def check(
         list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Folder of custom node packs.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    comfyui: ComfyUIFolder = "",
+    no_api_nodes: NoApiNodes = False,
+    allow_pack: AllowPacks = None,
+    block_pack: BlockPacks = None,
 ) -> None:
     """Say what a workflow needs and whether it can run. Nothing is run."""
-    from ..loading import load_nodes, read_early, read_with
+    from ..loading import comfyui_options, load_nodes, read_early, read_with
 
     early = read_early(workflow)
-    catalog = load_nodes(nodes or [])
+    options = comfyui_options(comfyui, api_nodes=not no_api_nodes)
+    catalog = load_nodes(nodes or [], options, allow_pack, block_pack)
     graph = read_with(catalog, workflow, early)
     result = _checked(graph, catalog)
     if as_json:

@@ -34,10 +34,11 @@ _log = logging.getLogger(__name__)
 
 OLDEST, NEWEST = "0.3.64", "0.33"
 # Top-level names that a checkout owns. One of them loaded from elsewhere means that two would be mixed.
-OWNED = (
-    "api_server app comfy comfy_api comfy_api_nodes comfy_config comfy_execution comfy_extras execution folder_paths"
-    " latent_preview middleware node_helpers nodes protocol server utils"
-).split()
+OWNED = frozenset(
+    ("api_server", "app", "comfy", "comfy_api", "comfy_api_nodes", "comfy_config", "comfy_execution", "comfy_extras")
+    + ("execution", "folder_paths", "latent_preview", "middleware", "node_helpers", "nodes", "protocol", "server")
+    + ("utils",)
+)
 # A fork (ComfyUI-Zluda) runs pip from this module when `comfy.model_management` imports it. It has no names that
 # anybody uses, so an empty one in its place is enough, and a ComfyUI without it never looks.
 INSTALLS_PACKAGES = "comfy.zluda"
@@ -96,17 +97,24 @@ def load_comfyui(options: ComfyUIOptions, folders: Folders | None = None) -> Com
         _log.warning("ComfyUI %s at %s is not one of those that were tried (%s)", version or "?", folder, tried)
     loaded = attempt("ComfyUI", lambda: _load(folder, version, options, folders or Folders(base="")))
     if isinstance(loaded, BrokenPack):
-        _log.debug("%s", loaded.trace)
-        hint = loaded.hint or ("" if is_known(version) else f"it is not one of the versions tried: {OLDEST} to {NEWEST}")
-        if loaded.hint.startswith("install"):
-            hint = f"install what it needs: {sys.executable} -m pip install -r {folder / 'requirements.txt'}"
-        raise AssetError(f"ComfyUI {version} at {folder} cannot be loaded: {loaded.message}", code="comfyui", hint=hint)
+        raise _cannot_load(loaded, folder, version)
     _loaded[options] = loaded
     return loaded
 
 
+def _cannot_load(broken: BrokenPack, folder: Path, version: str) -> AssetError:
+    _log.debug("%s", broken.trace)
+    hint = broken.hint
+    if hint.startswith("install"):
+        hint = f"install what it needs: {sys.executable} -m pip install -r {folder / 'requirements.txt'}"
+    elif not hint and not is_known(version):
+        hint = f"versions {OLDEST} to {NEWEST} were tried"
+    name = " ".join(filter(None, ("ComfyUI", version)))
+    return AssetError(f"{name} at {folder} cannot be loaded: {broken.message}", code="comfyui", hint=hint)
+
+
 def _refuse_a_second(folder: Path) -> None:
-    for name in OWNED:
+    for name in sorted(OWNED):
         module = sys.modules.get(name)
         if module is None:
             continue
@@ -137,10 +145,11 @@ def _load(folder: Path, version: str, options: ComfyUIOptions, folders: Folders)
     with _quiet_root_log():
         failed = asyncio.run(_init_nodes(nodes, options.api_nodes))
     _put_last(str(folder / "comfy"))
-    broken = tuple(_why(name, folder, nodes) for name in failed)
-    source = PackSource("ComfyUI", folder, python_module="nodes")
-    builtin = LoadedPack(source, v1=dict(nodes.NODE_CLASS_MAPPINGS), display_names=dict(nodes.NODE_DISPLAY_NAME_MAPPINGS))
-    return ComfyUI(version, builtin, tuple(b for b in broken if b is not None), _pack_folders(paths), web_server)
+    reasons = [_why(name, folder, nodes) for name in failed]
+    broken = tuple(reason for reason in reasons if reason is not None)
+    names = dict(nodes.NODE_DISPLAY_NAME_MAPPINGS)
+    builtin = LoadedPack(PackSource("ComfyUI", folder), v1=dict(nodes.NODE_CLASS_MAPPINGS), display_names=names)
+    return ComfyUI(version, builtin, broken, _pack_folders(paths), web_server)
 
 
 def _put_first(entry: str) -> None:
@@ -161,8 +170,8 @@ def _set_arguments(options: ComfyUIOptions) -> None:
     sys.modules.setdefault(INSTALLS_PACKAGES, ModuleType(INSTALLS_PACKAGES))
     args: Any = importlib.import_module("comfy.cli_args").args
     args.cpu = not _has_accelerator()
-    args.lowvram = options.vram is Vram.LOW
-    args.highvram = options.vram is Vram.HIGH
+    args.lowvram = options.vram == Vram.LOW
+    args.highvram = options.vram == Vram.HIGH
     args.disable_api_nodes = not options.api_nodes
 
 
@@ -208,7 +217,7 @@ def _stand_in_for_server(folder: Path) -> Any:
 async def _init_nodes(nodes: Any, api_nodes: bool) -> list[str]:
     """Names of its node files that failed.
 
-    Custom nodes are not loaded by it: it says of a broken one only that it is broken, and knows no list of blocked ones.
+    Custom nodes are not loaded by it: it only says that one is broken, not why, and knows no list of blocked ones.
     """
     failed = [str(name) for name in await nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False) or ()]
     if api_nodes:
