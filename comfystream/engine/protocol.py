@@ -28,6 +28,7 @@ __all__ = [
     "FailPolicy",
     "NodeBlocked",
     "NodeFailed",
+    "NodeMessage",
     "NodeTiming",
     "PackBroken",
     "Progress",
@@ -192,6 +193,15 @@ class NodeBlocked:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeMessage:
+    """A node sent `data`, as JSON has it, to ComfyUI's editor under `name`; ten a second of each come through."""
+
+    name: str
+    data: Any
+    node_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRestarted:
     """The engine process died (`reason`) and runs again with revision `revision` (0 = none was active)."""
 
@@ -218,7 +228,9 @@ class Stopped:
     error: str = ""
 
 
-Event = Progress | Activated | RolledBack | NodeFailed | NodeBlocked | EngineRestarted | PackBroken | Stopped
+Event = (
+    Progress | Activated | RolledBack | NodeFailed | NodeBlocked | NodeMessage | EngineRestarted | PackBroken | Stopped
+)
 
 
 class Runner(Protocol):

@@ -11,8 +11,17 @@ from typing import Any
 
 __all__ = ["in_own_process"]
 
+HERE = Path(__file__).resolve().parent
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGES = {"comfystream": "comfystream", "comfystream_server": "server", "comfystream_nodes": "nodes"}
 BOOT = """
-import importlib.util, json, sys
+import importlib.util, json, os, sys
+for package, folder in {packages!r}.items():
+    if importlib.util.find_spec(package) is None:  # a Python that has ComfyUI's packages and not ours
+        init = os.path.join(folder, "__init__.py")
+        spec = importlib.util.spec_from_file_location(package, init, submodule_search_locations=[folder])
+        module = sys.modules[package] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
 spec = importlib.util.spec_from_file_location("the_test", {file!r})
 module = importlib.util.module_from_spec(spec)
 sys.modules["the_test"] = module
@@ -26,7 +35,8 @@ print("\\nANSWER " + json.dumps(answer), file=sys.__stdout__)
 def in_own_process(file: str, name: str, *arguments: Any, python: str = sys.executable, timeout_s: float = 120) -> Any:
     """What `name(*arguments)` of `file` gives, as JSON; arguments are JSON, too."""
     given = json.dumps([str(one) if isinstance(one, Path) else one for one in arguments])
-    code = BOOT.format(file=file, support=str(Path(__file__).parent), name=name, arguments=given)
+    packages = {name: str(REPOSITORY / folder) for name, folder in PACKAGES.items()}
+    code = BOOT.format(packages=packages, file=file, support=str(HERE), name=name, arguments=given)
     environ = {key: value for key, value in os.environ.items() if key != "COMFYUI_PATH"}
     done = subprocess.run(
         [python, "-P", "-c", code, "--an-argument-of-ours"],

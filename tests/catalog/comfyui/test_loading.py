@@ -34,6 +34,7 @@ def load(folder: str, options: dict[str, Any], more: dict[str, Any]) -> dict[str
     modules["ours"] = sys.modules["comfystream_nodes.stream"].__file__
     import comfy.model_management
     import folder_paths
+
     from server import PromptServer
 
     return {
