@@ -16,14 +16,13 @@ TOLERANCE = 1e-5
 def compare(checkout: str, folder: str) -> dict[str, Any]:
     """Runs in the other process: per graph the largest difference, and what was compared."""
     sys.path.append(str(HERE))
-    from workflows import WORKFLOWS
-
     from comfystream.catalog.comfyui import ComfyUIOptions
     from comfystream.catalog.standin import Folders
     from comfystream.engine.local import LocalEngine
     from comfystream.engine.once import OnceRunner
     from comfystream.engine.protocol import EngineOptions
     from comfystream.workflow.api_format import parse_api
+    from workflows import WORKFLOWS
 
     write_pictures(Path(folder))
     folders = Folders(base=folder, input=folder, output=folder)
@@ -57,6 +56,7 @@ def by_comfyui(graph: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     import asyncio
 
     import execution
+
     import server
 
     arguments: dict[str, Any] = {"cache_type": execution.CacheType.CLASSIC}
