@@ -75,16 +75,17 @@ def test_overload_counts_every_drop() -> None:
 def test_a_folder_that_is_no_checkout_is_told(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(app, ["engine", "--quick", "--comfyui", str(tmp_path)])
     assert outcome.exit_code == 2
-    assert "is no ComfyUI checkout" in " ".join(outcome.output.split())
+    assert "this is no ComfyUI checkout" in " ".join(outcome.output.split())
 
 
 def test_what_a_checkout_misses_is_told(tmp_path: Path) -> None:
-    (tmp_path / "execution.py").write_text("")
+    for name in ("execution.py", "nodes.py"):
+        (tmp_path / name).write_text("")
     (tmp_path / "comfy").mkdir()
     (tmp_path / "comfy" / "__init__.py").write_text("")
     (tmp_path / "comfy" / "cli_args.py").write_text("import a_package_that_nobody_has")
     outcome = CliRunner().invoke(app, ["engine", "--quick", "--comfyui", str(tmp_path)])
     assert outcome.exit_code == 2
     told = "".join(outcome.output.split())
-    assert "nomodule'a_package_that_nobody_has'" in told
+    assert "Nomodulenamed'a_package_that_nobody_has'" in told
     assert "".join(sys.executable.split()) in told
