@@ -20,7 +20,9 @@ SCALARS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
 UPLOADS = ("image_upload", "video_upload", "audio_upload", "file_upload", "animated_image_upload", "remote")
 
 # Values that do not fit the class as it is, and why that is not the conversion's doing.
-EXPLAINED: dict[tuple[str, str], str] = {}
+EXPLAINED: dict[tuple[str, str], str] = {
+    ("KSampler", "scheduler"): "beta57 is a scheduler that a custom pack adds; ComfyUI alone does not have it",
+}
 
 
 def convert(checkout: str, folder: str) -> dict[str, Any]:
@@ -110,5 +112,5 @@ def test_all_templates_convert(checkout: Path, python: str) -> None:
         print(*row)
     assert told["files"] > 400
     assert told["crashed"] == []
-    assert len(told["wrong"]) <= 17 * told["nodes"] / 6509 + 1
+    assert len(told["wrong"]) <= 17
     assert set(wrong) <= set(EXPLAINED), "each one is explained here"
