@@ -35,6 +35,8 @@ class _Server:
 
 def load_checkout(folder: Path, pack: Path) -> Any:
     """Load its nodes and those of `pack`; gives its `execution` module."""
+    torch: Any = importlib.import_module("torch")
+    torch.set_num_threads(1)  # as our engine beside it: what waits for other threads would count as work
     load_catalog(CatalogOptions(packs=(str(pack),), comfyui=ComfyUIOptions(str(folder), api_nodes=False)))
     return importlib.import_module("execution")
 
