@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 from aiohttp import web
 
@@ -14,6 +13,7 @@ from .http import api, first_generation, pictures, sources
 from .http.errors import answer_errors
 from .http.guard import Guard
 from .http.openapi import document
+from .http.pages import icon, page, static
 from .parts import Parts
 from .rtc.whep import whep
 from .rtc.whip import whip
@@ -22,16 +22,8 @@ from .streaming import Publishing, Watching
 
 __all__ = ["make_app", "parts_key", "rtmp_key"]
 
-STATIC = Path(__file__).with_name("static")
 parts_key: web.AppKey[Parts] = web.AppKey("parts", Parts)
 rtmp_key: web.AppKey[RtmpListener] = web.AppKey("rtmp", RtmpListener)
-PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; "
-    "connect-src 'self'; frame-ancestors 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 
 def make_app(
@@ -48,11 +40,11 @@ def make_app(
     app = web.Application(middlewares=[answer_errors, guard.middleware()], client_max_size=settings.max_body_mb << 20)
     parts = app[parts_key] = Parts.make(settings, start_engine)
     app[rtmp_key] = RtmpListener(parts, guard)
-    app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", _icon)])
+    app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", icon)])
     app.add_routes([web.get("/connectivity", _connectivity)])
     app.add_routes([*first_generation.routes(parts), *api.routes(parts)])
     app.add_routes([*sources.routes(parts), *pictures.routes(parts)])
-    app.add_routes([web.get("/static/{file}", _static), web.get("/docs", _docs), web.get("/openapi.json", _openapi)])
+    app.add_routes([web.get("/static/{file}", static), web.get("/docs", _docs), web.get("/openapi.json", _openapi)])
     servers, pace = parts.ice.current_servers, settings.connects_per_s
     whip(Publishing(parts), ice_servers=servers, connects_per_s=pace).add_to(app)
     whep(Watching(parts), ice_servers=servers, connects_per_s=pace).add_to(app)
@@ -77,13 +69,13 @@ async def _drain(app: web.Application) -> None:
 async def _page(request: web.Request) -> web.StreamResponse:
     """The page for browsers; `OK` for the programs that looked here whether the server is alive."""
     if "text/html" in request.headers.get("Accept", ""):
-        return web.FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
+        return page("index.html")
     return await _ok(request)
 
 
 async def _docs(request: web.Request) -> web.StreamResponse:
     """The API, for reading."""
-    return web.FileResponse(STATIC / "docs.html", headers=PAGE_HEADERS)
+    return page("docs.html")
 
 
 async def _openapi(request: web.Request) -> web.StreamResponse:
@@ -93,23 +85,9 @@ async def _openapi(request: web.Request) -> web.StreamResponse:
 
 async def _connectivity(request: web.Request) -> web.StreamResponse:
     """The page that tests the way between a browser and this server."""
-    return web.FileResponse(STATIC / "connectivity.html", headers=PAGE_HEADERS)
+    return page("connectivity.html")
 
 
 async def _ok(request: web.Request) -> web.StreamResponse:
     """`OK`: the server is alive."""
     return web.Response(text="OK", headers=first_generation.OK_HEADERS)
-
-
-async def _icon(request: web.Request) -> web.StreamResponse:
-    """The icon."""
-    return web.FileResponse(STATIC / "icon.svg", headers={"Content-Type": "image/svg+xml"})
-
-
-async def _static(request: web.Request) -> web.StreamResponse:
-    """A file of the page; only what lies directly in the folder."""
-    files = {path.name: path for path in STATIC.iterdir() if path.is_file()}
-    path = files.get(request.match_info["file"])
-    if path is None:
-        raise web.HTTPNotFound
-    return web.FileResponse(path, headers=PAGE_HEADERS)

@@ -14,7 +14,7 @@ import typer
 
 import comfystream
 
-from .commands import byoc, check, doctor, fetch, nodes, run, serve, trickle
+from .commands import byoc, check, doctor, fetch, gateway, nodes, run, serve, trickle
 from .faults import INTERRUPTED, exit_code_of
 
 __all__ = ["app", "main"]
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("byoc")(byoc.byoc)
+app.command("gateway")(gateway.gateway)
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("nodes")(nodes.nodes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Gpus:
         self._is_tried = False
         self._read_s = float("-inf")
         self._last: tuple[GpuReading, ...] = ()
+        self._reading: threading.Thread | None = None
 
     def read(self, engine_pid: int | None = None) -> tuple[GpuReading, ...]:
         """All GPUs; the last reading again within a second of it."""
@@ -68,6 +70,15 @@ class Gpus:
         if self._now_s() - self._read_s >= FRESH_S:
             self._last = tuple(_read(library, index, engine_pid) for index in range(_count(library)))
             self._read_s = self._now_s()
+        return self._last
+
+    def latest(self, engine_pid: int | None = None) -> tuple[GpuReading, ...]:
+        """The last reading; an older one than a second has a new one made beside, since a driver may take its time."""
+        if self._reading is None or not self._reading.is_alive():
+            is_none = self._is_tried and self._library is None
+            if not is_none and self._now_s() - self._read_s >= FRESH_S:
+                self._reading = threading.Thread(target=self.read, args=(engine_pid,), name="gpus", daemon=True)
+                self._reading.start()
         return self._last
 
     def _loaded(self) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -57,6 +57,7 @@ class Registration:
         self._pace = pace or Pace()
         self._tasks: list[asyncio.Task[None]] = []
         self.registered: set[str] = set()
+        self._asked: set[str] = set()  # the answer is not there yet; the orchestrator may have it on its list already
 
     def begin(self, worker: Worker) -> None:
         """Start; nothing is registered before the worker is ready."""
@@ -84,15 +85,17 @@ class Registration:
     async def _register(self, capability: Capability) -> str:
         """Why it did not work out; empty when it did."""
         body = capability.body(self._access.token.get_secret_value())
+        self._asked.add(capability.name)
         refused = await self._post("/capability/register", json=body)
+        self._asked.discard(capability.name)
         if not refused:
             if capability.name not in self.registered:
                 _log.info("capability %s is registered at %s", capability.name, self._access.url)
             self.registered.add(capability.name)
         return refused
 
-    async def _post(self, path: str, **body: object) -> str:
-        headers = {"Authorization": self._access.secret.get_secret_value()}
+    async def _post(self, path: str, more: Mapping[str, str] | None = None, **body: object) -> str:
+        headers = {"Authorization": self._access.secret.get_secret_value(), **(more or {})}
         timeout = aiohttp.ClientTimeout(total=self._pace.request_s)
         try:
             async with (
@@ -121,16 +124,19 @@ class Registration:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        gone = [one.name for one in self._capabilities if one.name in self.registered]
+        gone = [one for one in self._capabilities if one.name in self.registered | self._asked]
         self.registered.clear()
+        self._asked.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pace.request_s):
-                for refused in await asyncio.gather(*(self._unregister(name) for name in gone)):
+                for refused in await asyncio.gather(*(self._unregister(one) for one in gone)):
                     if refused:
                         _log.warning("a capability stays on the orchestrator's list: %s", refused)
 
-    async def _unregister(self, name: str) -> str:
-        return await self._post("/capability/unregister", data=name.encode())
+    async def _unregister(self, capability: Capability) -> str:
+        """The URL is for gateways that know several workers of one name; others do not look at it."""
+        headers = {"X-Capability-Url": capability.url}
+        return await self._post("/capability/unregister", headers, data=capability.name.encode())
 
 
 _SECRET_HINT = " (is ORCH_SECRET the orchestrator's -orchSecret?)"

@@ -67,6 +67,7 @@ class StreamServer:
             says what is wrong, "passthrough" of the camera, or "stop".
         on_stream_start, on_stream_stop: called with each stream, as the processor's own.
         beside: what runs as long as the server, such as a registration.
+        more_routes: adds further paths to the web application, after its own.
         register: register with the orchestrator of `ORCH_URL` and `ORCH_SECRET`, if both are set.
     """
 
@@ -89,6 +90,7 @@ class StreamServer:
         on_stream_start: Callable[..., Any] | None = None,
         on_stream_stop: Callable[..., Any] | None = None,
         beside: Sequence[Task] = (),
+        more_routes: Callable[[web.Application], None] | None = None,
         register: bool = True,
     ) -> None:
         if backend is None and frame_processor is None:
@@ -108,6 +110,7 @@ class StreamServer:
         self._options = WorkerOptions(capacity=capacity, size=size)
         self._token = token or worker_token_from(os.environ)
         self._beside = tuple(beside)
+        self._more_routes = more_routes
         self._access = orchestrator_from(os.environ, self._token) if register else None
         self._worker: Worker | None = None
         self._runner: web.AppRunner | None = None
@@ -125,6 +128,8 @@ class StreamServer:
         self._worker = self._worker or Worker(self._backend, self._links, self._options)
         app = web.Application(middlewares=[guard(self._token)], client_max_size=MOST_BODY)
         add_routes(app, self._worker, self.identity)
+        if self._more_routes is not None:
+            self._more_routes(app)
         return app
 
     async def start(self) -> None:

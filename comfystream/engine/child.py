@@ -17,8 +17,9 @@ from typing import Any
 
 from comfystream.engine.child_process import ChildProcess
 from comfystream.engine.child_runner import ChildRunner
+from comfystream.engine.once_job import OnceDone, OnceJob
 from comfystream.engine.protocol import EngineOptions, OnEvent, OnOutput, PackBroken, RunnerOptions
-from comfystream.engine.wire import Call, Freed, Happened, Message, Out, Reply
+from comfystream.engine.wire import Call, Freed, Happened, HappenedOnce, Message, Out, Reply
 from comfystream.errors import EngineDied, EngineError
 from comfystream.workflow.model import Workflow
 from comfystream.workflow.problem import Problem
@@ -46,6 +47,7 @@ class ChildEngine:
         self._ids = itertools.count(1)
         self._waiting: dict[int, Future[Any]] = {}
         self._runners: dict[int, ChildRunner] = {}
+        self._once: dict[int, OnEvent] = {}
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         self._closed = False
         self._process = ChildProcess(self._options)
@@ -111,6 +113,17 @@ class ChildEngine:
         with self._lock:
             self._runners.pop(runner, None)
 
+    def run_once(self, id: int, job: OnceJob, on_event: OnEvent) -> Future[OnceDone]:
+        """See `engine.protocol.Engine.run_once`."""
+        self._once[id] = on_event
+        answer: Future[OnceDone] = self.call(id, "run_once", job)
+        answer.add_done_callback(lambda done: self._once.pop(id, None))
+        return answer
+
+    def stop_once(self, id: int) -> None:
+        """See `engine.protocol.Engine.stop_once`."""
+        self.call(None, "stop_once", id)
+
     # --- hearing
 
     def _receive_from(self, process: ChildProcess) -> None:
@@ -136,6 +149,8 @@ class ChildEngine:
                 self._runners[runner].freed(slot)
             case Happened(runner, event) if runner in self._runners:
                 self._runners[runner].happened(event)
+            case HappenedOnce(id, event) if (on_event := self._once.get(id)) is not None:
+                on_event(event)
 
     # --- dying and coming back
 

@@ -17,12 +17,14 @@ from multiprocessing.connection import Client
 from typing import Any
 
 from comfystream import logs
+from comfystream.allocator import keep_few_arenas
 from comfystream.channels import Closed
 from comfystream.engine.local import LocalEngine
+from comfystream.engine.once_job import OnceDone, OnceJob
 from comfystream.engine.protocol import Event, RunnerOptions
 from comfystream.engine.runner import LocalRunner
 from comfystream.engine.shared_frames import PackedFrame, SlotReader, SlotWriter
-from comfystream.engine.wire import Call, Feed, Freed, Happened, Out, Ready, Reply, Wire
+from comfystream.engine.wire import Call, Feed, Freed, Happened, HappenedOnce, Out, Ready, Reply, Wire
 from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import Frame, TextCue
 
@@ -30,7 +32,7 @@ __all__ = ["main"]
 
 OUT_SLOTS = 4
 # quick ones that frames sent after them rely on; the others may wait
-IN_ORDER = {"open", "prepare", "activate", "set_fail_policy"}
+IN_ORDER = {"open", "prepare", "activate", "set_fail_policy", "run_once", "stop_once"}
 
 
 class _ServedRunner:
@@ -120,6 +122,8 @@ class _Server:
 
     def _call(self, call: Call) -> Any:
         logs.enter("")
+        if call.method == "run_once":
+            return self._run_once(call.runner or 0, *call.arguments)
         if call.runner is None:
             return getattr(self._engine, call.method)(*call.arguments)
         if call.method == "open":
@@ -133,6 +137,13 @@ class _Server:
             self._runners.pop(call.runner).close()
             return None
         return getattr(served.runner, call.method)(*call.arguments)
+
+    def _run_once(self, id: int, job: OnceJob) -> Future[OnceDone]:
+        def tell(event: Event) -> None:
+            with contextlib.suppress(OSError):
+                self._wire.send(HappenedOnce(id, event))
+
+        return self._engine.run_once(id, job, tell)
 
     def _reply_with(self, id: int, done: Future[Any]) -> None:
         if done.cancelled():
@@ -165,6 +176,7 @@ def _portable(error: BaseException) -> ComfyStreamError:
 def main() -> None:
     """Serve the engine until the other side is gone. Standard input says where to connect and what to load."""
     faulthandler.enable()
+    keep_few_arenas()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends us in order
     address, key, options, level = pickle.loads(sys.stdin.buffer.read())  # from our parent, over our own pipe
     logs.to_parent(level, sys.stderr)

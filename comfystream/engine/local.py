@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from comfystream.catalog.object_info import object_info
 from comfystream.clock import Clock
 from comfystream.engine.host import Host
+from comfystream.engine.once_job import OnceDone, OnceJob
+from comfystream.engine.once_service import OnceService
 from comfystream.engine.protocol import EngineOptions, OnEvent, OnOutput, PackBroken, RunnerOptions
 from comfystream.engine.runner import LocalRunner
 from comfystream.errors import EngineError, WorkflowError
@@ -31,6 +34,7 @@ class LocalEngine:
     def __init__(self, options: EngineOptions | None = None, clock: Clock | None = None) -> None:
         self.host = Host(options or EngineOptions(), clock)
         self._runners: list[LocalRunner] = []
+        self._once: OnceService | None = None
         self._lock = threading.Lock()
         self._closed = False
 
@@ -59,10 +63,27 @@ class LocalEngine:
             self._runners = [*(r for r in self._runners if not r.is_closed), runner]
         return runner
 
+    def run_once(self, id: int, job: OnceJob, on_event: OnEvent) -> Future[OnceDone]:
+        """See `engine.protocol.Engine.run_once`."""
+        with self._lock:
+            if self._closed:
+                raise EngineError("the engine is closed")
+            if self._once is None:
+                self._once = OnceService(self.host)
+        return self._once.run(id, job, on_event)
+
+    def stop_once(self, id: int) -> None:
+        """See `engine.protocol.Engine.stop_once`."""
+        if self._once is not None:
+            self._once.stop(id)
+
     def close(self) -> None:
         """See `engine.protocol.Engine.close`."""
         with self._lock:
             self._closed = True
             runners, self._runners = self._runners, []
+            once, self._once = self._once, None
+        if once is not None:
+            once.close()
         for runner in runners:
             runner.close()

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from comfystream.catalog.comfyui import ComfyUIOptions
 from comfystream.catalog.standin import Folders
+from comfystream.engine.once_job import OnceDone, OnceJob
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.workflow.check import Problem
 from comfystream.workflow.model import Workflow
@@ -298,6 +299,22 @@ class Engine(Protocol):
 
     def open(self, options: RunnerOptions, on_output: OnOutput, on_event: OnEvent) -> Runner:
         """A new run without a revision."""
+        ...
+
+    def run_once(self, id: int, job: OnceJob, on_event: OnEvent) -> Future[OnceDone]:
+        """Run a workflow once, beside the live runs and after the jobs that were given before.
+
+        Args:
+            id: the caller's name for it, not in use by another job.
+            job: what to run.
+            on_event: gets `Progress` events of revision 0, phase "run", and then "write".
+
+        The future raises WorkflowError (it cannot run as it is), NodeError (a node raised), OnceStopped or EngineDied.
+        """
+        ...
+
+    def stop_once(self, id: int) -> None:
+        """End a job before its next node, or at the next step of a node that tells its progress. Returns at once."""
         ...
 
     def close(self) -> None:

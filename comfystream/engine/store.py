@@ -96,6 +96,13 @@ class StaticStore:
             with self._lock:
                 self._kept[signature] = kept
 
+    def forget(self, signatures: Iterable[int | None]) -> None:
+        """Drop the results of these, whoever uses them: they are made again."""
+        with self._lock:
+            for signature in signatures:
+                if signature is not None:
+                    self._kept.pop(signature, None)
+
     def hold(self, signatures: Iterable[int]) -> None:
         """A revision that uses these is alive."""
         with self._lock:

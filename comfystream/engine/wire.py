@@ -15,7 +15,7 @@ from comfystream.engine.protocol import Event
 from comfystream.engine.shared_frames import PackedFrame
 from comfystream.errors import ComfyStreamError
 
-__all__ = ["Call", "Feed", "Freed", "Happened", "Message", "Out", "Ready", "Reply", "Wire"]
+__all__ = ["Call", "Feed", "Freed", "Happened", "HappenedOnce", "Message", "Out", "Ready", "Reply", "Wire"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,15 @@ class Happened:
     event: Event
 
 
-Message = Ready | Call | Reply | Feed | Out | Freed | Happened
+@dataclass(frozen=True, slots=True)
+class HappenedOnce:
+    """Progress of a single run."""
+
+    job: int
+    event: Event
+
+
+Message = Ready | Call | Reply | Feed | Out | Freed | Happened | HappenedOnce
 
 
 class Wire:

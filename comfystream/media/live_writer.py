@@ -13,6 +13,7 @@ import av.error
 from comfystream.errors import MediaError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.container import output_error
+from comfystream.media.fragments import cut_torn_end
 from comfystream.media.live_mux import LiveMux, MuxOptions
 
 __all__ = ["LiveWriter", "RecordWriter"]
@@ -43,6 +44,11 @@ class LiveWriter(Protocol):
     @property
     def size(self) -> int:
         """Bytes that went out."""
+        ...
+
+    @property
+    def left_out(self) -> int:
+        """Frames that had no track, or were from before the beginning."""
         ...
 
     @property
@@ -79,13 +85,20 @@ class _File:
         self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         self.size = 0
         self.is_given_up = False
+        self.is_torn = False
 
     def write(self, data: bytes) -> int:
         left = memoryview(data)
         while left:
             if self.is_given_up:
                 raise OSError(errno.ETIMEDOUT, "the disk did not answer in time")
-            left = left[os.write(self._fd, left) :]
+            if self.is_torn:  # what would fit behind a hole is of no use
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            try:
+                left = left[os.write(self._fd, left) :]
+            except OSError:
+                self.is_torn = True
+                raise
         self.size = max(self.size, self.tell())
         return len(data)
 
@@ -138,6 +151,11 @@ class RecordWriter:
         return self._file.size
 
     @property
+    def left_out(self) -> int:
+        """Frames that had no track, or were from before the beginning."""
+        return self._mux.left_out
+
+    @property
     def is_running(self) -> bool:
         """Whether it has begun."""
         return self._mux.is_open
@@ -163,10 +181,14 @@ class RecordWriter:
         self._file.is_given_up = True
 
     def close(self) -> None:
-        """Leave the file as it is; an empty one is removed."""
+        """Leave the file as it is, but for a fragment that is not whole; one without any is removed."""
         self._mux.close()
         self._file.close()
-        if not self.size:
+        size = self.size
+        if self._file.is_torn or self._file.is_given_up:
+            with contextlib.suppress(OSError):
+                size = cut_torn_end(self._path)
+        if not size:
             with contextlib.suppress(OSError):
                 self._path.unlink()
 

@@ -95,6 +95,11 @@ class PushWriter:
         return self._pipe.size
 
     @property
+    def left_out(self) -> int:
+        """Frames that had no track, or were from before the beginning."""
+        return self._mux.left_out
+
+    @property
     def is_running(self) -> bool:
         """Whether the receiver takes them."""
         return self._sent > 0

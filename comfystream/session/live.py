@@ -336,6 +336,7 @@ class LiveSession:
             raise
         if self._state is SessionState.PREPARING:
             self._go(SessionState.RUNNING)
+        self._sources.show_again()
         return await self._run.first_frame(first, self._clock.now_ns(), is_paused=self._state is SessionState.PAUSED)
 
     # --- events of the engine
@@ -356,8 +357,7 @@ class LiveSession:
         """Figures so far."""
         engine = await self._run.stats()
         now, meter = self._clock.now_ns(), self._meter
-        dropped = Counter(self.counts().dropped)
-        dropped.update(engine.dropped if engine is not None else {})
+        dropped = Counter(self.counts().dropped) + Counter(engine.dropped if engine is not None else {})
         return LiveStats(
             state=self._state,
             revision=self.revision,
@@ -365,7 +365,7 @@ class LiveSession:
             frames_out=meter.output.total,
             input=meter.input.stats(now),
             output=meter.output.stats(now),
-            dropped={reason: count for reason, count in dropped.items() if count},
+            dropped=dict(dropped),
             viewers=self.viewers,
             latency_ms=meter.latency_ns / 1e6,
             engine=engine,
@@ -378,8 +378,8 @@ class LiveSession:
     def counts(self) -> LiveCounts:
         """Counters that take no call to the engine."""
         meter = self._meter
-        dropped = meter.dropped + Counter(self._run.dropped)
-        return LiveCounts(meter.input.total, meter.output.total, meter.restarts, dict(dropped))
+        dropped = dict(meter.dropped + Counter(self._run.dropped))
+        return LiveCounts(meter.input.total, meter.output.total, meter.restarts, dropped)
 
     def output_fps(self) -> FpsStats:
         """The output's rates; cheaper than `stats`."""

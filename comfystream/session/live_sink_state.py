@@ -37,7 +37,7 @@ class SinkChanged:
     """A sink is in another state; `reason` says why."""
 
     sink: str
-    kind: str
+    type: str
     target: str
     state: SinkState
     reason: str = ""
@@ -49,21 +49,23 @@ class SinkStats:
 
     Attributes:
         sink: its id.
-        kind: "record" or "push".
+        type: "record" or "push".
         target: the file's name, or the address without what is secret in it.
         frames: pictures written.
         dropped: frames that came while it was busy or not connected.
+        left_out: frames of a kind that began after the recording did, or from before its beginning.
         size: bytes written.
         kbps: over the last seconds.
     """
 
     sink: str
-    kind: str
+    type: str
     target: str
     state: SinkState
     reason: str
     frames: int
     dropped: int
+    left_out: int
     size: int
     kbps: float
 
@@ -75,7 +77,7 @@ class RecordSink:
     path: Path
 
     @property
-    def kind(self) -> str:
+    def type(self) -> str:
         """Of sink."""
         return "record"
 
@@ -93,7 +95,7 @@ class PushSink:
     kbps: int
 
     @property
-    def kind(self) -> str:
+    def type(self) -> str:
         """Of sink."""
         return "push"
 
@@ -126,7 +128,8 @@ class SinkRules:
                 "this server keeps no recordings", code="no_recording_folder", hint="set recording_folder"
             )
         if not name:
-            return RecordSink(_unused(self.folder, f"{session}-{time.strftime('%Y%m%d-%H%M%S')}"))
+            stem = session.lstrip("-") or "session"  # for programs a leading dash is an option
+            return RecordSink(_unused(self.folder, f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"))
         if not _NAME.fullmatch(name) or name.endswith((".", " ")):
             raise ConfigError(
                 f'"{name[:60]}" cannot name a recording',

@@ -7,13 +7,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from comfystream.errors import ComfyStreamError, NetworkError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.live_writer import LiveWriter
 from comfystream.session.live_sink_state import SinkState
 
-__all__ = ["SinkThread"]
+__all__ = ["SinkThread", "Written"]
 
 _log = logging.getLogger(__name__)
 ROOM = {VideoFrame: 8, AudioFrame: 250}
@@ -21,6 +22,15 @@ BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 GIVES_UP_S = 600.0  # a receiver that was away for so long
 STEADY_S = 10.0  # after so long a connection counts as good, and the back-off begins anew
 STALLED_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Pictures and bytes that went out, and frames that had no place in it."""
+
+    frames: int = 0
+    size: int = 0
+    left_out: int = 0
 
 
 class SinkThread:
@@ -53,7 +63,7 @@ class SinkThread:
         self._is_ending = False
         self._writer: LiveWriter | None = None
         self._busy_since: float | None = None
-        self._before = (0, 0)
+        self._before = Written()
         self._is_off = True
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -79,11 +89,12 @@ class SinkThread:
             self.abort()
 
     @property
-    def written(self) -> tuple[int, int]:
-        """Pictures and bytes so far."""
-        writer = self._writer
-        now = (writer.frames, writer.size) if writer is not None else (0, 0)
-        return self._before[0] + now[0], self._before[1] + now[1]
+    def written(self) -> Written:
+        """What came of it so far."""
+        writer, before = self._writer, self._before
+        if writer is None:
+            return before
+        return Written(before.frames + writer.frames, before.size + writer.size, before.left_out + writer.left_out)
 
     def end(self) -> None:
         """Write what waits, then the end. Idempotent."""

@@ -71,17 +71,18 @@ class _Sink:
         self._owner.changed(self)
 
     def stats(self) -> SinkStats:
-        frames, size = self._thread.written
+        written = self._thread.written
         return SinkStats(
             sink=self.id,
-            kind=self.wanted.kind,
+            type=self.wanted.type,
             target=self.wanted.target,
             state=self.state,
             reason=self.reason,
-            frames=frames,
+            frames=written.frames,
             dropped=self._thread.dropped + self._frames.dropped,
-            size=size,
-            kbps=self._rate(size),
+            left_out=written.left_out,
+            size=written.size,
+            kbps=self._rate(written.size),
         )
 
     def _rate(self, size: int) -> float:
@@ -139,7 +140,7 @@ class Sinks:
         if sum(not sink.state.is_over for sink in self._sinks.values()) >= MOST:
             raise BusyError(f"the session has {MOST} sinks already", code="too_many_sinks", hint="remove one first")
         self._forget()
-        id = f"{wanted.kind}-{next(self._numbers)}"
+        id = f"{wanted.type}-{next(self._numbers)}"
         sink = self._sinks[id] = _Sink(self, id, wanted, self._subscribe())
         self.changed(sink)
         return id
@@ -163,7 +164,7 @@ class Sinks:
     def changed(self, sink: _Sink) -> None:
         """A sink says how it is."""
         _log.info("session %s: %s %s is %s %s", self._session, sink.id, sink.wanted.target, sink.state, sink.reason)
-        self._tell(SinkChanged(sink.id, sink.wanted.kind, sink.wanted.target, sink.state, sink.reason))
+        self._tell(SinkChanged(sink.id, sink.wanted.type, sink.wanted.target, sink.state, sink.reason))
 
     def _forget(self) -> None:
         over = [id for id, sink in self._sinks.items() if sink.state.is_over]

@@ -11,6 +11,7 @@ from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.session.live_claims import Claim, Claims
 from comfystream.session.live_presence import Presence
 from comfystream.session.live_state import SourceChanged
+from comfystream.session.live_still import Still
 from comfystream.session.loop_bridge import ToLoop, call, result
 from comfystream.session.source_reader import SourceReader
 from comfystream.session.source_state import NOBODY, SourcePlan, SourceState, SourceStatus
@@ -55,6 +56,7 @@ class LiveSource:
         self._opening: _Opening | None = None
         self._leaving: set[SourceReader] = set()
         self._is_closed = False
+        self._still = Still(self._claim_frame)
 
     @property
     def status(self) -> SourceStatus:
@@ -128,12 +130,24 @@ class LiveSource:
         return reader
 
     def _take(self, reader: SourceReader, frame: VideoFrame | AudioFrame) -> None:
-        if reader is self._reader and self._claim is not None:
+        if reader is self._reader:
+            if isinstance(frame, VideoFrame):
+                self._still.note(frame)
+            self._claim_frame(frame)
+
+    def _claim_frame(self, frame: VideoFrame | AudioFrame) -> None:
+        if self._claim is not None:
             self._claim.submit(frame)
+
+    def show_again(self) -> None:
+        """What is made of pictures has changed: if the source is over, its last one is shown anew."""
+        self._still.again()
 
     def _hear(self, reader: SourceReader, state: SourceState, reason: str) -> None:
         if reader is self._reader and (state, reason) != (self._status.state, self._status.reason):
             self._status = replace(self._status, state=state, reason=reason)
+            if state in (SourceState.ENDED, SourceState.FAILED):
+                self._still.begin()
             self._say(self._status)
 
     def _say(self, status: SourceStatus) -> None:
@@ -148,6 +162,7 @@ class LiveSource:
 
     def _replace(self, reader: SourceReader | None, status: SourceStatus) -> None:
         """Another one is in force; nobody has the place in between."""
+        self._still.end()
         old_reader, self._reader = self._reader, reader
         self._status = status
         old_claim = self._claim
@@ -177,6 +192,7 @@ class LiveSource:
     async def close(self) -> None:
         """Let go of the source. Waits a moment for its thread; one that waits for the network ends by itself."""
         self._is_closed = True
+        self._still.end()
         self._give_up_opening()
         if self._reader is not None:
             self._leave(self._reader)

@@ -19,7 +19,7 @@ class SourceState(StrEnum):
     OPENING = "opening"
     RUNNING = "running"
     RECONNECTING = "reconnecting"  # it was lost and is tried again
-    ENDED = "ended"  # it came to its end; the last picture stays
+    ENDED = "ended"  # it came to its end; the last picture is shown on
     FAILED = "failed"
 
     @property

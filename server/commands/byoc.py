@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from comfystream import logs
+from comfystream.allocator import keep_few_arenas
 from comfystream.errors import ConfigError
 
 from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes, VramMode, comfyui_settings
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
+
+    from aiohttp import web
 
     from comfystream.byoc.capability import OrchestratorAccess
     from comfystream.byoc.server import StreamServer
     from comfystream.settings import ServerSettings
 
+    from ..byoc.backend import WorkflowBackend
+
 __all__ = ["byoc", "make_server"]
 
-_NET, _WORK, _ENGINE, _LOG = "Network", "Streams", "Engine", "Log"
+_NET, _WORK, _BATCH, _ENGINE, _LOG = "Network", "Streams", "Batch requests", "Engine", "Log"
 
 
 def byoc(
@@ -61,6 +66,19 @@ def byoc(
     height: Annotated[
         int, typer.Option("--height", help="Of pictures; 0 leaves them.", rich_help_panel=_WORK, min=0, max=8192)
     ] = 512,
+    workflows: Annotated[
+        list[Path] | None,
+        typer.Option("--workflows", metavar="FOLDER", help="Workflows for batch requests.", rich_help_panel=_BATCH),
+    ] = None,
+    batch_queue: Annotated[
+        int,
+        typer.Option("--batch-queue", metavar="N", help="Batch requests that may wait.", rich_help_panel=_BATCH, min=0),
+    ] = 8,
+    batch_timeout: Annotated[
+        float,
+        typer.Option("--batch-timeout", metavar="S", help="Of those that do not say.", rich_help_panel=_BATCH, min=1),
+    ] = 120.0,
+    no_batch: Annotated[bool, typer.Option("--no-batch", help="Streams only.", rich_help_panel=_BATCH)] = False,
     on_error: Annotated[
         str | None, typer.Option("--on-error", help="hold, slate, passthrough or stop.", rich_help_panel=_WORK)
     ] = None,
@@ -89,12 +107,13 @@ def byoc(
         "node_folders": [str(folder) for folder in nodes] if nodes else None,
         **comfyui_settings(comfyui, no_api_nodes, vram, allow_pack, block_pack),
         "threads": threads,
+        "workflow_folders": [str(folder) for folder in workflows] if workflows else None,
         "on_error": on_error,
         "log_level": log_level.upper() if log_level else None,
     }
     settings = load_settings(config, flags)
-    logging.getLogger().setLevel(settings.log_level)
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    keep_few_arenas()
+    logs.begin(settings.log_level, settings.log_format)
     if bool(width) != bool(height):
         raise ConfigError("--width and --height are given together, or both are 0", code="bad_setting")
     asyncio.run(
@@ -107,6 +126,7 @@ def byoc(
             size=(width - width % 2, height - height % 2) if width else None,
             insecure_tls=insecure_tls,
             runner_price=runner_price if live_runner else None,
+            batch=None if no_batch else (batch_queue, batch_timeout),
         )
     )
 
@@ -143,6 +163,7 @@ def make_server(
     size: tuple[int, int] | None = (512, 512),
     insecure_tls: bool = False,
     runner_price: float | None = None,
+    batch: tuple[int, float] | None = (8, 120.0),
 ) -> StreamServer:
     """The worker. Secrets are taken out of `environ`, before the engine's process inherits it.
 
@@ -175,16 +196,50 @@ def make_server(
         size=size,
         token=token,
         verify_tls=not insecure_tls,
-        beside=_ways_in(access, offered, files, most, insecure_tls, runner_price),
+        beside=_ways_in(access, offered, files, insecure_tls, runner_price),
+        more_routes=_more_routes(backend, files, settings, batch),
         register=False,
     )
+
+
+def _more_routes(
+    backend: WorkflowBackend,
+    files: dict[str, Path | None],
+    settings: ServerSettings,
+    batch: tuple[int, float] | None,
+) -> Callable[[web.Application], None]:
+    """Adds the metrics, and the paths of batch requests, on the event loop."""
+    from ..batch.routes import Batch, BatchOptions
+    from ..batch.tasks import Tasks
+    from ..http.metrics import Metrics
+
+    folders = [Path(folder).expanduser() for folder in settings.workflow_folders]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"--workflows {folder}: there is no such folder", code="no_folder")
+    tasks = Tasks(files, folders)
+
+    def add(app: web.Application) -> None:
+        metrics = Metrics(backend.sessions, backend.host, has_stream_label=settings.stream_id_label)
+        batches = Batch(backend.host, tasks, tuple(files), BatchOptions(*batch)) if batch is not None else None
+
+        async def scrape(request: web.Request) -> web.Response:
+            response = await metrics.handle(request)
+            if batches is not None and isinstance(response.body, bytes):
+                response.body += batches.figures.text()
+            return response
+
+        app.router.add_get("/metrics", scrape)
+        if batches is not None:
+            batches.add_routes(app)
+
+    return add
 
 
 def _ways_in(
     access: OrchestratorAccess | None,
     offered: Any,
     files: dict[str, Path | None],
-    capacity: int,
     insecure_tls: bool,
     runner_price: float | None,
 ) -> list[Any]:
@@ -199,7 +254,7 @@ def _ways_in(
     access = replace(access, verify_tls=access.verify_tls and not insecure_tls)
     is_one = len(files) == 1
     urls = {name: offered.url if is_one else f"{offered.url}/capability/{name}" for name in files}
-    names = [replace(offered, name=name, capacity=capacity, url=url) for name, url in urls.items()]
+    names = [replace(offered, name=name, url=url) for name, url in urls.items()]
     if runner_price is not None:
         return [LiveRunner(access, one, RunnerPrice(runner_price)) for one in names]
     return [Registration(access, names)]

@@ -121,12 +121,14 @@ def serve(
 def run_server(settings: ServerSettings) -> None:
     """Serve until Ctrl-C or SIGTERM."""
     from comfystream import logs
+    from comfystream.allocator import keep_few_arenas
 
     from ..app import make_app
     from ..http.guard import Guard
     from ..serving import serve as serve_app
     from ..tls import tls_of
 
+    keep_few_arenas()
     logs.begin(settings.log_level, settings.log_format)
     tls = tls_of(settings)
     options = engine_options(settings)

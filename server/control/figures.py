@@ -106,15 +106,19 @@ class MemoryFigures(Said):
 
 
 class SinkFigures(Said):
-    """A recording or a push, and how it goes. `size` in bytes, `kbps` over the last seconds."""
+    """A recording or a push, and how it goes. `size` in bytes, `kbps` over the last seconds.
+
+    `left_out`: frames of a kind that began after the recording did, or from before its beginning.
+    """
 
     sink: str
-    kind: str
+    type: str
     target: str
     state: str
     reason: str = ""
     frames: int = 0
     dropped: int = 0
+    left_out: int = 0
     size: int = 0
     kbps: float = 0.0
 
@@ -187,7 +191,7 @@ def stats_of(stats: LiveStats, connection: Mapping[str, Any] | None = None) -> S
             engine_bytes=memory_bytes(stats.engine_pid) if stats.engine_pid is not None else None,
         ),
         sinks=[sink_figures(one) for one in stats.sinks],
-        gpu=[_gpu(reading) for reading in _gpus.read(stats.engine_pid)],
+        gpu=[_gpu(reading) for reading in _gpus.latest(stats.engine_pid)],
         connection=ConnectionFigures.model_validate(connection) if connection is not None else None,
         **_engine(stats),
     )

@@ -124,14 +124,14 @@ class SetFailPolicy(_Request):
 class RecordTo(_Message):
     """A recording in the server's folder: fragmented MP4. Without `name` it gets the session's, and the time."""
 
-    kind: Literal["record"]
+    type: Literal["record"]
     name: str = Field("", max_length=120)
 
 
 class PushTo(_Message):
     """A receiver of RTMP, SRT or RTSP that the operator allows. `kbps` is for the pictures."""
 
-    kind: Literal["push"]
+    type: Literal["push"]
     url: str = Field(min_length=1, max_length=2000)
     kbps: int = Field(2500, ge=100, le=50_000)
 
@@ -140,7 +140,7 @@ class AddSink(_Request):
     """Record or push the output, beside what else is done with it; the reply has the sink's id."""
 
     type: Literal["add_sink"]
-    sink: Annotated[RecordTo | PushTo, Field(discriminator="kind")]
+    sink: Annotated[RecordTo | PushTo, Field(discriminator="type")]
 
 
 class RemoveSink(_Request):

@@ -16,6 +16,8 @@ __all__ = [
     "OfferAnswer",
     "Rates",
     "SessionBrief",
+    "SourceFile",
+    "SourcesAnswer",
     "StreamNotFound",
     "WorkflowAnswer",
     "WorkflowGraph",
@@ -41,10 +43,15 @@ class IceServer(_Answer):
 
 
 class ConfigAnswer(_Answer):
-    """What a page needs to connect: `iceServers` of its connection, and the version of the control protocol."""
+    """What a page needs to connect: `iceServers` of its connection, and the version of the control protocol.
+
+    `recording`: this server keeps recordings. `push_urls`: patterns of the receivers that it may send to.
+    """
 
     ice_servers: list[IceServer]
     protocol: int
+    recording: bool
+    push_urls: list[str]
 
 
 class WorkflowAnswer(_Answer):
@@ -52,6 +59,20 @@ class WorkflowAnswer(_Answer):
 
     name: str
     workflow: dict[str, Any]
+
+
+class SourceFile(_Answer):
+    """A file that can be chosen as a source: its path in the server's folders, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class SourcesAnswer(_Answer):
+    """What can be chosen as a source: files, and the patterns of addresses."""
+
+    files: list[SourceFile]
+    urls: list[str]
 
 
 class SessionBrief(_Answer):

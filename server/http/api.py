@@ -68,7 +68,9 @@ class _Api:
 
     async def config(self, request: web.Request) -> web.Response:
         """What a page needs to connect."""
-        return web.json_response({"ice_servers": self._parts.ice.for_browser(), "protocol": 1})
+        settings = self._parts.settings
+        allowed = {"recording": bool(settings.recording_folder), "push_urls": list(settings.allowed_push_urls)}
+        return web.json_response({"ice_servers": self._parts.ice.for_browser(), "protocol": 1, **allowed})
 
     async def workflows(self, request: web.Request) -> web.Response:
         """The server's workflows."""

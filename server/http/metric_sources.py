@@ -117,7 +117,7 @@ class Machine(Collector):
             if held is not None:
                 memory.add_metric([name], held)
         yield memory
-        readings = self._gpus.read(self._host.engine_pid)
+        readings = self._gpus.latest(self._host.engine_pid)
         for name, words, value in _GPU if readings else ():
             family = GaugeMetricFamily(f"comfystream_gpu_{name}", words, labels=["gpu", "name"])
             for reading in readings:

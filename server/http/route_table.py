@@ -15,6 +15,7 @@ from ..control.messages import Reply, Request, SessionInfo
 from ..library import Listed
 from . import answers
 from .bodies import OfferBody
+from .sources import NewSession
 
 __all__ = ["GROUPS", "ROUTES", "About"]
 
@@ -66,6 +67,31 @@ _GRAPH = {
 }
 _NO_ROOM = {503: "No room: `Retry-After` says when to try again."}
 _STALE = {409: "`base_revision` is not in force any more.", 422: "The workflow or the value cannot be used."}
+
+
+
+def _signaling(word: str, summary: str) -> dict[str, About]:
+    """WHIP and WHEP are the same but for what flows."""
+    description, fragment = "application/sdp", "application/trickle-ice-sdpfrag"
+    stale = {412: "`If-Match` is not the connection's ETag.", 422: "ICE restart: delete and post again."}
+    query = {"workflow": "One of the server's, loaded before the answer."} if word == "whip" else {}
+    return {
+        f"POST /{word}/{{stream}}": About(
+            "Connecting",
+            status=201,
+            media=description,
+            sends=description,
+            summary=summary,
+            notes="`Location` is the connection: `DELETE` ends it, `PATCH` brings more candidates.",
+            query=query,
+            others={406: "No codec that is spoken here.", 429: "Too many at once.", **_NO_ROOM},
+        ),
+        f"PATCH /{word}/{{stream}}/{{resource}}": About(
+            "Connecting", status=204, sends=fragment, summary="More ICE candidates.", others=stale
+        ),
+        f"DELETE /{word}/{{stream}}/{{resource}}": About("Connecting", summary="End the connection."),
+    }
+
 
 ROUTES: Mapping[str, About] = {
     "GET /": About("Pages", media=HTML, notes="`OK` for who does not accept HTML."),
@@ -121,4 +147,26 @@ ROUTES: Mapping[str, About] = {
         query={"token": "For browsers, which cannot set headers here."},
     ),
     "POST /api/v1/sessions/{id}/control": About("Sessions", Reply, Request, example=_PATCH, others=_STALE),
+    "GET /api/v1/sources": About("Sessions", answers.SourcesAnswer),
+    "POST /api/v1/sessions": About(
+        "Sessions",
+        SessionInfo,
+        NewSession,
+        status=201,
+        example={"name": "wall", "workflow": "edges", "source": {"type": "pattern", "width": 640, "height": 360}},
+        notes="It goes on without viewers while its source runs; `DELETE` ends it.",
+        others={409: "There is a session of that name.", 422: "The workflow or the source cannot be used.", **_NO_ROOM},
+    ),
+    "GET /api/v1/sessions/{id}/snapshot.jpg": About(
+        "Watching", media="image/jpeg", others={404: "There is no such session.", 409: "There is no picture yet."}
+    ),
+    "GET /api/v1/sessions/{id}/preview.mjpg": About(
+        "Watching",
+        media="multipart/x-mixed-replace",
+        query={"width": "Largest width; 640.", "fps": "Most pictures per second; 10."},
+        others={404: "There is no such session."},
+    ),
+    "GET /connectivity": About("Pages", media=HTML),
+    **_signaling("whip", "Publish into a session, which is made if there is none (WHIP, RFC 9725)."),
+    **_signaling("whep", "Watch a session (WHEP)."),
 }

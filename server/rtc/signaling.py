@@ -88,7 +88,7 @@ class Signaling:
     """Handlers under one path: `POST path/{stream}`, and `PATCH` and `DELETE path/{stream}/{resource}`.
 
     Args:
-        path: such as "/whip".
+        path: such as "/whip"; where the name of the stream stands inside, "/stream/{stream}/whip".
         connect: gives the peer for a stream's name; a `ComfyStreamError` of it becomes a 4xx or 503 with its words.
         ice_servers: told to clients in Link headers.
         connects_per_s: how many may come.
@@ -110,7 +110,8 @@ class Signaling:
 
     def add_to(self, app: web.Application) -> None:
         """Register the routes; open connections are closed when the application shuts down."""
-        endpoint, resource = f"{self._path}/{{stream}}", f"{self._path}/{{stream}}/{{resource}}"
+        endpoint = self._path if "{stream}" in self._path else f"{self._path}/{{stream}}"
+        resource = f"{endpoint}/{{resource}}"
         for path in (endpoint, resource):
             app.router.add_route("OPTIONS", path, self._options)
         app.router.add_post(endpoint, self._answering(self._post))

@@ -27,6 +27,7 @@ const shapeOf = parameters => JSON.stringify(parameters.map(({ value, ...rest })
 
 function group(place, parameter) {
   const element = document.createElement('fieldset')
+  element.dataset.group = parameter.node
   const legend = document.createElement('legend')
   legend.textContent = parameter.title
   legend.title = `node ${parameter.node}: ${parameter.class_type}`

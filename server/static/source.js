@@ -1,23 +1,31 @@
-// Where the picture comes from: a camera, or a drawn test picture.
+// Pictures of this browser: a camera, the screen, or a drawn test picture.
+
+export const isOurs = kind => kind === 'camera' || kind === 'screen'
 
 export async function startSource(kind, withSound) {
-  const stream = kind === 'camera' ? await camera(withSound) : pattern()
-  if (kind !== 'camera' && withSound && navigator.mediaDevices) {
-    const sound = await navigator.mediaDevices.getUserMedia({ audio: true })
-    sound.getTracks().forEach(track => stream.stream.addTrack(track))
-  }
-  return stream
+  const stream = kind === 'camera' ? await camera(withSound) : kind === 'screen' ? await screen(withSound) : drawn()
+  return { ...stream, kind }
 }
+
+function devices(what) {
+  if (navigator.mediaDevices?.[what]) return navigator.mediaDevices
+  const why = isSecureContext ? 'this browser cannot do that' : 'browsers give camera and screen only to pages from localhost or https'
+  throw Object.assign(new Error(why), { hint: isSecureContext ? 'choose another source' : 'start the server with --tls self-signed, or choose another source' })
+}
+
+const held = stream => ({ stream, stop: () => stream.getTracks().forEach(track => track.stop()) })
 
 async function camera(withSound) {
-  if (!navigator.mediaDevices) {
-    throw Object.assign(new Error('this browser gives the camera only to pages from localhost or https'), { hint: 'choose the test picture' })
-  }
-  const stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } }, audio: withSound })
-  return { stream, stop: () => stream.getTracks().forEach(track => track.stop()) }
+  const video = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } }
+  return held(await devices('getUserMedia').getUserMedia({ video, audio: withSound }))
 }
 
-function pattern() {
+async function screen(withSound) {
+  const video = { width: { max: 1280 }, height: { max: 720 }, frameRate: { max: 30 } }
+  return held(await devices('getDisplayMedia').getDisplayMedia({ video, audio: withSound }))
+}
+
+function drawn() {
   const canvas = document.createElement('canvas')
   canvas.width = 640; canvas.height = 480
   const paint = canvas.getContext('2d')
@@ -27,20 +35,14 @@ function pattern() {
     sky.addColorStop(0, '#274b8f'); sky.addColorStop(1, '#e0884a')
     paint.fillStyle = sky
     paint.fillRect(0, 0, 640, 480)
-    for (let i = 0; i < 5; i++) {
-      const at = number / 40 + i * 1.3
-      paint.fillStyle = `hsl(${(i * 70 + number) % 360} 75% 60%)`
-      paint.beginPath()
-      paint.arc(320 + 210 * Math.cos(at), 240 + 140 * Math.sin(at * 1.3), 34 + 8 * i, 0, 7)
-      paint.fill()
-    }
     paint.fillStyle = '#fff'
-    paint.font = '600 34px system-ui, "DejaVu Sans", sans-serif'
-    paint.fillText(String(number), 24, 456)
+    paint.beginPath()
+    paint.arc(320 + 210 * Math.cos(number / 40), 240 + 140 * Math.sin(number / 31), 50, 0, 7)
+    paint.fill()
     number++
   }
   draw()
   const timer = setInterval(draw, 1000 / 30)
-  const stream = canvas.captureStream(30)
-  return { stream, stop: () => { clearInterval(timer); stream.getTracks().forEach(track => track.stop()) } }
+  const { stream, stop } = held(canvas.captureStream(30))
+  return { stream, stop: () => { clearInterval(timer); stop() } }
 }

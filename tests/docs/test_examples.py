@@ -21,12 +21,28 @@ LEFT_OUT = {
     "comfystream serve --comfyui ~/ComfyUI": "they need a ComfyUI; tests/comfyui has one",
     "comfystream serve": "it serves until it is stopped; tests/server runs it",
     "comfystream byoc --workflow workflows/edges.json": "it serves until it is stopped; tests/server runs it",
+    "docker build -f docker/Dockerfile -t comfystream .": "needs a Docker engine; tests/docker builds the image",
+    'pip install ".[torch,gpu,server]"': "needs the package index; tests/test_packaging.py installs the package",
+    "export ORCH_URL=https://orchestrator.example.org:8935\n"
+    "export ORCH_SECRET=the-secret-of-the-orchestrator\n"
+    "export CAPABILITY_URL=http://worker.example.org:8000\n"
+    "comfystream byoc --insecure-tls --capability edges=workflows/edges.json "
+    "--capability negative=workflows/invert.json": "it serves until it is stopped; test_worker_examples.py runs it",
+    "docker compose -f docker/worker.yaml up -d\n"
+    "docker compose -f docker/worker-orchestrator.yaml up -d": "needs a Docker engine; tests/docker runs the image",
+    "curl -s -o edges.png -F image=@photo.png http://gateway.example.org:8935/process/request/edges \\\n"
+    '  -H "Livepeer: $(printf \'{"request":"{}","parameters":"{}","capability":"edges","timeout_seconds":30}\' '
+    '| base64 -w0)"': "needs a gateway of the network",
+    "comfystream gateway\nORCH_URL=http://localhost:9935 ORCH_SECRET=development comfystream byoc": (
+        "they serve until they are stopped; tests/server/gateway/test_page.py runs them"
+    ),
     "comfystream trickle server --port 2939": "it serves until it is stopped; tests/server/test_trickle.py runs it",
     "comfystream trickle publish clip.ts http://127.0.0.1:2939/camera\n"
     "comfystream trickle watch http://127.0.0.1:2939/camera --wait 30\n"
     "comfystream trickle pull http://127.0.0.1:2939/camera -o copy.ts --wait 30": "they need that server",
 }
 NOT_RUN = {"benchmarks.md": "its commands take minutes; tests/server/test_bench.py runs them on little"}
+NOT_HERE = ("not run", "with a worker")  # the latter: test_worker_examples.py
 SHELL_ONLY = ("source ", "make ", "mkdir ", "python tools/dev.py")
 
 
@@ -35,7 +51,7 @@ def name_of(page: Path) -> str:
 
 
 def runnable(page: Path) -> list[Block]:
-    return [block for block in blocks_of(page) if block.is_program and block.mark != "not run"]
+    return [block for block in blocks_of(page) if block.is_program and block.mark not in NOT_HERE]
 
 
 WITH_EXAMPLES = [page for page in PAGES if page.name not in NOT_RUN and runnable(page)]
@@ -47,7 +63,7 @@ def test_examples(page: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -
     for index, block in enumerate(blocks):
         if block.mark == "file":
             write(folder / block.detail, block.text)
-        elif block.is_program and block.mark != "not run":
+        elif block.is_program and block.mark not in NOT_HERE:
             before = set(folder.rglob("*"))
             following = blocks[index + 1] if index + 1 < len(blocks) else None
             try_out(block, following, capfd)

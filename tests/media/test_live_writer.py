@@ -19,6 +19,7 @@ from engine_harness import picture
 
 from comfystream.errors import MediaError
 from comfystream.frames import AudioFrame, VideoFrame
+from comfystream.media.fragments import cut_torn_end, whole_bytes
 from comfystream.media.live_mux import LiveMux, MuxOptions
 from comfystream.media.live_timeline import LiveTimeline
 from comfystream.media.live_writer import RecordWriter
@@ -150,6 +151,31 @@ def test_a_full_disk_says_so_and_keeps_what_fitted(tmp_path: Path) -> None:
     assert "a.mp4" in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
     assert len(pictures_of(path)) > 20
+    assert whole_bytes(path) == path.stat().st_size  # no torn fragment at its end
+    with av.open(str(path)) as container:  # and nothing that a player complains about
+        assert len([*container.decode(video=0)]) == len(pictures_of(path))
+
+
+@pytest.mark.parametrize("cut", [1, 100])
+def test_a_torn_fragment_is_cut_off(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "a.mp4"
+    written(path, [shot(number / 10) for number in range(50)])
+    every = len(pictures_of(path))
+    whole = whole_bytes(path)
+    with path.open("r+b") as file:
+        file.truncate(whole - cut)
+    left = cut_torn_end(path)
+    assert 0 < left == path.stat().st_size < whole - cut
+    with av.open(str(path)) as container:
+        assert every - 25 < len([*container.decode(video=0)]) < every
+
+
+def test_a_file_without_a_whole_fragment_has_nothing_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    written(path, [shot(number / 10) for number in range(3)])
+    with path.open("r+b") as file:
+        file.truncate(600)
+    assert cut_torn_end(path) == 0
 
 
 def test_another_source_goes_on_where_the_last_one_was() -> None:

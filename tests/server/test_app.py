@@ -41,7 +41,7 @@ async def test_a_browser_gets_the_page_at_the_root(shared_engine: ChildEngine) -
         response = await app.client.get("/", headers={"Accept": "text/html,*/*"})
         assert "<title>ComfyStream</title>" in await response.text()
         assert "default-src 'self'" in response.headers["Content-Security-Policy"]
-        for name in ("page.js", "page.css", "icon.svg", "source.js", "parameters.js", "presets.js"):
+        for name in ("page.js", "page.css", "stage.css", "icon.svg", "source.js", "link.js", "workflows.js"):
             assert (await app.client.get(f"/static/{name}")).status == 200
         for name in ("../app.py", "%2e%2e%2fapp.py", "nothing"):
             assert (await app.client.get(f"/static/{name}")).status == 404

@@ -108,15 +108,15 @@ async def test_sinks_that_are_not_allowed_are_refused_with_a_hint() -> None:
     async with app_with(None) as app:
         await made(app)
         for sink, hint in (
-            ({"kind": "record"}, "recording_folder"),
-            ({"kind": "push", "url": "rtmp://live.example.org/app/key"}, "allowed_push_urls"),
-            ({"kind": "push", "url": "ftp://a/b"}, "there are"),
+            ({"type": "record"}, "recording_folder"),
+            ({"type": "push", "url": "rtmp://live.example.org/app/key"}, "allowed_push_urls"),
+            ({"type": "push", "url": "ftp://a/b"}, "there are"),
         ):
             path = "/api/v1/sessions/cam/control"
             status, reply = await app.json("POST", path, {"type": "add_sink", "sink": sink})
             assert 400 <= status < 500
             assert hint in reply["error"]["hint"]
-        for sink in ({"kind": "disk"}, {}, {"kind": "record", "path": "/x"}, {"kind": "push", "url": ""}):
+        for sink in ({"type": "disk"}, {}, {"type": "record", "path": "/x"}, {"type": "push", "url": ""}):
             assert (await app.json("POST", path, {"type": "add_sink", "sink": sink}))[0] == 400
 
 

@@ -84,7 +84,7 @@ async def test_files_are_listed_and_played(shared_engine: ChildEngine, videos: P
                     break
         assert events[0] == "opening"
         assert "running" in events
-        assert session.counts().frames_in == 5
+        assert session.counts().frames_in >= 5
         assert session.source == "short.mkv"  # the last picture stays; viewers do not come in between
         status, reply = await _choose(app, id, type="viewer")
         assert reply["info"]["source"] == {"type": "viewer", "name": "", "state": "viewers", "reason": "", "sender": ""}

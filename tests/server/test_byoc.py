@@ -22,6 +22,7 @@ from comfystream.catalog.standin import Folders
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import EngineOptions, FailPolicy
 from comfystream.session.live import LiveOptions
+from comfystream.session.live_size import FrameSize
 from comfystream_server.byoc.backend import WorkflowBackend
 
 PACK = Path(__file__).parent.parent / "engine" / "testing_pack.py"
@@ -41,7 +42,8 @@ async def working(
     capacity: int = 1,
 ) -> AsyncIterator[Worker]:
     files = workflows or {"test": None}
-    backend = WorkflowBackend(lambda: Lent(engine), LiveOptions(on_error=policy, size=(64, 48)), capacity, files)
+    options = LiveOptions(on_error=policy, size=FrameSize(width=64, height=48))
+    backend = WorkflowBackend(lambda: Lent(engine), options, capacity, files)
     async with serving(backend=backend, capabilities=tuple(files), capacity=capacity) as worker:
         yield worker
 

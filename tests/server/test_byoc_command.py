@@ -71,6 +71,7 @@ async def test_62_it_registers_serves_and_leaves_the_list_on_sigterm(start: Star
         (("--width", "0"), "--width and --height"),
         (("--on-error", "explode"), "on_error"),
         (("--capacity", "-1"), "capacity"),
+        (("--workflows", "nowhere"), "no such folder"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_line(comfystream: Any, flags: tuple[str, ...], words: str) -> None:

@@ -77,7 +77,7 @@ def test_the_variables_of_the_first_generation_ask_twilio() -> None:
 
 
 def test_the_settings_of_the_documentation_are_read(tmp_path: Path) -> None:
-    page = Path(__file__).parents[2] / "docs" / "server.md"
+    page = Path(__file__).parents[2] / "docs" / "webrtc.md"
     (tmp_path / "turn.yaml").write_text(page.read_text("utf-8").partition("```yaml\n")[2].partition("```")[0])
     settings = load_settings(tmp_path / "turn.yaml", environ={})
     assert len(settings.ice_servers) == 3

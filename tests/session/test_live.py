@@ -164,7 +164,7 @@ async def test_pause_drops_and_resume_goes_on(shared_engine: ChildEngine) -> Non
         await session.pause()
         seen = len(watched.pictures)
         assert (await session.patch(set_number(0.0))).first_frame is None
-        await until(lambda: session._dropped.get("paused", 0) > 3)
+        await until(lambda: session.counts().dropped.get("paused", 0) > 3)
         assert len(watched.pictures) <= seen + 2
         await session.resume()
         await until(lambda: watched.shown == 0)

@@ -6,6 +6,7 @@
 
 <!-- file: NAME -->            the block is the content of a file that later blocks use
 <!-- figures vary -->          what is printed is compared without its numbers and spaces, each line anywhere
+<!-- with a worker -->         the block is run by bash or Python beside a worker on port 8000, from then on
 <!-- not run: REASON -->       the block is shown only
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 __all__ = ["Block", "blocks_of"]
 
 _FENCE = re.compile(r"^```(\w*)\s*$")
-_COMMENT = re.compile(r"^<!-- (file|figures vary|not run)(?:: (.+?))? -->$")
+_COMMENT = re.compile(r"^<!-- (file|figures vary|not run|with a worker)(?:: (.+?))? -->$")
 PROGRAMS = ("sh", "console", "python")
 
 

@@ -26,6 +26,7 @@ class End:
         self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.pc.on("track", self._track)
         self.place = self.tag = ""
+        self.said: dict[str, str] = {}
         self.counts = {"video": 0, "audio": 0}
         self.shown: int | None = None
         self.loudest = 0
@@ -52,6 +53,7 @@ class End:
             if response.status != 201:
                 return response.status, (await response.json())["error"]
             self.place, self.tag = response.headers["Location"], response.headers["ETag"]
+            self.said = dict(response.headers)
             return response.status, await response.text()
 
     async def connect(self) -> str:

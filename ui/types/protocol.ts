@@ -3,17 +3,27 @@
 export type Request =
   | PatchValues
   | SetWorkflow
+  | SetSource
   | Undo
   | Redo
   | Pause
   | Resume
   | SetFailPolicy
+  | AddSink
+  | RemoveSink
+  | SetSize
+  | SavePreset
+  | ApplyPreset
+  | DeletePreset
   | Describe;
 
 export type Notice =
   | StateNotice
   | SourceNotice
   | RevisionNotice
+  | SinkNotice
+  | SizeNotice
+  | PresetsNotice
   | ProgressNotice
   | ActivatedNotice
   | RolledBackNotice
@@ -39,6 +49,24 @@ export interface ActivatedNotice {
   data: ActivatedData;
 }
 
+/** Record or push the output, beside what else is done with it; the reply has the sink's id. */
+export interface AddSink {
+  v?: 1;
+  id?: string | number | null;
+  base_revision?: number | null;
+  type: "add_sink";
+  sink: RecordTo | PushTo;
+}
+
+/** Set the values that were kept under a name, all or none. */
+export interface ApplyPreset {
+  v?: 1;
+  id?: string | number | null;
+  base_revision?: number | null;
+  type: "apply_preset";
+  name: string;
+}
+
 /** Runs of sound that came. */
 export interface AudioInFigures {
   frames: number;
@@ -51,10 +79,16 @@ export interface AudioOutFigures {
   dropped_samples: number;
 }
 
-/** What a page needs to connect: `iceServers` of its connection, and the version of the control protocol. */
+/**
+ * What a page needs to connect: `iceServers` of its connection, and the version of the control protocol.
+ *
+ * `recording`: this server keeps recordings. `push_urls`: patterns of the receivers that it may send to.
+ */
 export interface ConfigAnswer {
   ice_servers: IceServer[];
   protocol: number;
+  recording: boolean;
+  push_urls: string[];
 }
 
 /** The WebRTC connection of the viewer who is told. `bitrate`: bits of pictures in the last second. */
@@ -65,6 +99,15 @@ export interface ConnectionFigures {
   video_out: VideoOutFigures;
   audio_in: AudioInFigures;
   audio_out: AudioOutFigures;
+}
+
+/** Forget what was kept under a name. */
+export interface DeletePreset {
+  v?: 1;
+  id?: string | number | null;
+  base_revision?: number | null;
+  type: "delete_preset";
+  name: string;
 }
 
 /** Ask for `SessionInfo`. */
@@ -111,6 +154,14 @@ export interface ErrorBody {
 
 /** What a viewer gets for a frame whose node raised. */
 export type FailPolicy = "hold" | "slate" | "passthrough" | "stop";
+
+/** A file of the server's folders, by its path in them, in real time; again and again while `is_looped`. */
+export interface FileChoice {
+  type: "file";
+  path: string;
+  is_looped?: boolean;
+  has_sound?: boolean;
+}
 
 /** A GPU of the server; None for what its driver does not say. Memory in bytes, of all programs together. */
 export interface GpuFigures {
@@ -163,6 +214,11 @@ export interface MemoryFigures {
 export interface Milliseconds {
   p50: number;
   p95: number;
+}
+
+/** Nobody sends, viewers neither: for workflows that need no input and tick by a clock. */
+export interface NoChoice {
+  type: "none";
 }
 
 /** A node was not run because one before it blocked it with a message; repeats are reported once a second. */
@@ -226,11 +282,12 @@ export interface OfferAnswer {
  * POST /offer. Clients of the first generation send more than we know; that is passed over.
  *
  * Attributes:
- *     prompts: API-format workflow, a list of one, or nothing: then frames are echoed.
+ *     prompts: API-format workflow, a list of some, which are joined, or nothing: then frames are echoed.
  *     offer: from the browser.
- *     resolution: size of the pictures to come.
+ *     resolution: size of the pictures to come; where the server's own `size_mode` is fit or fill, the size for it.
  *     workflow: one of the server's workflows by name, in place of `prompts`.
  *     session: id of a session to come back to.
+ *     source: where frames come from, in place of the viewer.
  */
 export interface OfferBody {
   prompts?: unknown;
@@ -238,6 +295,7 @@ export interface OfferBody {
   resolution?: Resolution | null;
   workflow?: string | null;
   session?: string | null;
+  source?: ViewerChoice | NoChoice | PatternChoice | FileChoice | UrlChoice | null;
 }
 
 /** A node pack (or its class `key`) could not be loaded; the others are there. */
@@ -298,12 +356,47 @@ export interface PatchValues {
   patches: Patch[];
 }
 
+/** The test card with a running number; `has_sound` adds a beep a second. */
+export interface PatternChoice {
+  type: "pattern";
+  width?: number;
+  height?: number;
+  fps?: number;
+  has_sound?: boolean;
+}
+
 /** Drop frames; the last picture stays. */
 export interface Pause {
   v?: 1;
   id?: string | number | null;
   base_revision?: number | null;
   type: "pause";
+}
+
+/**
+ * A set of values that can be recalled.
+ *
+ * `origin` says whether it came with the workflow or was saved; `revision` is the one that it was saved at.
+ * `fits`: the workflow in force has all its nodes and inputs.
+ */
+export interface PresetInfo {
+  name: string;
+  origin: "workflow" | "saved";
+  revision: number;
+  fits: boolean;
+}
+
+/** A preset was saved or deleted: `name`. */
+export interface PresetsChangedData {
+  name: string;
+}
+
+export interface PresetsNotice {
+  v: 1;
+  type: "event";
+  event: "presets";
+  revision: number;
+  data: PresetsChangedData;
 }
 
 /**
@@ -328,12 +421,25 @@ export interface ProgressNotice {
   data: ProgressData;
 }
 
+/** A receiver of RTMP, SRT or RTSP that the operator allows. `kbps` is for the pictures. */
+export interface PushTo {
+  type: "push";
+  url: string;
+  kbps?: number;
+}
+
 /** Pictures per second of a stream, now and over a minute. `timestamp`: its age in seconds. */
 export interface Rates {
   timestamp: number;
   fps: number;
   minute_avg_fps: number;
   minute_fps_array: SecondRate[];
+}
+
+/** A recording in the server's folder: fragmented MP4. Without `name` it gets the session's, and the time. */
+export interface RecordTo {
+  type: "record";
+  name?: string;
 }
 
 /** Forward to the revision that was undone last. */
@@ -344,11 +450,20 @@ export interface Redo {
   type: "redo";
 }
 
+/** End a sink; a recording is complete when the reply comes. */
+export interface RemoveSink {
+  v?: 1;
+  id?: string | number | null;
+  base_revision?: number | null;
+  type: "remove_sink";
+  sink: string;
+}
+
 /**
  * The answer to one request.
  *
  * `revision` is the one in force afterwards; `first_frame` is the id of the first frame that it made, None when no
- * frames come at the moment.
+ * frames come at the moment. `sink` is the id of the one that was added.
  */
 export interface Reply {
   v: 1;
@@ -359,12 +474,14 @@ export interface Reply {
   revision: number;
   first_frame?: number | null;
   info?: SessionInfo | null;
+  sink?: string | null;
 }
 
-/** Size of the pictures to come. */
+/** Size of the pictures to come; with `mode` fit or fill they are brought to it. */
 export interface Resolution {
   width: number;
   height: number;
+  mode?: SizeRule | null;
 }
 
 /** Go on. */
@@ -404,6 +521,15 @@ export interface RolledBackNotice {
   data: RolledBackData;
 }
 
+/** Keep all values that can be turned, as they are now, under a name; one of that name is replaced. */
+export interface SavePreset {
+  v?: 1;
+  id?: string | number | null;
+  base_revision?: number | null;
+  type: "save_preset";
+  name: string;
+}
+
 /** Pictures in one second of a stream. */
 export interface SecondRate {
   timestamp: number;
@@ -430,6 +556,12 @@ export interface SessionInfo {
   can_redo: boolean;
   fail_policy: string;
   viewers: number;
+  sinks: SinkFigures[];
+  source: SourceBody;
+  size_mode: SizeRule;
+  width: number;
+  height: number;
+  presets: PresetInfo[];
 }
 
 /** What a session does with the frames that it gets. */
@@ -442,6 +574,35 @@ export interface SetFailPolicy {
   base_revision?: number | null;
   type: "fail_policy";
   policy: FailPolicy;
+}
+
+/**
+ * What size the graph's pictures have: as they come, or made to fit or fill `width` x `height`.
+ *
+ * Sides that are left out stay; they must be even and from 16 to 4096.
+ */
+export interface SetSize {
+  v?: 1;
+  id?: string | number | null;
+  base_revision?: number | null;
+  type: "set_size";
+  mode: SizeRule;
+  width?: number | null;
+  height?: number | null;
+}
+
+/**
+ * Choose where frames come from; what was chosen before goes on until the new one is open.
+ *
+ * With `is_keeping` the session goes on without viewers while the source does.
+ */
+export interface SetSource {
+  v?: 1;
+  id?: string | number | null;
+  base_revision?: number | null;
+  type: "set_source";
+  source: ViewerChoice | NoChoice | PatternChoice | FileChoice | UrlChoice;
+  is_keeping?: boolean;
 }
 
 /** Replace the workflow, by one of the server's (`name`) or by JSON in API or editor format. */
@@ -467,9 +628,85 @@ export interface ShuttingDownData {
   seconds: number;
 }
 
-/** Frames come from `who` now; from nobody when it is empty. */
+/** A sink is in another state; `reason` says why. */
+export interface SinkChangedData {
+  sink: string;
+  type: string;
+  target: string;
+  state: SinkState;
+  reason: string;
+}
+
+/**
+ * A recording or a push, and how it goes. `size` in bytes, `kbps` over the last seconds.
+ *
+ * `left_out`: frames of a kind that began after the recording did, or from before its beginning.
+ */
+export interface SinkFigures {
+  sink: string;
+  type: string;
+  target: string;
+  state: string;
+  reason: string;
+  frames: number;
+  dropped: number;
+  left_out: number;
+  size: number;
+  kbps: number;
+}
+
+export interface SinkNotice {
+  v: 1;
+  type: "event";
+  event: "sink";
+  revision: number;
+  data: SinkChangedData;
+}
+
+/** How a sink is. */
+export type SinkState = "starting" | "running" | "reconnecting" | "failed" | "ended";
+
+/** Pictures get their size by `mode` from now on; width and height as in `FrameSize`. */
+export interface SizeChangedData {
+  mode: string;
+  width: number;
+  height: number;
+}
+
+export interface SizeNotice {
+  v: 1;
+  type: "event";
+  event: "size";
+  revision: number;
+  data: SizeChangedData;
+}
+
+/** How incoming pictures get their size. */
+export type SizeRule = "follow" | "fit" | "fill";
+
+/**
+ * The chosen source.
+ *
+ * `type` as in the choice, `name` for people, `sender` is who sends frames now, `reason` says why it is lost.
+ */
+export interface SourceBody {
+  type: string;
+  name: string;
+  state: "viewers" | "opening" | "running" | "reconnecting" | "ended" | "failed";
+  reason: string;
+  sender: string;
+}
+
+/** Frames come from `who` now, from nobody when it is empty; `chosen` is the source that somebody asked for. */
 export interface SourceChangedData {
   who: string;
+  chosen: SourceStatus;
+}
+
+/** A file that can be chosen as a source: its path in the server's folders, and its size in bytes. */
+export interface SourceFile {
+  path: string;
+  size: number;
 }
 
 export interface SourceNotice {
@@ -478,6 +715,23 @@ export interface SourceNotice {
   event: "source";
   revision: number;
   data: SourceChangedData;
+}
+
+/** What a chosen source does. */
+export type SourceState = "viewers" | "opening" | "running" | "reconnecting" | "ended" | "failed";
+
+/** The chosen source: its type as in the control protocol, its name for people, how it is, and why. */
+export interface SourceStatus {
+  type: string;
+  name: string;
+  state: SourceState;
+  reason: string;
+}
+
+/** What can be chosen as a source: files, and the patterns of addresses. */
+export interface SourcesAnswer {
+  files: SourceFile[];
+  urls: string[];
 }
 
 /** The session went to `state`; `reason` says why when nobody asked for it. */
@@ -516,6 +770,7 @@ export interface Stats {
   nodes: NodeFigures[];
   memory: MemoryFigures;
   gpu: GpuFigures[];
+  sinks: SinkFigures[];
   connection?: ConnectionFigures | null;
 }
 
@@ -556,6 +811,12 @@ export interface Undo {
   type: "undo";
 }
 
+/** A stream or a file at an address that the server's operator allows. */
+export interface UrlChoice {
+  type: "url";
+  url: string;
+}
+
 /** Pictures that came over a connection. */
 export interface VideoInFigures {
   frames: number;
@@ -577,6 +838,11 @@ export interface VideoOutFigures {
   encode_ms: number;
 }
 
+/** Nothing is chosen: of the viewers and publishers that send, the newest is the source. */
+export interface ViewerChoice {
+  type: "viewer";
+}
+
 /** A workflow of the server, in API format. */
 export interface WorkflowAnswer {
   name: string;
@@ -588,6 +854,9 @@ export interface EventData {
   state: StateChangedData;
   source: SourceChangedData;
   revision: RevisionChangedData;
+  sink: SinkChangedData;
+  size: SizeChangedData;
+  presets: PresetsChangedData;
   progress: ProgressData;
   activated: ActivatedData;
   rolled_back: RolledBackData;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 import types
 from typing import Any
 
@@ -185,6 +187,28 @@ def test_a_gpu_is_read_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) ->
     now[0] += 1
     gpus.read(7)
     assert library.reads == 2
+
+
+def test_a_driver_that_takes_its_time_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    library, may_answer, asked = FakeNvml(has_driver=True), threading.Event(), threading.Event()
+
+    def slow() -> int:
+        asked.set()
+        assert may_answer.wait(20)
+        return 1
+
+    library.nvmlDeviceGetCount = slow
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    gpus = Gpus()
+    assert gpus.latest(7) == ()
+    assert asked.wait(20)
+    assert gpus.latest(7) == ()
+    may_answer.set()
+    deadline = time.monotonic() + 20
+    while not (found := gpus.latest(7)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert found[0].utilisation == 37
 
 
 def test_without_driver_or_library_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ async def test_in_by_rtmp_and_out_as_a_recording_through_a_workflow(rtmp_engine:
         assert (await app.json("POST", control, {"type": "set_workflow", "workflow": fill(0.75)}))[0] == 200
         async with ffmpeg(f"rtmp://127.0.0.1:{listener.port}/live/studio"):
             await until(lambda: session.newest, "a picture")
-            add = {"type": "add_sink", "sink": {"kind": "record", "name": "take"}}
+            add = {"type": "add_sink", "sink": {"type": "record", "name": "take"}}
             status, reply = await app.json("POST", control, add)
             assert (status, reply["sink"]) == (200, "record-1")
             assert (await app.json("POST", control, add))[1]["error"]["code"] == "exists"

@@ -1,0 +1,151 @@
+"""`comfystream gateway`: a network of one machine for workers and the apps that use them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from comfystream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from comfystream.settings import ServerSettings
+
+    from ..gateway.app import GatewayOptions
+
+__all__ = ["gateway"]
+
+_NET, _WHO, _STREAMS = "Network", "Who may call", "Streams"
+PORT = 9935
+DEVELOPMENT = "development"  # on the loopback it keeps nobody out, it is only that workers have to send one
+DRAIN_S = 10.0
+
+
+def gateway(
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, as YAML.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.", rich_help_panel=_NET)] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.", rich_help_panel=_NET)
+    ] = PORT,
+    media_ports: Annotated[
+        str | None, typer.Option("--media-ports", help="UDP ports: 50000-50100.", rich_help_panel=_NET)
+    ] = None,
+    public_url: Annotated[
+        str, typer.Option("--public-url", help="How clients reach it, behind a proxy.", rich_help_panel=_NET)
+    ] = "",
+    insecure_tls: Annotated[
+        bool, typer.Option("--insecure-tls", help="Accept any certificate of workers.", rich_help_panel=_NET)
+    ] = False,
+    secret: Annotated[
+        str,
+        typer.Option("--secret", envvar="ORCH_SECRET", help="Of workers; made up off loopback.", rich_help_panel=_WHO),
+    ] = "",
+    api_key: Annotated[
+        list[str] | None, typer.Option("--api-key", help="Asked of clients; repeat for more.", rich_help_panel=_WHO)
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option("--allow-origin", metavar="URL", help='Sites that may call; "*" for all.', rich_help_panel=_WHO),
+    ] = None,
+    max_streams: Annotated[
+        int, typer.Option("--max-streams", min=1, metavar="N", help="Most at once.", rich_help_panel=_STREAMS)
+    ] = 16,
+    idle: Annotated[
+        float, typer.Option("--idle", min=1, metavar="SECONDS", help="Unused streams end.", rich_help_panel=_STREAMS)
+    ] = 60.0,
+    log_level: Annotated[str | None, typer.Option("--log-level", help="INFO.")] = None,
+) -> None:
+    """Gateway and orchestrator in one, without a chain: try workers and apps on your own machine."""
+    from comfystream.settings import load_settings
+
+    flags = {
+        "host": host,
+        "port": port,
+        "media_ports": media_ports,
+        "log_level": log_level.upper() if log_level else None,
+    }
+    settings = load_settings(config, flags)
+    is_made = not secret and not settings.is_loopback
+    secret = secret or (secrets.token_urlsafe(24) if is_made else DEVELOPMENT)
+    options = _options(
+        settings,
+        secret=secret,
+        keys=tuple(api_key or ()),
+        origins=tuple(one.rstrip("/") for one in allow_origin or ()),
+        public_url=public_url,
+        most_streams=max_streams,
+        idle_s=idle,
+        insecure_tls=insecure_tls,
+    )
+    shown = secret if is_made or secret == DEVELOPMENT else "..."
+    asyncio.run(_serve(options, settings, shown))
+
+
+def _options(
+    settings: ServerSettings,
+    *,
+    secret: str,
+    keys: tuple[str, ...],
+    origins: tuple[str, ...],
+    public_url: str,
+    most_streams: int,
+    idle_s: float,
+    insecure_tls: bool,
+) -> GatewayOptions:
+    from ..gateway.access import Access
+    from ..gateway.app import GatewayOptions
+    from ..gateway.stream import StreamOptions
+    from ..parts import ice_settings
+
+    if public_url and not public_url.startswith(("http://", "https://")):
+        raise ConfigError(f"--public-url {public_url}: http:// or https:// is needed", code="bad_url")
+    return GatewayOptions(
+        access=Access(secret, keys, origins, settings.is_loopback),
+        ice=ice_settings(settings),
+        streams=StreamOptions(idle_s=idle_s, most_viewers=settings.max_viewers),
+        most_streams=most_streams,
+        connects_per_s=settings.connects_per_s,
+        public_url=public_url,
+        verify_tls=not insecure_tls,
+    )
+
+
+async def _serve(options: GatewayOptions, settings: ServerSettings, shown: str) -> None:
+    from aiohttp import web
+
+    from ..gateway.app import make_gateway_app
+    from ..serving import on_signals
+
+    logging.getLogger().setLevel(settings.log_level)
+    for chatty in ("aiohttp.access", "aioice", "aiortc"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+    app = make_gateway_app(options)
+    runner = web.AppRunner(app, shutdown_timeout=DRAIN_S, handler_cancellation=True)
+    stopped = asyncio.Event()
+    on_signals(stopped.set)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, settings.host, settings.port).start()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
+                code="cannot_listen",
+                hint="another program may have the port; --port 0 takes a free one",
+            ) from error
+        _say_address(settings.host, runner.addresses[0][1], shown)
+        await stopped.wait()
+        print("comfystream: ending; workers are told", flush=True)
+    finally:
+        await runner.cleanup()
+
+
+def _say_address(host: str, port: int, secret: str) -> None:
+    name = "localhost" if host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::") else host
+    url = f"http://{name}:{port}"
+    print(f"\n  Page:    {url}/")
+    print(f"  Worker:  ORCH_URL={url} ORCH_SECRET={secret} comfystream byoc\n", flush=True)

@@ -1,0 +1,1 @@
+"""A gateway and an orchestrator in one process: the network on one machine, without a chain."""

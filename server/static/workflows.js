@@ -1,0 +1,72 @@
+// Which workflow runs: one of the server's, or a file that is opened or dropped here.
+import { api } from './api.js'
+import { isPng, textsOf } from './png.js'
+
+const OWN = '\nown', MOST_BYTES = 32 << 20
+
+// choose(message, words): has the workflow set.
+export function workflowPanel($, choose, failed) {
+  const list = $('workflow')
+  const nothing = new Option('none: the picture as it is', ''), own = new Option('a workflow of yours', OWN)
+  let known = []
+  nothing.disabled = own.disabled = own.hidden = true
+
+  list.onchange = () => choose({ name: list.value })
+  $('workflow-file').onchange = event => { open(event.target.files[0]); event.target.value = '' }
+  addEventListener('dragover', event => { if (event.dataTransfer?.types.includes('Files')) { event.preventDefault(); document.body.classList.add('dropping') } })
+  addEventListener('dragleave', event => { if (!event.relatedTarget) document.body.classList.remove('dropping') })
+  addEventListener('drop', event => {
+    document.body.classList.remove('dropping')
+    const [file] = event.dataTransfer?.files || []
+    if (!file) return
+    event.preventDefault()
+    open(file)
+  })
+
+  async function open(file) {
+    if (!file) return
+    try {
+      await choose({ workflow: await readWorkflow(file) }, file.name)
+    } catch (error) {
+      failed(`${file.name} was not loaded`, error)
+    }
+  }
+
+  const about = () => { $('about').textContent = known.find(one => one.name === list.value)?.description || '' }
+
+  return {
+    async load() {
+      known = await api('/api/v1/workflows')
+      list.replaceChildren(nothing, own, ...known.map(one => new Option(one.title, one.name)))
+      this.show(this.preferred, false)
+    },
+    get preferred() { return ['edges', 'cartoon'].find(name => known.some(one => one.name === name)) || known[0]?.name },
+    get chosen() { return list.value === OWN ? '' : list.value },
+    show(name, hasWorkflow, words) {
+      own.hidden = Boolean(name) || !hasWorkflow
+      if (words) own.text = words
+      list.value = name || (hasWorkflow ? OWN : '')
+      about()
+    },
+  }
+}
+
+// The graph in a file: JSON in API or editor format, or in a PNG.
+export async function readWorkflow(file) {
+  if (file.size > MOST_BYTES) throw new Error('this is too big for a workflow')
+  const data = new Uint8Array(await file.arrayBuffer())
+  if (!isPng(data)) return parsed(new TextDecoder().decode(data))
+  const texts = await textsOf(data)
+  if (!texts.prompt && !texts.workflow) {
+    throw Object.assign(new Error('there is no workflow in this picture'), { hint: 'programs that edit or send pictures often take it out; use the file that ComfyUI saved' })
+  }
+  try { return parsed(texts.prompt ?? '') } catch (error) { if (!texts.workflow) throw error }
+  return parsed(texts.workflow)
+}
+
+function parsed(text) {
+  let graph
+  try { graph = JSON.parse(text) } catch { throw Object.assign(new Error('this is no JSON'), { hint: 'drop a workflow that ComfyUI saved, as JSON or as PNG' }) }
+  if (typeof graph !== 'object' || graph === null || Array.isArray(graph)) throw new Error('this is no workflow')
+  return graph
+}
