@@ -72,6 +72,11 @@ class ServerSettings(BaseModel):
     preset_folder: str = ""
     workspace: str = ""
     node_folders: tuple[str, ...] = ()
+    comfyui: str = ""
+    api_nodes: bool = True
+    vram: Literal["low", "normal", "high"] = "normal"
+    allow_packs: tuple[str, ...] = ()
+    block_packs: tuple[str, ...] = ()
     workflow_folders: tuple[str, ...] = ()
     source_folders: tuple[str, ...] = ()
     allowed_urls: tuple[str, ...] = ()

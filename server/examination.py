@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+
+from comfystream.catalog.comfyui import is_comfyui
+from comfystream.catalog.comfyui import version_of as comfyui_version
 
 from .machine import version_of
 
@@ -203,33 +205,21 @@ def _comfyui() -> Iterator[Finding]:
     candidates = ((Path(named) if named else None, "COMFYUI_PATH"), (_around_us(), "we are in its custom_nodes"))
     for folder, how in candidates:
         if folder is not None and is_comfyui(folder):
-            yield Finding("ComfyUI", Verdict.GOOD, f"{_comfyui_version(folder)} at {folder} ({how})")
+            version = comfyui_version(folder) or "unknown version"
+            yield Finding("ComfyUI", Verdict.GOOD, f"{version} at {folder} ({how})")
             return
     if named:
         detail = f"COMFYUI_PATH names {named}, which is no ComfyUI"
         yield Finding("ComfyUI", Verdict.MISSING, detail, "correct or unset it")
         return
-    hint = "not needed; tests that compare with it look for it in COMFYUI_PATH"
+    hint = "not needed; --comfyui DIR or COMFYUI_PATH names one whose nodes and packs are to be used"
     yield Finding("ComfyUI", Verdict.MISSING, "not found", hint)
-
-
-def is_comfyui(folder: Path) -> bool:
-    """Whether a folder is a ComfyUI checkout."""
-    return (folder / "comfy").is_dir() and (folder / "nodes.py").is_file() and (folder / "execution.py").is_file()
 
 
 def _around_us() -> Path | None:
     """The ComfyUI that this installation is a custom node of, if it looks like one."""
     home = Path(__file__).resolve().parent.parent
     return home.parent.parent if home.parent.name == "custom_nodes" else None
-
-
-def _comfyui_version(folder: Path) -> str:
-    file = folder / "comfyui_version.py"
-    if not file.is_file():
-        return "unknown version"
-    found = re.search(r"""__version__\s*=\s*["']([^"']+)""", file.read_text(encoding="utf-8"))
-    return found[1] if found else "unknown version"
 
 
 def _packages() -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from comfystream.errors import ConfigError, WorkflowError
 from comfystream.workflow.read import read_workflow
 
 if TYPE_CHECKING:
+    from comfystream.catalog.comfyui import ComfyUIOptions, Vram
     from comfystream.catalog.registry import NodeCatalog
     from comfystream.catalog.spec import Catalog
     from comfystream.engine.protocol import Engine, EngineOptions
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "catalog_of",
+    "comfyui_options",
     "load_nodes",
     "open_engine",
     "pack_folders",
@@ -105,8 +107,36 @@ def threads_beside_codecs() -> int:
     return max(1, cores // 2)
 
 
-def load_nodes(folders: Sequence[Path]) -> NodeCatalog:
+def comfyui_options(
+    given: str = "", *, api_nodes: bool = True, vram: Vram | str | None = None
+) -> ComfyUIOptions | None:
+    """Which ComfyUI to load; None for none.
+
+    Args:
+        given: what `--comfyui` or the setting says.
+        api_nodes: with its nodes for paid services.
+        vram: "low", "normal" or "high".
+
+    Raises:
+        ConfigError: what was named is no ComfyUI.
+    """
+    from comfystream.catalog.comfyui import ComfyUIOptions, Vram, find_checkout
+
+    folder = find_checkout(given)
+    return None if folder is None else ComfyUIOptions(str(folder), api_nodes, Vram(vram or Vram.NORMAL))
+
+
+def load_nodes(
+    folders: Sequence[Path],
+    comfyui: ComfyUIOptions | None = None,
+    allow: Sequence[str] | None = None,
+    block: Sequence[str] | None = None,
+) -> NodeCatalog:
     """The node classes, in this process and without an engine."""
     from comfystream.catalog.registry import CatalogOptions, load_catalog
 
-    return load_catalog(CatalogOptions(pack_folders=pack_folders(folders)))
+    return load_catalog(
+        CatalogOptions(
+            pack_folders=pack_folders(folders), allow=tuple(allow or ()), block=tuple(block or ()), comfyui=comfyui
+        )
+    )

@@ -46,3 +46,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _only_marked_tests_see_the_checkout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command takes its nodes from COMFYUI_PATH; what is tested without one must not depend on who set it."""
+    if request.node.get_closest_marker("comfyui") is None:
+        monkeypatch.delenv("COMFYUI_PATH", raising=False)

@@ -62,7 +62,6 @@ BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
     "comfystream/session/crew.py": (1, "task scope: the owner of the threads raises it again"),
     "comfystream/session/source_reader.py": (1, "task scope: the thread of a source ends with it, its session is told"),
     "comfystream/workflow/check_node.py": (1, "node execution: what a node's own validation raises is its answer"),
-    "server/bench/comfyui_child.py": (1, "process main: why the checkout does not load goes to the parent, in words"),
     "server/bench/engine.py": (1, "task scope: the caller of the thread gets it"),
     "server/http/errors.py": (1, "request handler: logged once, the caller gets a plain 500"),
     "server/examination.py": (1, "node execution of a kind: a broken library is what doctor is there to tell"),

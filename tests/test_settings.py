@@ -70,3 +70,12 @@ def test_the_annotated_file_names_every_setting_with_its_default(repository: Pat
         if name not in ("ice_servers", "turn_services"):  # shown by examples
             written = yaml.safe_load(line.removeprefix("# "))[name]
             assert written == (list(field.default) if isinstance(field.default, tuple) else field.default)
+
+
+def test_which_comfyui_and_what_of_it() -> None:
+    given = {"COMFYSTREAM_COMFYUI": "/comfy", "COMFYSTREAM_API_NODES": "false", "COMFYSTREAM_BLOCK_PACKS": "[a, b]"}
+    settings = load_settings(None, {"vram": "low"}, given)
+    assert (settings.comfyui, settings.api_nodes, settings.vram) == ("/comfy", False, "low")
+    assert settings.block_packs == ("a", "b")
+    with pytest.raises(ConfigError, match="the command line: vram"):
+        load_settings(None, {"vram": "lots"}, {})

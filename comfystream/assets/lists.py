@@ -71,7 +71,7 @@ class ModelEntry(_Entry):
 
 
 class PackEntry(_Entry):
-    """A node pack: a git repository. `commit` (or a `branch` that is one) pins it."""
+    """A node pack: a git repository. `commit` (or a `branch` that is one) pins it; `classes` are its nodes."""
 
     name: str = ""
     url: Git
@@ -79,6 +79,7 @@ class PackEntry(_Entry):
     commit: Ref = ""
     type: str = ""
     dependencies: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def ref(self) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from comfystream.catalog.comfyui.compat_running import raised_by_nodes
 from comfystream.catalog.spec import Catalog
 from comfystream.clock import Clock
 from comfystream.engine.bound import Binder
@@ -178,7 +179,7 @@ class LaneTick:
             return self._run_scheduled(frame, mask)
         try:
             result = compiled.run(frame, mask, self._activation.cross, self.total_ns, self.max_ns)
-        except Exception as error:
+        except raised_by_nodes() as error:
             index = compiled.step_index(error)
             if index is None:
                 raise

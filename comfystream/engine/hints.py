@@ -10,6 +10,8 @@ def hint_for(error: BaseException) -> str:
     name, text = type(error).__name__, str(error)
     if "OutOfMemory" in name or "out of memory" in text:
         return "out of memory: use a smaller picture or model, or fewer sessions"
+    if name == "InterruptProcessingException":
+        return "a node, or the end of the run, stopped it"
     if isinstance(error, FileNotFoundError):
         return "a file that this node needs is not there"
     if isinstance(error, ModuleNotFoundError):

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from comfystream.catalog.comfyui.compat_running import (
+    interruption,
+    listen_to_messages,
+    listen_to_progress,
+    throw_if_interrupted,
+)
 from comfystream.catalog.registry import CatalogOptions, NodeCatalog, load_catalog
 from comfystream.clock import Clock, SystemClock
+from comfystream.engine.pack_messages import PackMessages
 from comfystream.engine.progress import PrepareProgress
-from comfystream.engine.protocol import EngineOptions, PackBroken
+from comfystream.engine.protocol import EngineOptions, OnEvent, PackBroken
 from comfystream.engine.store import StaticStore
 from comfystream.engine.values import blocker_type
 
 __all__ = ["Host"]
+
+IsEnding = Callable[[], bool]
 
 # How long a thread that runs Python lets another one wait. A tick lets go of the interpreter at each conversion and at
 # each torch call; with Python's own 5 ms, a model that loaded beside it cost a gap of 200 ms at 30 fps, with this 60.
@@ -42,6 +50,7 @@ class Host:
                 allow=options.allow_packs,
                 block=options.block_packs,
                 folders=options.folders,
+                comfyui=options.comfyui,
             )
         )
         self.blocker = blocker_type()
@@ -50,7 +59,8 @@ class Host:
         sys.setswitchinterval(min(HANDOVER_S, sys.getswitchinterval()))
         if options.threads:
             torch.set_num_threads(options.threads)
-        self._listen_to_progress_bars()
+        listen_to_progress(self._on_progress_bar)
+        listen_to_messages(self._on_message)
 
     def broken_packs(self) -> tuple[PackBroken, ...]:
         """Packs that could not be loaded."""
@@ -59,15 +69,22 @@ class Host:
             for broken in self.catalog.broken()
         )
 
-    def enter_thread(self) -> None:
-        """Set the calling thread up for running nodes: inference mode is per thread, and entering it once is enough."""
+    def enter_thread(self, is_ending: IsEnding | None = None, on_event: OnEvent | None = None) -> None:
+        """Set the calling thread up for running nodes: inference mode is per thread, and entering it once is enough.
+
+        Args:
+            is_ending: whether what runs on this thread is no longer wanted; asked at each step of a sampler.
+            on_event: gets what nodes on this thread send to ComfyUI's editor.
+        """
         import torch
 
+        self._thread.is_ending, self._thread.on_event = is_ending, on_event
+        self._thread.messages = PackMessages(self.clock)
         mode = torch.inference_mode()
         mode.__enter__()
         self._thread.inference_mode = mode  # it ends when it is collected
 
-    # --- progress bars of nodes
+    # --- progress bars and messages of nodes
 
     @contextlib.contextmanager
     def progress_goes_to(self, progress: PrepareProgress) -> Iterator[None]:
@@ -78,13 +95,21 @@ class Host:
         finally:
             self._thread.progress = None
 
-    def _listen_to_progress_bars(self) -> None:
-        utils: Any = importlib.import_module("comfy.utils")
-        utils.set_progress_bar_global_hook(self._on_progress_bar)
-
     def _on_progress_bar(
         self, value: float, total: float, preview: Any = None, prompt_id: Any = None, node_id: Any = None
     ) -> None:
+        throw_if_interrupted()
+        is_ending: IsEnding | None = getattr(self._thread, "is_ending", None)
+        if is_ending is not None and is_ending():
+            raise interruption()
         target: PrepareProgress | None = getattr(self._thread, "progress", None)
         if target is not None:
             target.steps(value, total, node_id)
+
+    def _on_message(self, name: Any, data: Any) -> None:
+        on_event: OnEvent | None = getattr(self._thread, "on_event", None)
+        if on_event is None:
+            return
+        event = self._thread.messages.event(name, data)
+        if event is not None:
+            on_event(event)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from comfystream.catalog.comfyui import ComfyUIOptions
 from comfystream.catalog.standin import Folders
 from comfystream.engine.once_job import OnceDone, OnceJob
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
@@ -28,6 +29,7 @@ __all__ = [
     "FailPolicy",
     "NodeBlocked",
     "NodeFailed",
+    "NodeMessage",
     "NodeTiming",
     "PackBroken",
     "Progress",
@@ -192,6 +194,15 @@ class NodeBlocked:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeMessage:
+    """A node sent `data`, as JSON has it, to ComfyUI's editor under `name`; ten a second of each come through."""
+
+    name: str
+    data: Any
+    node_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRestarted:
     """The engine process died (`reason`) and runs again with revision `revision` (0 = none was active)."""
 
@@ -218,7 +229,9 @@ class Stopped:
     error: str = ""
 
 
-Event = Progress | Activated | RolledBack | NodeFailed | NodeBlocked | EngineRestarted | PackBroken | Stopped
+Event = (
+    Progress | Activated | RolledBack | NodeFailed | NodeBlocked | NodeMessage | EngineRestarted | PackBroken | Stopped
+)
 
 
 class Runner(Protocol):
@@ -320,6 +333,7 @@ class EngineOptions:
         block_packs: names of packs to leave out.
         threads: torch's intra-op threads; 0 = torch's own choice.
         folders: what nodes get from `folder_paths`.
+        comfyui: a ComfyUI checkout to load: its nodes, its packs, its model folders. None: the bundled nodes alone.
     """
 
     pack_folders: tuple[str, ...] = ()
@@ -328,3 +342,4 @@ class EngineOptions:
     block_packs: tuple[str, ...] = ()
     threads: int = 0
     folders: Folders = field(default_factory=Folders)
+    comfyui: ComfyUIOptions | None = None

@@ -315,7 +315,7 @@ class LocalRunner:
     def enter_thread(self) -> None:
         """Called first on every thread that runs nodes."""
         logs.enter(self._options.name)
-        self._host.enter_thread()
+        self._host.enter_thread(lambda: self._closed, self._on_event)
 
     @property
     def current(self) -> Running | None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from comfystream.catalog.comfyui.compat_running import raised_by_nodes
 from comfystream.catalog.spec import Catalog
 from comfystream.engine.bound import Binder
 from comfystream.engine.expansion import as_input, follow, is_link, set_graph_prefix
@@ -257,7 +258,7 @@ class Scheduler:
             for arguments in call_arguments(step, self._arguments(step, values, missing_lazy=True)):
                 answer = status(**arguments)
                 wanted.update((await answer if inspect.isawaitable(answer) else answer) or ())
-        except Exception as error:
+        except raised_by_nodes() as error:
             raise node_error(step, error) from error
         unknown = sorted(name for name in wanted if name not in linked and name not in step.constants)
         if unknown:
@@ -290,7 +291,7 @@ class Scheduler:
                 with self.timed_by(step):
                     raw = function(**call)
                 results.append(normalise(step, raw, self._blocker))
-        except Exception as error:
+        except raised_by_nodes() as error:
             raise node_error(step, error) from error
         return results
 
@@ -311,13 +312,13 @@ class Scheduler:
     def _result_of(self, step: Step, task: asyncio.Task[list[CallResult]]) -> list[CallResult]:
         try:
             return task.result()
-        except Exception as error:
+        except raised_by_nodes() as error:
             raise node_error(step, error) from error
 
     def _normalise(self, step: Step, raw: Any) -> CallResult:
         try:
             return normalise(step, raw, self._blocker)
-        except Exception as error:
+        except raised_by_nodes() as error:
             raise node_error(step, error) from error
 
     def _blocked(self, step: Step, call: Mapping[str, Any]) -> CallResult | None:

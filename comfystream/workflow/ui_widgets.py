@@ -25,6 +25,7 @@ _WIDGET_TYPES = frozenset(
 _CONTROLS = frozenset(("fixed", "increment", "decrement", "randomize", "increment-wrap"))
 _SEEDS = ("seed", "noise_seed")
 _UPLOADS = ("image_upload", "video_upload", "audio_upload", "file_upload", "animated_image_upload")
+_MODEL_BUTTONS = ("upload3dmodel", "uploadExtraResources", "clear")
 _BUTTONS = ("image", "video", "audio", "file", "upload", "", None)
 
 
@@ -193,7 +194,10 @@ class _Walk:
         if (control or is_seed) and self.source.skip(_CONTROLS) and is_combo(input_type):
             self.source.skip_text()
         if any(options.get(upload) for upload in _UPLOADS):
-            self.source.skip(_BUTTONS)
+            if not self.source.skip(_MODEL_BUTTONS):
+                self.source.skip(_BUTTONS)
+            while self.source.skip(_MODEL_BUTTONS):
+                continue
 
     def _dynamic_combo(self, name: str, entry: Any) -> None:
         keys = option_keys(entry)

@@ -5,6 +5,8 @@ One pack of V1 and V3 classes. As ComfyUI does it inside, both kinds are registe
 
 from __future__ import annotations
 
+import logging
+
 from . import (
     audio,
     audio_files,
@@ -31,6 +33,8 @@ from . import (
 )
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
+
+_log = logging.getLogger(__name__)
 
 V1_MODULES = (image_basic, image_files, preview_any)
 V3_MODULES = (
@@ -65,6 +69,10 @@ for _module in V1_MODULES:
 
 for _module in V3_MODULES:
     for _class in _module.NODES:
-        _schema = _class.define_schema()
+        try:
+            _schema = _class.define_schema()
+        except (AttributeError, TypeError) as _error:  # the API of an older ComfyUI lacks something that it declares
+            _log.info("%s is left out: this ComfyUI is too old for it (%s)", _class.__name__, _error)
+            continue
         NODE_CLASS_MAPPINGS[_schema.node_id] = _class
         NODE_DISPLAY_NAME_MAPPINGS[_schema.node_id] = _schema.display_name

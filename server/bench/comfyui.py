@@ -12,7 +12,7 @@ from typing import Any
 
 from comfystream.errors import AssetError
 
-from .graphs import PACK, comfyui_chain
+from .graphs import PACK
 
 __all__ = ["ComfyUI"]
 
@@ -27,13 +27,10 @@ class ComfyUI:
         modes: names of its cache modes that are compared.
 
     Raises:
-        AssetError: it is no checkout, or something that it needs is missing.
+        AssetError: something that it needs is missing.
     """
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / "execution.py").is_file():
-            hint = "--comfyui takes the folder that has main.py and execution.py"
-            raise AssetError(f"{folder} is no ComfyUI checkout", hint=hint)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(SCRIPT), str(folder.absolute()), str(PACK)],
@@ -45,13 +42,13 @@ class ComfyUI:
         ready = self._answer()
         if "error" in ready:
             self.close()
-            raise _cannot_load(folder, ready)
+            raise AssetError(ready["error"], hint=ready["hint"])
         self.version: str = ready["version"]
         self.modes: list[str] = ready["modes"]
 
-    def load(self, class_type: str, length: int, mode: str) -> Callable[[], float]:
-        """A chain of `length` nodes; calling it runs one prompt and gives its processor time in microseconds."""
-        self._ask({"prompt": comfyui_chain(class_type, length), "mode": mode})
+    def load(self, prompt: dict[str, Any], mode: str) -> Callable[[], float]:
+        """A graph; calling it runs one prompt and gives its processor time in microseconds."""
+        self._ask({"prompt": prompt, "mode": mode})
         return lambda: self._ask({})["cpu_ns"] / 1000
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -90,10 +87,3 @@ class ComfyUI:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-
-def _cannot_load(folder: Path, told: dict[str, Any]) -> AssetError:
-    missing = told.get("missing")
-    hint = ""
-    if missing:
-        hint = f"{sys.executable} has no module {missing!r}: install ComfyUI's requirements there"
-    return AssetError(f"cannot load ComfyUI from {folder}: {told['error']}", hint=hint)

@@ -1,35 +1,26 @@
 """Loads a ComfyUI checkout and times its own executor on request. Run as a script, in a process of its own.
 
 Speaks JSON lines: on standard input `{"prompt": ..., "mode": ...}` loads a graph whose node "0" has a `number`, `{}`
-runs it once; on standard output an answer each. Nothing of ComfyStream is imported here.
+runs it once; on standard output an answer each. The node classes are loaded as our engine loads them, so that both run
+the same ones.
 """
 
 from __future__ import annotations
 
 import copy
 import importlib
-import importlib.util
 import json
 import os
 import sys
-import tempfile
 import time
-import traceback
-import types
 from pathlib import Path
 from typing import Any
 
+from comfystream.catalog import CatalogOptions, load_catalog
+from comfystream.catalog.comfyui import ComfyUIOptions, version_of
+from comfystream.errors import ComfyStreamError
+
 MODES = {"CLASSIC": "classic", "RAM_PRESSURE": "RAM pressure", "NONE": "no"}
-
-
-class _Anything:
-    """Stands for whatever of a server a module touches at import: any attribute, callable, a decorator."""
-
-    def __getattr__(self, name: str) -> _Anything:
-        return _Anything()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if len(args) == 1 and callable(args[0]) else _Anything()
 
 
 class _Server:
@@ -42,50 +33,12 @@ class _Server:
         """Nobody listens."""
 
 
-def _load_torchvision() -> None:
-    """Import torchvision; one that was built for another torch lacks its operators, whose schemas are enough."""
-    if importlib.util.find_spec("torchvision") is None:
-        return
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        import torch
-
-        for name in [name for name in sys.modules if name.startswith("torchvision")]:
-            del sys.modules[name]
-        make: Any = torch.library.Library
-        library = make("torchvision", "DEF")  # lives as long as it is referenced
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _Anything.library = library  # type: ignore[attr-defined]
-        importlib.import_module("torchvision")
-
-
 def load_checkout(folder: Path, pack: Path) -> Any:
-    """Import the executor and the nodes of `pack`; gives the `execution` module."""
-    sys.argv = [sys.argv[0]]
-    sys.path.insert(0, str(folder))
-    _load_torchvision()
-    sys.modules["comfy.zluda"] = types.ModuleType("comfy.zluda")  # a fork installs packages when it imports this
-    importlib.import_module("comfy.cli_args").args.cpu = True
-    importlib.import_module("utils.extra_config")  # before `nodes`, which hides this package behind comfy/utils.py
-    server: Any = types.ModuleType("server")
-    server.PromptServer = type("PromptServer", (), {"instance": _Anything()})
-    sys.modules["server"] = server
-    paths: Any = importlib.import_module("folder_paths")
-    scratch = Path(tempfile.mkdtemp(prefix="comfystream-bench-"))
-    for name in ("input", "output", "temp"):
-        (scratch / name).mkdir()
-        getattr(paths, f"set_{name}_directory")(str(scratch / name))
-    execution = importlib.import_module("execution")
-    nodes: Any = importlib.import_module("nodes")
-    spec = importlib.util.spec_from_file_location("comfystream_bench_pack", pack)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    nodes.NODE_CLASS_MAPPINGS.update(module.NODE_CLASS_MAPPINGS)
-    return execution
+    """Load its nodes and those of `pack`; gives its `execution` module."""
+    torch: Any = importlib.import_module("torch")
+    torch.set_num_threads(1)  # as our engine beside it: what waits for other threads would count as work
+    load_catalog(CatalogOptions(packs=(str(pack),), comfyui=ComfyUIOptions(str(folder), api_nodes=False)))
+    return importlib.import_module("execution")
 
 
 class Program:
@@ -126,11 +79,10 @@ def main() -> None:
 
     try:
         execution = load_checkout(folder, pack)
-        version = importlib.import_module("comfyui_version").__version__
-    except Exception as error:  # noqa: BLE001 - process main: the parent tells the person
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        answer(error=f"{type(error).__name__}: {error}", missing=missing, trace=traceback.format_exc())
+    except ComfyStreamError as error:
+        answer(error=error.message, hint=error.hint)
         return
+    version = version_of(folder)
     answer(version=version, modes=[title for name, title in MODES.items() if name in execution.CacheType.__members__])
     program: Program | None = None
     for line in sys.stdin:

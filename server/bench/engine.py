@@ -10,15 +10,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from comfystream.catalog.comfyui import ComfyUIOptions, find_checkout
 from comfystream.engine.lanes import LaneState
 from comfystream.engine.local import LocalEngine
 from comfystream.engine.protocol import EngineOptions, RunnerOptions
 from comfystream.engine.runner import LocalRunner
 from comfystream.frames import Lane, VideoFrame
-from comfystream.workflow.model import Link
+from comfystream.workflow.model import Link, Workflow
 
 from .comfyui import ComfyUI
-from .graphs import PACK, chain
+from .graphs import BUILT_IN, PACK, chain, comfyui_graph, live
 from .rows import Goal, Row
 from .timing import Contestant, interleaved_cpu_us
 
@@ -41,19 +42,43 @@ def bench_engine(*, comfyui: Path | None = None, rounds: int = 200, batch: int =
     Raises:
         AssetError: the checkout cannot be loaded with this interpreter.
     """
-    with _engine() as engine, _comfyui(comfyui) as other:
-        for kind, class_type in KINDS.items():
-            for length in LENGTHS:
-                case = f"{length} {kind} nodes"
-                with _Chain(engine, class_type, length) as measured:
-                    yield from measured.rows(case, rounds, batch)
-                    if other is not None:
-                        yield from _beside_comfyui(measured, other, case, class_type, length, rounds)
+    options = _options(comfyui)
+    with _engine(options) as engine, _comfyui(comfyui) as other:
+        for case, nodes in _cases(with_built_in=other is not None):
+            with _Chain(engine, live(*nodes)) as measured:
+                yield from measured.rows(case, rounds, batch)
+                if other is not None:
+                    yield from _beside_comfyui(measured, other, case, _for_comfyui(nodes), rounds)
+
+
+def _for_comfyui(nodes: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """The same for ComfyUI. Where nodes only pass, its source and its sink are two of them: as many nodes in all."""
+    if nodes == [*BUILT_IN]:
+        return comfyui_graph("BenchPicture", *nodes)
+    return comfyui_graph("BenchSource", *nodes[2:])
+
+
+def _options(folder: Path | None) -> ComfyUIOptions | None:
+    """What our engine loads of the checkout.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    found = find_checkout(str(folder)) if folder is not None else None
+    return ComfyUIOptions(str(found), api_nodes=False) if found is not None else None
+
+
+def _cases(*, with_built_in: bool) -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
+    for kind, class_type in KINDS.items():
+        for length in LENGTHS:
+            yield f"{length} {kind} nodes", chain(class_type, length)
+    if with_built_in:
+        yield f"{len(BUILT_IN)} built-in nodes", [*BUILT_IN]
 
 
 @contextmanager
-def _engine() -> Iterator[LocalEngine]:
-    engine = LocalEngine(EngineOptions(packs=(str(PACK),), threads=1))
+def _engine(comfyui: ComfyUIOptions | None) -> Iterator[LocalEngine]:
+    engine = LocalEngine(EngineOptions(packs=(str(PACK),), threads=1, comfyui=comfyui))
     try:
         yield engine
     finally:
@@ -72,10 +97,10 @@ def _comfyui(folder: Path | None) -> Iterator[ComfyUI | None]:
 class _Chain:
     """A prepared run whose ticks are called from here, on a thread set up as a lane's thread is."""
 
-    def __init__(self, engine: LocalEngine, class_type: str, length: int) -> None:
+    def __init__(self, engine: LocalEngine, workflow: Workflow) -> None:
         self._host = engine.host
-        self._runner = _activated(engine, class_type, length, profile=True)
-        self._unprofiled = _activated(engine, class_type, length, profile=False)
+        self._runner = _activated(engine, workflow, profile=True)
+        self._unprofiled = _activated(engine, workflow, profile=False)
 
     def __enter__(self) -> _Chain:
         return self
@@ -128,9 +153,9 @@ class _Chain:
         return answer.result()
 
 
-def _activated(engine: LocalEngine, class_type: str, length: int, *, profile: bool) -> LocalRunner:
+def _activated(engine: LocalEngine, workflow: Workflow, *, profile: bool) -> LocalRunner:
     runner = engine.open(RunnerOptions(live=True, profile=profile), lambda frame: None, lambda event: None)
-    runner.activate(runner.prepare(chain(class_type, length), (64, 64)).result())
+    runner.activate(runner.prepare(workflow, (64, 64)).result())
     return runner
 
 
@@ -139,17 +164,22 @@ def _graph(runner: LocalRunner) -> Contestant:
     running = runner.current
     assert running is not None
     tick = running.activation.lanes[Lane.VIDEO]
-    frame = object()
+    frame = _picture()
     return lambda: tick.run(frame)
+
+
+def _picture() -> Any:
+    import torch
+
+    return torch.zeros((1, 64, 64, 3))
 
 
 def _tick(runner: LocalRunner) -> Contestant:
     """All that a lane's thread does for a frame; pictures are there as a tensor and as a picture already."""
     import av
-    import torch
 
     state = runner.new_lane_state()
-    _leave_out_conversion(state, torch.zeros((1, 64, 64, 3)), av.VideoFrame(64, 64, "yuv420p"))
+    _leave_out_conversion(state, _picture(), av.VideoFrame(64, 64, "yuv420p"))
     frame = VideoFrame(0, 0, Fraction(1, 30), av.VideoFrame(64, 64, "yuv420p"))
     return lambda: runner.tick(Lane.VIDEO, frame, state)
 
@@ -198,7 +228,7 @@ Instruction = tuple[Callable[..., Any], dict[str, Any], list[tuple[str, int, int
 
 
 def _loop(program: list[Instruction], result: int) -> Contestant:
-    frame = (object(),)
+    frame = (_picture(),)
 
     def run() -> Any:
         values: list[Any] = [frame]
@@ -214,10 +244,10 @@ def _loop(program: list[Instruction], result: int) -> Contestant:
 
 
 def _beside_comfyui(
-    chain: _Chain, other: ComfyUI, case: str, class_type: str, length: int, rounds: int
+    chain: _Chain, other: ComfyUI, case: str, prompt: dict[str, Any], rounds: int
 ) -> Iterator[Row]:
     for mode in other.modes:
-        program = other.load(class_type, length, mode)
+        program = other.load(prompt, mode)
         ours, theirs = chain.beside(program, rounds)
         name = f"ComfyUI {other.version}, {mode} cache"
         yield Row("engine", case, "tick", "us", ours, sorted(theirs)[len(theirs) // 2], name)

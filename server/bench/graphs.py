@@ -8,9 +8,17 @@ from typing import Any
 from comfystream.workflow.api_format import parse_api
 from comfystream.workflow.model import Workflow
 
-__all__ = ["PACK", "chain", "comfyui_chain", "live"]
+__all__ = ["BUILT_IN", "PACK", "chain", "comfyui_graph", "live"]
 
 PACK = Path(__file__).with_name("pack.py")
+# Nodes of ComfyUI itself, as both executors run them.
+BUILT_IN: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("ImageInvert", {}),
+    ("ImageScale", {"upscale_method": "bilinear", "width": 64, "height": 64, "crop": "disabled"}),
+    ("ImageBlur", {"blur_radius": 1, "sigma": 1.0}),
+    ("ImageQuantize", {"colors": 16, "dither": "none"}),
+    ("ImageInvert", {}),
+)
 
 
 def live(*nodes: tuple[str, dict[str, Any]]) -> Workflow:
@@ -24,15 +32,15 @@ def live(*nodes: tuple[str, dict[str, Any]]) -> Workflow:
     return parse_api(document, source="bench")
 
 
-def chain(class_type: str, length: int) -> Workflow:
-    """`length` nodes of one class between the live input and the live output."""
-    return live(*[(class_type, {})] * length)
+def chain(class_type: str, length: int) -> list[tuple[str, dict[str, Any]]]:
+    """`length` nodes of one class."""
+    return [(class_type, {})] * length
 
 
-def comfyui_chain(class_type: str, length: int) -> dict[str, Any]:
-    """For ComfyUI: a source, `length - 2` nodes of one class and a sink; `length` nodes in all."""
-    names = ["BenchSource", *[class_type] * (length - 2), "BenchSink"]
+def comfyui_graph(source: str, *nodes: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """For ComfyUI: a source, `nodes` in a row, and a sink."""
+    row = [(source, {}), *nodes, ("BenchSink", {})]
     return {
-        str(i): {"class_type": name, "inputs": {"image": [str(i - 1), 0]} if i else {"number": 0}}
-        for i, name in enumerate(names)
+        str(i): {"class_type": name, "inputs": {"image": [str(i - 1), 0], **inputs} if i else {"number": 0}}
+        for i, (name, inputs) in enumerate(row)
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 
 __all__ = ["NODE_CLASS_MAPPINGS"]
@@ -50,6 +51,13 @@ class BenchSource(BenchPass):
         return (number,)
 
 
+class BenchPicture(BenchSource):
+    """The same as a real picture, for nodes that look at it."""
+
+    def run(self, number: int) -> tuple[Any]:
+        return (torch.full((1, 64, 64, 3), number % 256 / 255),)
+
+
 class BenchSink(BenchPass):
     """An output node that does nothing."""
 
@@ -73,4 +81,5 @@ class BenchWait(BenchPass):
         return (image,)
 
 
-NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in (BenchPass, BenchPassV3, BenchSource, BenchSink, BenchWait)}
+CLASSES = (BenchPass, BenchPassV3, BenchSource, BenchPicture, BenchSink, BenchWait)
+NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in CLASSES}

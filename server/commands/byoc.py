@@ -13,6 +13,8 @@ from comfystream import logs
 from comfystream.allocator import keep_few_arenas
 from comfystream.errors import ConfigError
 
+from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes, VramMode, comfyui_settings
+
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
@@ -86,6 +88,11 @@ def byoc(
     nodes: Annotated[
         list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Node packs.", rich_help_panel=_ENGINE)
     ] = None,
+    comfyui: ComfyUIFolder = "",
+    no_api_nodes: NoApiNodes = False,
+    vram: VramMode = None,
+    allow_pack: AllowPacks = None,
+    block_pack: BlockPacks = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch.", rich_help_panel=_ENGINE)] = None,
     log_level: Annotated[str | None, typer.Option("--log-level", help="INFO.", rich_help_panel=_LOG)] = None,
     disable_frame_skip: Annotated[bool, typer.Option("--disable-frame-skip", hidden=True)] = False,
@@ -98,6 +105,7 @@ def byoc(
     flags = {
         "workspace": workspace,
         "node_folders": [str(folder) for folder in nodes] if nodes else None,
+        **comfyui_settings(comfyui, no_api_nodes, vram, allow_pack, block_pack),
         "threads": threads,
         "workflow_folders": [str(folder) for folder in workflows] if workflows else None,
         "on_error": on_error,

@@ -12,13 +12,17 @@ import typer
 
 from comfystream.errors import WorkflowError
 
+from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes
 from ..faults import BAD_INPUT, Reported, say_all, say_note
 
 if TYPE_CHECKING:
     from comfystream.catalog.registry import NodeCatalog
     from comfystream.workflow.bind import LiveInput, LiveOutput
     from comfystream.workflow.check import CheckResult
+    from comfystream.workflow.missing import Missing
     from comfystream.workflow.model import Workflow
+
+    from ..needed import Needed
 
 __all__ = ["check"]
 
@@ -29,18 +33,24 @@ def check(
         list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Folder of custom node packs.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    comfyui: ComfyUIFolder = "",
+    no_api_nodes: NoApiNodes = False,
+    allow_pack: AllowPacks = None,
+    block_pack: BlockPacks = None,
 ) -> None:
     """Say what a workflow needs and whether it can run. Nothing is run."""
-    from ..loading import load_nodes, read_early, read_with
+    from ..loading import comfyui_options, load_nodes, read_early, read_with
 
     early = read_early(workflow)
-    catalog = load_nodes(nodes or [])
+    options = comfyui_options(comfyui, api_nodes=not no_api_nodes)
+    catalog = load_nodes(nodes or [], options, allow_pack, block_pack)
     graph = read_with(catalog, workflow, early)
     result = _checked(graph, catalog)
+    needed, lacking = _lacking(graph, catalog)
     if as_json:
-        print(json.dumps(as_document(graph, catalog, result), indent=2))
+        print(json.dumps(as_document(graph, catalog, result) | {"lacks": needed.as_document(lacking)}, indent=2))
     else:
-        _show(graph, catalog, result)
+        _show(graph, catalog, result, list(needed.lines(lacking)))
     if not result.is_ok:
         raise Reported(BAD_INPUT)
 
@@ -49,6 +59,15 @@ def _checked(workflow: Workflow, catalog: NodeCatalog) -> CheckResult:
     from comfystream.workflow.check import check as check_workflow
 
     return check_workflow(workflow, catalog)
+
+
+def _lacking(workflow: Workflow, catalog: NodeCatalog) -> tuple[Needed, Missing]:
+    from comfystream.catalog.model_folders import model_folders
+    from comfystream.workflow.missing import find_missing
+
+    from ..needed import Needed
+
+    return Needed(), find_missing(workflow, catalog, model_folders)
 
 
 def needs(workflow: Workflow, catalog: NodeCatalog) -> tuple[dict[str, Counter[str]], Counter[str]]:
@@ -97,13 +116,15 @@ def _ends(found: Sequence[LiveInput | LiveOutput]) -> list[dict[str, str]]:
     return [{"node": live.node_id, "class_type": live.class_type, "modality": live.modality} for live in found]
 
 
-def _show(workflow: Workflow, catalog: NodeCatalog, result: CheckResult) -> None:
+def _show(workflow: Workflow, catalog: NodeCatalog, result: CheckResult, lacks: Sequence[str]) -> None:
     by_pack, missing = needs(workflow, catalog)
     print(f"{workflow.source}: {len(workflow.nodes)} nodes")
     for pack, classes in by_pack.items():
         print(f"  needs    {pack}: {_listed(classes)}")
     if missing:
         print(f"  missing  {_listed(missing)}")
+    for line in lacks:
+        print(f"  lacks    {line}")
     if result.bindings is not None:
         for name, ends in (("inputs", result.bindings.inputs), ("outputs", result.bindings.outputs)):
             words = ", ".join(f'{live.modality} (node {live.node_id} "{live.class_type}")' for live in ends)

@@ -10,6 +10,8 @@ import typer
 
 from comfystream.errors import ConfigError
 
+from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes
+
 if TYPE_CHECKING:
     from comfystream.catalog.registry import NodeCatalog
     from comfystream.catalog.spec import NodeSpec
@@ -25,11 +27,16 @@ def nodes(
         list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Folder of custom node packs.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print ComfyUI's object_info JSON.")] = False,
+    comfyui: ComfyUIFolder = "",
+    no_api_nodes: NoApiNodes = False,
+    allow_pack: AllowPacks = None,
+    block_pack: BlockPacks = None,
 ) -> None:
     """List the node classes that workflows can use."""
-    from ..loading import load_nodes
+    from ..loading import comfyui_options, load_nodes
 
-    catalog = load_nodes(folders or [])
+    options = comfyui_options(comfyui, api_nodes=not no_api_nodes)
+    catalog = load_nodes(folders or [], options, allow_pack, block_pack)
     found = matching(catalog, search)
     if as_json:
         from comfystream.catalog.object_info import node_info

@@ -5,12 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from comfystream.errors import ConfigError
 
+from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes, VramMode
 from ..faults import BAD_INPUT, INTERRUPTED, Reported, say_all, say_error, say_note
 
 if TYPE_CHECKING:
@@ -117,6 +118,11 @@ def run(
     threads: Annotated[
         int, typer.Option("--threads", metavar="N", min=0, help="Threads of torch; 0 chooses.", rich_help_panel=_RUN)
     ] = 0,
+    comfyui: ComfyUIFolder = "",
+    no_api_nodes: NoApiNodes = False,
+    vram: VramMode = None,
+    allow_pack: AllowPacks = None,
+    block_pack: BlockPacks = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=_RUN)] = False,
 ) -> None:
     """Run a file through a workflow.
@@ -127,7 +133,7 @@ def run(
     from comfystream.engine.protocol import FailPolicy
     from comfystream.session.options import FileJobOptions
 
-    from ..loading import read_early
+    from ..loading import comfyui_options, read_early
 
     early = read_early(workflow)
     options = FileJobOptions(
@@ -147,7 +153,9 @@ def run(
         preset=preset,
     )
     _check_paths(options, report)
-    hosted = _open_engine(engine, nodes or [], threads)
+    from_comfyui = comfyui_options(comfyui, api_nodes=not no_api_nodes, vram=vram)
+    packs = {"allow_packs": tuple(allow_pack or ()), "block_packs": tuple(block_pack or ())}
+    hosted = _open_engine(engine, nodes or [], threads, comfyui=from_comfyui, **packs)
     try:
         ready = _ready(hosted, workflow, early, set_ or [])
         _go(hosted, ready, options, report, is_quiet=quiet)
@@ -197,12 +205,12 @@ def _check_paths(options: FileJobOptions, report: Path | None) -> None:
             raise ConfigError(f"there is no folder {path.parent}", code="no_folder", hint=f"mkdir -p {path.parent}")
 
 
-def _open_engine(where: Where, nodes: list[Path], threads: int) -> Engine:
+def _open_engine(where: Where, nodes: list[Path], threads: int, **more: Any) -> Engine:
     from comfystream.engine.protocol import EngineOptions
 
     from ..loading import open_engine, pack_folders, threads_beside_codecs
 
-    options = EngineOptions(pack_folders=pack_folders(nodes), threads=threads or threads_beside_codecs())
+    options = EngineOptions(pack_folders=pack_folders(nodes), threads=threads or threads_beside_codecs(), **more)
     return open_engine(where.value, options)
 
 

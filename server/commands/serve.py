@@ -10,6 +10,8 @@ import typer
 
 from comfystream.errors import ConfigError
 
+from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes, VramMode, comfyui_settings
+
 if TYPE_CHECKING:
     from comfystream.engine.protocol import Engine, EngineOptions
     from comfystream.settings import ServerSettings
@@ -70,6 +72,11 @@ def serve(
         list[str] | None,
         typer.Option("--allow-url", metavar="PATTERN", help="Streams that they may.", rich_help_panel=_ENGINE),
     ] = None,
+    comfyui: ComfyUIFolder = "",
+    no_api_nodes: NoApiNodes = False,
+    vram: VramMode = None,
+    allow_pack: AllowPacks = None,
+    block_pack: BlockPacks = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch.", rich_help_panel=_ENGINE)] = None,
     log_level: Annotated[str | None, typer.Option("--log-level", help="INFO.", rich_help_panel=_LOG)] = None,
     log_format: Annotated[str | None, typer.Option("--log-format", help="text, json.", rich_help_panel=_LOG)] = None,
@@ -102,6 +109,7 @@ def serve(
         "workflow_folders": [str(folder) for folder in workflows] if workflows else None,
         "source_folders": [str(folder) for folder in sources] if sources else None,
         "allowed_urls": allow_url or None,
+        **comfyui_settings(comfyui, no_api_nodes, vram, allow_pack, block_pack),
         "threads": threads,
         "log_level": log_level.upper() if log_level else None,
         "log_format": log_format,
@@ -138,7 +146,7 @@ def engine_options(settings: ServerSettings) -> EngineOptions:
     from comfystream.catalog.standin import Folders
     from comfystream.engine.protocol import EngineOptions
 
-    from ..loading import pack_folders, threads_beside_codecs
+    from ..loading import comfyui_options, pack_folders, threads_beside_codecs
 
     folders = [Path(folder) for folder in settings.node_folders]
     more: dict[str, Any] = {}
@@ -149,7 +157,14 @@ def engine_options(settings: ServerSettings) -> EngineOptions:
         more["folders"] = Folders(base=str(base.resolve()))
         folders += [base / "custom_nodes"] if (base / "custom_nodes").is_dir() else []
     threads = settings.threads or threads_beside_codecs()
-    return EngineOptions(pack_folders=pack_folders(folders), threads=threads, **more)
+    return EngineOptions(
+        pack_folders=pack_folders(folders),
+        allow_packs=settings.allow_packs,
+        block_packs=settings.block_packs,
+        threads=threads,
+        comfyui=comfyui_options(settings.comfyui, api_nodes=settings.api_nodes, vram=settings.vram),
+        **more,
+    )
 
 
 def _start(options: EngineOptions) -> Engine:

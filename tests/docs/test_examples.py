@@ -16,6 +16,9 @@ from doc_blocks import Block, blocks_of
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 LEFT_OUT = {
+    "comfystream check portrait.json --comfyui ~/ComfyUI\n"
+    "comfystream run portrait.json -i in.mp4 -o out.mp4 --comfyui ~/ComfyUI\n"
+    "comfystream serve --comfyui ~/ComfyUI": "they need a ComfyUI; tests/comfyui has one",
     "comfystream serve": "it serves until it is stopped; tests/server runs it",
     "comfystream byoc --workflow workflows/edges.json": "it serves until it is stopped; tests/server runs it",
     "docker build -f docker/Dockerfile -t comfystream .": "needs a Docker engine; tests/docker builds the image",

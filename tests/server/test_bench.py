@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -93,16 +94,20 @@ def test_overload_counts_every_drop() -> None:
 def test_a_folder_that_is_no_checkout_is_told(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(app, ["engine", "--quick", "--comfyui", str(tmp_path)])
     assert outcome.exit_code == 2
-    assert "is no ComfyUI checkout" in " ".join(outcome.output.split())
+    assert "this is no ComfyUI checkout" in " ".join(outcome.output.split())
 
 
 def test_what_a_checkout_misses_is_told(tmp_path: Path) -> None:
-    (tmp_path / "execution.py").write_text("")
+    for name in ("execution.py", "nodes.py"):
+        (tmp_path / name).write_text("")
     (tmp_path / "comfy").mkdir()
     (tmp_path / "comfy" / "__init__.py").write_text("")
     (tmp_path / "comfy" / "cli_args.py").write_text("import a_package_that_nobody_has")
-    outcome = CliRunner().invoke(app, ["engine", "--quick", "--comfyui", str(tmp_path)])
-    assert outcome.exit_code == 2
-    told = "".join(outcome.output.split())
-    assert "nomodule'a_package_that_nobody_has'" in told
+    # in a process of its own: this one holds the stand-ins
+    code = "import sys; from comfystream_server.cli import main; sys.exit(main())"
+    command = [sys.executable, "-P", "-c", code, "bench", "engine", "--quick", "--comfyui", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    told = "".join(done.stderr.split())
+    assert "Nomodulenamed'a_package_that_nobody_has'" in told
     assert "".join(sys.executable.split()) in told

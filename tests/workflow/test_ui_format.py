@@ -271,6 +271,16 @@ def test_an_unknown_class_keeps_its_links_for_the_check_to_name(catalog: Any) ->
     assert [(warning.type, warning.node_id) for warning in workflow.warnings] == [("node_skipped", "3")]
 
 
+def test_the_buttons_of_a_3d_node_take_no_value(catalog: Any) -> None:
+    declared = {"model_file": (["none"], {"file_upload": True}), "image": ("LOAD_3D", {}), "width": ("INT", {})}
+    body = {"INPUT_TYPES": classmethod(lambda cls: {"required": declared}), "RETURN_TYPES": (), "FUNCTION": "__init__"}
+    catalog.add("Load3D", type("Load3D", (), body))
+    saved = ["a.fbx", "upload3dmodel", "uploadExtraResources", "clear", "", 640]
+    workflow = parse_workflow(Ui().node(1, "Load3D", saved).document(), catalog)
+    assert workflow.nodes["1"].inputs == {"model_file": "a.fbx", "image": "", "width": 640}
+    assert workflow.warnings == ()
+
+
 @pytest.mark.parametrize(
     ("document", "words"),
     [

@@ -29,6 +29,7 @@ export type Notice =
   | RolledBackNotice
   | NodeFailedNotice
   | NodeBlockedNotice
+  | NodeMessageNotice
   | EngineRestartedNotice
   | PackBrokenNotice
   | ShutdownNotice
@@ -263,6 +264,21 @@ export interface NodeFigures {
   class_type: string;
   ms: number;
   calls: number;
+}
+
+/** A node sent `data`, as JSON has it, to ComfyUI's editor under `name`; ten a second of each come through. */
+export interface NodeMessageData {
+  name: string;
+  data: unknown;
+  node_id: string;
+}
+
+export interface NodeMessageNotice {
+  v: 1;
+  type: "event";
+  event: "node_message";
+  revision: number;
+  data: NodeMessageData;
 }
 
 /** A session description as browsers have it. */
@@ -862,6 +878,7 @@ export interface EventData {
   rolled_back: RolledBackData;
   node_failed: NodeFailedData;
   node_blocked: NodeBlockedData;
+  node_message: NodeMessageData;
   engine_restarted: EngineRestartedData;
   pack_broken: PackBrokenData;
   shutdown: ShuttingDownData;

@@ -1,25 +1,59 @@
-"""What packs reach of ComfyUI's web server. Nothing is served: routes are taken and messages go to a listener."""
+"""What packs reach of ComfyUI's web server. Nothing is served: routes are kept and messages go to a listener.
+
+It stands under the name `server` beside the other stand-ins, and beside the modules of a real ComfyUI.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 F = TypeVar("F")
 
 
-class Routes:
-    """Takes route handlers of any verb: `@routes.get("/path")`."""
+class BinaryEventTypes:
+    """Kinds of binary messages, as packs name them."""
 
-    def __getattr__(self, verb: str) -> Callable[..., Callable[[F], F]]:
+    PREVIEW_IMAGE = 1
+    UNENCODED_PREVIEW_IMAGE = 2
+    TEXT = 3
+    PREVIEW_IMAGE_WITH_METADATA = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route that a pack asked for."""
+
+    verb: str
+    path: str
+    handler: Any
+
+
+class Routes:
+    """Keeps route handlers of any verb: `@routes.get("/path")`, and aiohttp's `router.add_get("/path", handler)`."""
+
+    def __init__(self) -> None:
+        self.kept: list[Route] = []
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self.kept)
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
         if verb.startswith("__"):
             raise AttributeError(verb)
+        if verb.startswith("add_"):
+            return lambda path="", handler=None, *_, **__: self._keep(verb.removeprefix("add_"), path, handler)
 
-        def route(*_: Any, **__: Any) -> Callable[[F], F]:
-            return lambda handler: handler
+        def route(path: str = "", *_: Any, **__: Any) -> Callable[[F], F]:
+            return lambda handler: self._keep(verb, path, handler)
 
         return route
+
+    def _keep(self, verb: str, path: Any, handler: F) -> F:
+        self.kept.append(Route(verb, str(path), handler))
+        return handler
 
 
 class PromptServer:

@@ -1,0 +1,62 @@
+"""What the engine and a loaded ComfyUI (or the stand-ins for it) share while nodes run.
+
+Everything is looked up when it is needed: these modules are loaded by the catalog, and only where packs are loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from comfystream.errors import ComfyStreamError
+
+__all__ = ["interruption", "listen_to_messages", "listen_to_progress", "raised_by_nodes", "throw_if_interrupted"]
+
+OnProgress = Callable[..., None]
+OnMessage = Callable[[str, Any], None]
+
+
+def raised_by_nodes() -> tuple[type[BaseException], ...]:
+    """What ends a node and not more than that.
+
+    ComfyUI's interruption, which nodes raise themselves to stop a prompt, is an Exception in 0.3.64 and a BaseException
+    in 0.33.0, so that nodes which catch everything let it through. A lane must not end by it.
+    """
+    kind = _interruption_type()
+    return (Exception,) if kind is None else (Exception, kind)
+
+
+def interruption() -> BaseException:
+    """What stops a sampler from inside its progress hook."""
+    kind = _interruption_type()
+    return kind() if kind is not None else ComfyStreamError("the run has ended", code="interrupted")
+
+
+def _interruption_type() -> type[BaseException] | None:
+    module = sys.modules.get("comfy.model_management")
+    kind = getattr(module, "InterruptProcessingException", None)
+    return kind if isinstance(kind, type) and issubclass(kind, BaseException) else None
+
+
+def throw_if_interrupted() -> None:
+    """Stop here if a pack asked for it, as ComfyUI's own hook does; raises InterruptProcessingException."""
+    throw = getattr(sys.modules.get("comfy.model_management"), "throw_exception_if_processing_interrupted", None)
+    if throw is not None:
+        throw()
+
+
+def listen_to_progress(hook: OnProgress) -> None:
+    """Progress bars of nodes call `hook(value, total, preview, prompt_id=None, node_id=None)` from now on.
+
+    A bar takes the hook when it is made. Without one, samplers run silently and cannot be stopped.
+    """
+    utils: Any = importlib.import_module("comfy.utils")
+    utils.set_progress_bar_global_hook(hook)
+
+
+def listen_to_messages(hook: OnMessage) -> None:
+    """`PromptServer.instance.send_sync(event, data)` calls `hook(event, data)` from now on."""
+    server: Any = importlib.import_module("server")
+    server.PromptServer.instance.on_message = hook
