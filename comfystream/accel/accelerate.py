@@ -30,6 +30,7 @@ class How:
         device: "cuda", "cpu", or empty for what is there.
         cache: where engines are; the usual folder by default.
         options: how engines are built.
+        verifies: whether a new engine is compared with its module before it is kept.
         keeps_engine: for the Inductor: an engine on the disk in place of compiling again in each process.
     """
 
@@ -37,6 +38,7 @@ class How:
     device: str = ""
     cache: EngineCache = field(default_factory=EngineCache)
     options: BuildOptions = BuildOptions()
+    verifies: bool = True
     keeps_engine: bool = True
 
 
@@ -83,7 +85,7 @@ def accelerate(
     engine = ""
     if backend.plan_name and (how.keeps_engine or backend.name != "inductor"):
         key = EngineKey.of(choice.capability, here, spec, how.options, digest_of_module(module), loras)
-        job = job_of_module(backend, module.eval().to(device), key, how.options)
+        job = job_of_module(choice, module.eval().to(device), key, device, verifies=how.verifies)
         entry = build_all([job], how.cache, on_build)[0]
         runner, engine = backend.load(entry.plan, spec, device), entry.digest
     else:

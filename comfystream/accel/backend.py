@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -73,8 +74,12 @@ class BuildOptions:
         }
 
 
-class Backend(ABC):
-    """A way to run models. Those with `plan_name` make engines: `export`, `build`, `load`; the others `wrap` a module."""
+class Backend(ABC):  # noqa: B024 - a backend overrides what it can do; the rest says that it cannot
+    """A way to run models.
+
+    Those with a `plan_name` make engines, with `make` and `load`. Those that also have a `source_name` do it in two
+    steps, `export` and `build`, so that an ONNX file from elsewhere can be built too. The others `wrap` a module.
+    """
 
     name = ""
     source_name = ""
@@ -90,9 +95,21 @@ class Backend(ABC):
         Raises:
             EngineError: this backend cannot.
         """
-        raise EngineError(
-            f"{self.name} runs engines, not modules", code="needs_engine", hint="export and build first"
-        )
+        raise EngineError(f"{self.name} runs engines, not modules", code="needs_engine", hint="export and build first")
+
+    def make(self, module: nn.Module, spec: ModelSpec, folder: Path, options: BuildOptions, on_step: Step) -> Path:
+        """Make the engine `plan_name` of a module, in a folder.
+
+        Raises:
+            EngineError: it cannot be made, or this backend has no engines.
+        """
+        on_step("exporting", 0.0)
+        exported = folder / "exported"
+        exported.mkdir()
+        source = self.export(module, spec, exported, options)
+        plan = self.build(source, spec, folder, options, on_step)
+        shutil.rmtree(exported)
+        return plan
 
     def export(self, module: nn.Module, spec: ModelSpec, folder: Path, options: BuildOptions) -> Path:
         """Write the module as `source_name` into a folder, in the form that `build` takes.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .backend import Backend, BuildOptions, Step
+from .backend import Step
 from .cache import CacheEntry, EngineCache
 from .key import EngineKey
+from .registry import Choice
+from .verify import verify_runner
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,17 +71,19 @@ class EngineJob:
 
 
 def job_of_module(
-    backend: Backend, module: nn.Module, key: EngineKey, options: BuildOptions, label: str = ""
+    choice: Choice, module: nn.Module, key: EngineKey, device: str, *, verifies: bool = True, label: str = ""
 ) -> EngineJob:
-    """The job that exports a module and builds its engine; what was exported is thrown away at the end."""
+    """The job that makes the engine of a module; where it can run, it is compared with the module before it is kept."""
 
     def make(folder: Path, on_step: Step) -> Path:
-        on_step("exporting", 0.0)
-        exported = folder / "exported"
-        exported.mkdir()
-        source = backend.export(module, key.spec, exported, options)
-        plan = backend.build(source, key.spec, folder, options, on_step)
-        shutil.rmtree(exported)
+        plan = choice.backend.make(module, key.spec, folder, key.options, on_step)
+        if verifies and choice.capability.can_run:
+            on_step("comparing with torch", 1.0)
+            runner = choice.backend.load(plan, key.spec, device)
+            try:
+                verify_runner(runner, module, key.spec)
+            finally:
+                runner.close()
         return plan
 
     return EngineJob(label or key.spec.name, key, make)

@@ -1,10 +1,10 @@
 """Engines on the disk: a folder per key, complete or not there at all, built by one process at a time.
 
-    ROOT/DIGEST/plan.*      the engine
-    ROOT/DIGEST/meta.json   what it is, and the digest of the plan
-    ROOT/DIGEST/used        its time is when the engine was last loaded
-    ROOT/.building-...      a build that is under way, or was cut off
-    ROOT/.lock              held by who builds: two builds at once would only fight for the GPU's memory
+ROOT/DIGEST/plan.*      the engine
+ROOT/DIGEST/meta.json   what it is, and the digest of the plan
+ROOT/DIGEST/used        its time is when the engine was last loaded
+ROOT/.building-...      a build that is under way, or was cut off
+ROOT/.lock              held by who builds: two builds at once would only fight for the GPU's memory
 """
 
 from __future__ import annotations
@@ -254,7 +254,8 @@ def _read(folder: Path) -> CacheEntry | None:
         plan = folder / Path(meta["plan"]).name
         size = sum(path.stat().st_size for path in folder.iterdir())
         used = (folder / USED).stat().st_mtime
-        meta["build_s"], meta["sha256"], meta["size"], meta["key"]["backend"]  # noqa: B018 - they have to be there
+        if not {"build_s", "sha256", "size"} <= meta.keys() or "backend" not in meta["key"]:
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return CacheEntry(folder.name, folder, plan, meta, size, used)
@@ -262,6 +263,7 @@ def _read(folder: Path) -> CacheEntry | None:
 
 def _is_whole(entry: CacheEntry) -> bool:
     try:
-        return entry.plan.stat().st_size == entry.meta["size"] and digest_of_file(entry.plan) == entry.meta["sha256"]
+        is_whole: bool = entry.plan.stat().st_size == entry.meta["size"]
+        return is_whole and digest_of_file(entry.plan) == str(entry.meta["sha256"])
     except OSError:
         return False

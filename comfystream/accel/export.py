@@ -13,7 +13,7 @@ from comfystream.errors import EngineError
 
 from .backend import BuildOptions
 from .runner import torch_dtype
-from .spec import Axis, ModelSpec
+from .spec import Axis, ModelSpec, Shape
 
 if TYPE_CHECKING:
     import torch
@@ -24,17 +24,24 @@ __all__ = ["example_inputs", "export_onnx", "export_program"]
 log = logging.getLogger(__name__)
 
 
-def example_inputs(spec: ModelSpec, device: str, seed: int = 0) -> tuple[Tensor, ...]:
-    """Random inputs of the size that the model is best at; never a size of 1 where it may vary.
+def example_inputs(
+    spec: ModelSpec, device: str, seed: int = 0, shapes: Mapping[str, Shape] | None = None
+) -> tuple[Tensor, ...]:
+    """Random inputs.
 
-    torch.export takes a 1 for a constant.
+    Args:
+        spec: what the model takes.
+        device: where they are made.
+        seed: of the numbers.
+        shapes: by input; by default what the model is best at, but never 1 where a size may vary: torch.export takes a
+            1 for a constant.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     made = []
     for one in spec.inputs:
-        shape = tuple(_example_size(size) for size in one.shape)
+        shape = shapes[one.name] if shapes else tuple(_example_size(size) for size in one.shape)
         dtype = torch_dtype(one.dtype)
         if dtype.is_floating_point:
             made.append(torch.randn(shape, generator=generator).to(device, dtype))
@@ -72,31 +79,21 @@ def dynamic_shapes(spec: ModelSpec) -> tuple[dict[int, Any] | None, ...] | None:
     )
 
 
-def export_program(module: nn.Module, spec: ModelSpec, path: Path) -> Path:
-    """Write a program of torch.export, weights included.
+def export_program(module: nn.Module, spec: ModelSpec) -> torch.export.ExportedProgram:
+    """A program of torch.export, weights included.
+
+    It is not written to a file on its way to the compiler: after `torch.export.save` and `load`, what torch 2.13
+    compiles for a batch of 1..2 reads past its buffers when the batch is 1 (`verify` found it).
 
     Raises:
         EngineError: torch cannot follow what the module does.
     """
     import torch
 
-    with _export_trouble(spec):
-        torch.export.save(_program(module, spec), path)
-    return path
-
-
-def _program(module: nn.Module, spec: ModelSpec) -> torch.export.ExportedProgram:
-    import torch
-
     module = module.eval()
-    with torch.no_grad():
-        return torch.export.export(
-            module, example_inputs(spec, _device_of(module)), dynamic_shapes=_for_signature(spec), strict=False
-        )
-
-
-def _for_signature(spec: ModelSpec) -> Any:
-    return dynamic_shapes(spec)
+    with _export_trouble(spec), torch.no_grad():
+        examples = example_inputs(spec, _device_of(module))
+        return torch.export.export(module, examples, dynamic_shapes=dynamic_shapes(spec), strict=False)
 
 
 def export_onnx(module: nn.Module, spec: ModelSpec, path: Path, options: BuildOptions) -> Path:
@@ -141,7 +138,8 @@ def _dynamic_axes(spec: ModelSpec) -> Mapping[str, Mapping[int, str]]:
 
 def _is_large(module: nn.Module) -> bool:
     """An ONNX file holds at most 2 GB."""
-    return sum(one.numel() * one.element_size() for one in module.state_dict().values()) > 1 << 30
+    size: int = sum(one.numel() * one.element_size() for one in module.state_dict().values())
+    return size > 1 << 30
 
 
 def _device_of(module: nn.Module) -> str:
@@ -150,7 +148,7 @@ def _device_of(module: nn.Module) -> str:
 
 @contextlib.contextmanager
 def _export_trouble(spec: ModelSpec) -> Iterator[None]:
-    """torch's exporters raise many kinds of things, and long ones."""
+    """The exporters raise many kinds of things, and long ones."""
     import torch
 
     try:

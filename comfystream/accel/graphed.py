@@ -1,7 +1,7 @@
 """CUDA graphs: the whole run of a model as one launch.
 
-At one frame per run a fast GPU waits for the processor: a UNet is hundreds of kernels of a few microseconds each. A graph
-remembers addresses, so it lives exactly as long as the buffers that it was recorded with.
+At one frame per run a fast GPU waits for the processor: a UNet is hundreds of kernels of a few microseconds each. A
+graph remembers addresses, so it lives exactly as long as the buffers that it was recorded with.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def capture_cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
     """
     import torch
 
-    side = torch.cuda.Stream()
+    side: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARM_RUNS):

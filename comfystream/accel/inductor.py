@@ -29,7 +29,6 @@ class InductorBackend(Backend):
     """torch.compile for a module at hand, AOTInductor for engines. On a GPU what it runs is recorded into a graph."""
 
     name = "inductor"
-    source_name = "program.pt2"
     plan_name = "plan.pt2"
 
     def probe(self) -> Capability:
@@ -57,17 +56,13 @@ class InductorBackend(Backend):
         compiled = torch.compile(module, fullgraph=True, dynamic=False, mode=mode)
         return self._on(device, FunctionRunner(compiled, spec, device, self.name))
 
-    def export(self, module: nn.Module, spec: ModelSpec, folder: Path, options: BuildOptions) -> Path:
-        return export_program(module, spec, folder / self.source_name)
-
-    def build(self, source: Path, spec: ModelSpec, folder: Path, options: BuildOptions, on_step: Step) -> Path:
-        import torch
+    def make(self, module: nn.Module, spec: ModelSpec, folder: Path, options: BuildOptions, on_step: Step) -> Path:
         import torch._inductor
 
         plan = folder / self.plan_name
-        on_step("reading the program", 0.0)
-        program = torch.export.load(source)
-        on_step("compiling", 0.1)
+        on_step("exporting", 0.0)
+        program = export_program(module, spec)
+        on_step("compiling", 0.05)
         config: dict[str, Any] = {"max_autotune": True} if machine().gpu and options.level >= 4 else {}
         try:
             with memory_trouble(spec.name):

@@ -154,9 +154,15 @@ class NvidiaBackend(Backend):
         for name in self._modules:
             try:
                 return importlib.import_module(name)
-            except (ImportError, OSError, RuntimeError) as error:  # a missing libnvinfer is an OSError or a RuntimeError
+            except (
+                ImportError,
+                OSError,
+                RuntimeError,
+            ) as error:  # a missing libnvinfer is an OSError or a RuntimeError
                 reasons.append(f"{name}: {' '.join(str(error).split())[:120]}")
-        raise EngineError(f"{self.name} cannot be imported ({'; '.join(reasons)})", code="backend_missing", hint=self._hint)
+        raise EngineError(
+            f"{self.name} cannot be imported ({'; '.join(reasons)})", code="backend_missing", hint=self._hint
+        )
 
 
 def tensorrt() -> NvidiaBackend:

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 from comfystream.errors import EngineError
 
 from .backend import Backend, BuildOptions, Capability, Step
-from .export import example_inputs, export_onnx
+from .export import export_onnx
 from .machine import version_of
 from .runner import Runner
 from .spec import ModelSpec
+from .verify import verify_runner
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["OnnxRuntimeBackend", "verify_onnx"]
-
-TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
-"""Largest difference that a faithful export may have, in units of the largest output; more is a wrong graph."""
 
 
 class OnnxRuntimeBackend(Backend):
@@ -106,43 +104,16 @@ def _is_unused(session: Any, name: str) -> bool:
 
 
 def verify_onnx(graph: Path, module: nn.Module, spec: ModelSpec, seed: int = 0) -> float:
-    """Run the same random inputs through the graph and the module, on the processor.
-
-    Args:
-        graph: the ONNX file.
-        module: what it was exported from; on the processor.
-        spec: what it takes.
-        seed: of the inputs.
+    """Run the same random inputs through an ONNX graph and the module that it is of, on the processor.
 
     Returns:
-        The largest difference, in units of the largest value.
+        The largest difference, in units of the largest output.
 
     Raises:
         EngineError: they differ by more than rounding, or the graph does not run.
     """
-    import torch
-
-    from .eager import as_tensors
-
-    values = example_inputs(spec, "cpu", seed)
-    with torch.no_grad():
-        expected = as_tensors(module.eval()(*values))
     runner = OnnxRunner(graph, spec)
     try:
-        found = runner.run(dict(zip((one.name for one in spec.inputs), values, strict=True)))
-        worst = 0.0
-        for (name, value), wanted in zip(found.items(), expected, strict=True):
-            if value.shape != wanted.shape:
-                shapes = f"{list(value.shape)} instead of {list(wanted.shape)}"
-                raise EngineError(f"{spec.name}: output {name} of the graph is {shapes}", code="export_differs")
-            scale = max(float(wanted.float().abs().max()), 1e-6)
-            worst = max(worst, float((value.float() - wanted.float()).abs().max()) / scale)
+        return verify_runner(runner, module, spec, seed)
     finally:
         runner.close()
-    if not worst <= TOLERANCE[spec.precision]:
-        raise EngineError(
-            f"{spec.name}: the exported graph differs from torch by {worst:.2g} of the largest value",
-            code="export_differs",
-            hint="try the other exporter (legacy or dynamo)",
-        )
-    return worst

@@ -22,7 +22,7 @@ __all__ = ["BEST_FIRST", "Choice", "backends", "choose", "probe_all"]
 log = logging.getLogger(__name__)
 
 BEST_FIRST = ("tensorrt", "tensorrt-rtx", "inductor", "cuda-graph", "eager")
-"""What `auto` tries on a GPU. Without one it takes eager: a CPU is where models are tried out, not where they are fast."""
+"""What `auto` tries on a GPU. Without one it takes eager: on a CPU, models are tried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,11 @@ def probe_all(known: Mapping[str, Backend] | None = None) -> list[Capability]:
 
 
 def choose(
-    name: str = "auto", *, to_build: bool = False, has_gpu: bool | None = None, known: Mapping[str, Backend] | None = None
+    name: str = "auto",
+    *,
+    to_build: bool = False,
+    has_gpu: bool | None = None,
+    known: Mapping[str, Backend] | None = None,
 ) -> Choice:
     """The backend of a name.
 
@@ -82,7 +86,7 @@ def choose(
 
 
 def _best(known: Mapping[str, Backend], has_gpu: bool) -> Choice:
-    passed = []
+    passed: list[str] = []
     for name in BEST_FIRST if has_gpu else ("eager",):
         if name not in known:
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from comfystream.errors import EngineError
@@ -14,17 +14,6 @@ Shape = tuple[int, ...]
 Point = Literal["min", "opt", "max"]
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-BYTES = {
-    "float64": 8,
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "int64": 8,
-    "int32": 4,
-    "int8": 1,
-    "uint8": 1,
-    "bool": 1,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +155,11 @@ class ModelSpec:
                         code="bad_shape",
                     )
 
+    def renamed(self, names: Mapping[str, str]) -> ModelSpec:
+        """The same with other names of inputs and outputs; those that are not given stay."""
+        inputs = tuple(replace(one, name=names.get(one.name, one.name)) for one in self.inputs)
+        return replace(self, inputs=inputs, outputs=tuple(names.get(name, name) for name in self.outputs))
+
     def to_json(self) -> dict[str, Any]:
         """For the key and the notes of an engine."""
         return {
@@ -182,7 +176,9 @@ class ModelSpec:
     def from_json(cls, document: Mapping[str, Any]) -> ModelSpec:
         """What `to_json` wrote."""
         inputs = tuple(
-            TensorSpec(one["name"], one["dtype"], tuple(Axis(**a) if isinstance(a, dict) else int(a) for a in one["shape"]))
+            TensorSpec(
+                one["name"], one["dtype"], tuple(Axis(**a) if isinstance(a, dict) else int(a) for a in one["shape"])
+            )
             for one in document["inputs"]
         )
         return cls(document["name"], inputs, tuple(document["outputs"]), document["precision"])

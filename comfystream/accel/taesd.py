@@ -1,4 +1,4 @@
-"""The tiny autoencoder of Stable Diffusion (TAESD, by Ole Martin Bohne): 1.2 million weights each way, picture <-> latent.
+"""The tiny autoencoder of Stable Diffusion, TAESD (Ollin Boer Bohan): 1.2 million weights each way.
 
 The layers are numbered as in its published weights (`taesd_encoder.safetensors`, `taesd_decoder.safetensors`), which
 ComfyUI keeps in `models/vae_approx`.
@@ -70,7 +70,13 @@ class TaesdDecoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [_Clamp(), nn.Conv2d(LATENT, width, 3, padding=1), nn.ReLU()]
         for _ in range(3):
-            layers += [_Block(width), _Block(width), _Block(width), nn.Upsample(scale_factor=2), _conv(width, bias=False)]
+            layers += [
+                _Block(width),
+                _Block(width),
+                _Block(width),
+                nn.Upsample(scale_factor=2),
+                _conv(width, bias=False),
+            ]
         self.layers = nn.Sequential(*layers, _Block(width), nn.Conv2d(width, 3, 3, padding=1))
 
     def forward(self, latent: Tensor) -> Tensor:

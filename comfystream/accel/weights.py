@@ -42,8 +42,11 @@ def check_safetensors(path: Path) -> dict[str, Any]:
         tensors.pop("__metadata__", None)
         end = max((one["data_offsets"][1] for one in tensors.values()), default=0)
     except (ValueError, AttributeError, KeyError, TypeError, IndexError):
-        raise AssetError(f"{path}: not a safetensors file, or cut off within its first part", code="broken_weights",
-                         hint="fetch it again") from None
+        raise AssetError(
+            f"{path}: not a safetensors file, or cut off within its first part",
+            code="broken_weights",
+            hint="fetch it again",
+        ) from None
     wanted = 8 + length + int(end)
     if size < wanted:
         raise AssetError(
