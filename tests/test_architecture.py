@@ -27,7 +27,18 @@ MAY_IMPORT = {
     "engine": {"ground floor", "workflow", "media", "catalog", "accel", "assets"},
     "session": {"ground floor", "workflow", "media", "catalog", "assets", "trickle", "engine"},
     "byoc": {"ground floor", "workflow", "media", "catalog", "assets", "trickle", "engine", "session"},
-    "server": {"ground floor", "workflow", "media", "catalog", "assets", "accel", "trickle", "engine", "session", "byoc"},
+    "server": {
+        "ground floor",
+        "workflow",
+        "media",
+        "catalog",
+        "assets",
+        "accel",
+        "trickle",
+        "engine",
+        "session",
+        "byoc",
+    },
     "nodes": {"ground floor", "accel"},
 }
 
