@@ -29,6 +29,7 @@ class BuildProgress:
         total: how many there are.
         label: its name.
         step: what is being done.
+        share: how much of this engine is done, 0..1.
         left_s: about how long it all takes from here; None when nothing like it was ever built here.
     """
 
@@ -36,6 +37,7 @@ class BuildProgress:
     total: int
     label: str
     step: str
+    share: float
     left_s: float | None
 
     def __str__(self) -> str:
@@ -148,7 +150,7 @@ def build_all(
         was_built = False
 
         def tell(step: str, share: float, index: int = index, job: EngineJob = job) -> None:
-            on_build(BuildProgress(index + 1, len(jobs), job.label, step, clockwork.left_s(index, share)))
+            on_build(BuildProgress(index + 1, len(jobs), job.label, step, share, clockwork.left_s(index, share)))
 
         def make(folder: Path, job: EngineJob = job, tell: Step = tell) -> Path:
             nonlocal was_built

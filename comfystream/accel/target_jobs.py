@@ -18,7 +18,7 @@ from .machine import machine
 from .registry import Choice, choose
 from .targets import BuildTarget
 
-__all__ = ["PreparedTarget", "job_of_target", "put_output"]
+__all__ = ["PreparedTarget", "job_of_target", "place_engine", "put_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,15 @@ def put_output(target: BuildTarget, plan: Path, workspace: Path) -> Path | None:
     """
     if not target.output:
         return None
-    output = workspace / target.output
+    return place_engine(plan, workspace / target.output)
+
+
+def place_engine(plan: Path, output: Path) -> Path:
+    """Copy an engine to another name, whole or not at all.
+
+    Raises:
+        AssetError: it cannot be written there.
+    """
     part = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 BUNDLED = (
     PackSource("core", module="comfystream_nodes.core", python_module="nodes"),
     PackSource("comfystream", module="comfystream_nodes.stream", python_module="custom_nodes.comfystream"),
+    PackSource("accel", module="comfystream_nodes.accel", python_module="custom_nodes.comfystream"),
 )
 
 
