@@ -46,3 +46,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What needs a GPU and was not run is said at the end, with its count."""
+    skipped = [one for one in terminalreporter.stats.get("skipped", ()) if "needs a CUDA device" in str(one.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"GPU NOT TESTED: {len(skipped)} tests skipped (no CUDA device)", yellow=True)
