@@ -60,13 +60,14 @@ def unet_of(config: Mapping[str, Any]) -> nn.Module:
         ConfigError: diffusers is not installed.
     """
     try:
-        from diffusers import UNet2DConditionModel
+        import diffusers
     except ImportError:
         raise ConfigError(
             "this bench needs the package diffusers", code="no_diffusers", hint="pip install 'comfystream[sd]'"
         ) from None
     torch.manual_seed(0)
-    unet: nn.Module = UNet2DConditionModel(**config)
+    make: Any = diffusers.UNet2DConditionModel
+    unet: nn.Module = make(**config)
     return unet.eval().requires_grad_(False)
 
 

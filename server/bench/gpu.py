@@ -133,7 +133,8 @@ def _timed(tick: Callable[[], Tensor], device: str, frames: int) -> tuple[list[f
             tick()
             each.append((time.perf_counter() - start) * 1000)
         return each, time.perf_counter() - began
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(frames + 1)]
+    event: Any = torch.cuda.Event
+    marks = [event(enable_timing=True) for _ in range(frames + 1)]
     torch.cuda.synchronize()
     began = time.perf_counter()
     marks[0].record()

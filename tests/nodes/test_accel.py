@@ -19,6 +19,7 @@ CAN = {one.backend: one for one in probe_all()}
 def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     load_catalog(CatalogOptions(pack_folders=()))  # makes `folder_paths` what nodes find
     import folder_paths
+
     from comfystream_nodes.accel import NODE_CLASS_MAPPINGS
 
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path / "output"))
