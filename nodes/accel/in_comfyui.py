@@ -31,7 +31,7 @@ def model_of(unet: Any, model_type: str) -> Any:
             f"engines of {model_type} cannot be loaded", code="bad_model_type", hint=f"{', '.join(known)}"
         )
     kind, pooled = known[model_type]
-    config = kind({"adm_in_channels": pooled})
+    config = kind({"in_channels": 4, "adm_in_channels": pooled})
     config.unet_config["disable_unet_model_creation"] = True
     model = config.get_model({})
     if model_type == "sd2.x-768v":

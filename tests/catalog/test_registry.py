@@ -118,5 +118,6 @@ def test_defaults_name_the_bundled_packs() -> None:
     assert [source.module for source in CatalogOptions().bundled] == [
         "comfystream_nodes.core",
         "comfystream_nodes.stream",
+        "comfystream_nodes.accel",
     ]
     assert load_catalog(CatalogOptions(bundled=())).keys() == []
