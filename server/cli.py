@@ -14,7 +14,7 @@ import typer
 
 import comfystream
 
-from .commands import byoc, check, doctor, fetch, gateway, nodes, run, serve, trickle
+from .commands import byoc, check, doctor, engines, fetch, gateway, nodes, run, serve, trickle
 from .faults import INTERRUPTED, exit_code_of
 
 __all__ = ["app", "main"]
@@ -36,6 +36,7 @@ app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("nodes")(nodes.nodes)
 app.add_typer(fetch.app, name="fetch")
+app.add_typer(engines.app, name="engines")
 app.command("doctor")(doctor.doctor)
 app.add_typer(trickle.app, name="trickle")
 

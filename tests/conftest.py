@@ -53,3 +53,10 @@ def _only_marked_tests_see_the_checkout(request: pytest.FixtureRequest, monkeypa
     """Every command takes its nodes from COMFYUI_PATH; what is tested without one must not depend on who set it."""
     if request.node.get_closest_marker("comfyui") is None:
         monkeypatch.delenv("COMFYUI_PATH", raising=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What needs a GPU and was not run is said at the end, with its count."""
+    skipped = [one for one in terminalreporter.stats.get("skipped", ()) if "needs a CUDA device" in str(one.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"GPU NOT TESTED: {len(skipped)} tests skipped (no CUDA device)", yellow=True)

@@ -27,8 +27,19 @@ MAY_IMPORT = {
     "engine": {"ground floor", "workflow", "media", "catalog", "accel", "assets"},
     "session": {"ground floor", "workflow", "media", "catalog", "assets", "trickle", "engine"},
     "byoc": {"ground floor", "workflow", "media", "catalog", "assets", "trickle", "engine", "session"},
-    "server": {"ground floor", "workflow", "media", "catalog", "assets", "trickle", "engine", "session", "byoc"},
-    "nodes": {"ground floor"},
+    "server": {
+        "ground floor",
+        "workflow",
+        "media",
+        "catalog",
+        "assets",
+        "accel",
+        "trickle",
+        "engine",
+        "session",
+        "byoc",
+    },
+    "nodes": {"ground floor", "accel"},
 }
 
 # Single modules that a room hands out beyond that; each with its reason.

@@ -30,6 +30,7 @@ BUNDLED = (
     PackSource("core", module="comfystream_nodes.core", python_module="nodes"),
     LIVE,
     PackSource("streamdiffusion", module="comfystream_nodes.streamdiffusion", python_module="custom_nodes.comfystream"),
+    PackSource("accel", module="comfystream_nodes.accel", python_module="custom_nodes.comfystream"),
 )
 
 

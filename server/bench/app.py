@@ -112,6 +112,22 @@ def _child(quick: bool) -> Iterator[Row]:
 
 
 @app.command()
+def accel(json: Json = None, quick: Quick = False) -> None:
+    """What compiling brings on this processor: eager beside the Inductor, on a tiny UNet and TAESD at 128²."""
+    from .accel import bench_accel
+
+    _report(json, accel=bench_accel(rounds=3 if quick else 20))
+
+
+@app.command()
+def gpu(json: Json = None, quick: Quick = False) -> None:
+    """SD-Turbo's architecture, image to image, by each backend that works on this GPU; nothing without one."""
+    from .gpu import bench_gpu
+
+    _report(json, gpu=bench_gpu(frames=100 if quick else 300))
+
+
+@app.command()
 def rtc(
     seconds: Annotated[float, typer.Option(min=1, help="How long, per size, codec and contestant.")] = 6.0,
     json: Json = None,

@@ -119,5 +119,6 @@ def test_defaults_name_the_bundled_packs() -> None:
         "comfystream_nodes.core",
         "comfystream_nodes.stream",
         "comfystream_nodes.streamdiffusion",
+        "comfystream_nodes.accel",
     ]
     assert load_catalog(CatalogOptions(bundled=())).keys() == []

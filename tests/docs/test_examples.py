@@ -40,6 +40,10 @@ LEFT_OUT = {
     "comfystream trickle publish clip.ts http://127.0.0.1:2939/camera\n"
     "comfystream trickle watch http://127.0.0.1:2939/camera --wait 30\n"
     "comfystream trickle pull http://127.0.0.1:2939/camera -o copy.ts --wait 30": "they need that server",
+    "comfystream engines build --targets build_targets.yaml --only taesd-decoder\n"
+    "comfystream engines list\n"
+    "comfystream engines prune --max-gb 20": "they need models and TensorRT; tests/accel/test_targets.py runs them",
+    "comfystream bench accel\ncomfystream bench gpu": "they take minutes; tests/server/test_bench_accel.py runs them",
 }
 NOT_RUN = {"benchmarks.md": "its commands take minutes; tests/server/test_bench.py runs them on little"}
 NOT_HERE = ("not run", "with a worker")  # the latter: test_worker_examples.py

@@ -1,0 +1,165 @@
+"""A torch module as a file: an ONNX graph, or a program of torch.export. Shapes with a range stay dynamic."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comfystream.errors import EngineError
+
+from .backend import BuildOptions
+from .runner import torch_dtype
+from .spec import Axis, ModelSpec, Shape
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+__all__ = ["example_inputs", "export_onnx", "export_program"]
+
+log = logging.getLogger(__name__)
+
+
+def example_inputs(
+    spec: ModelSpec, device: str, seed: int = 0, shapes: Mapping[str, Shape] | None = None
+) -> tuple[Tensor, ...]:
+    """Random inputs.
+
+    Args:
+        spec: what the model takes.
+        device: where they are made.
+        seed: of the numbers.
+        shapes: by input; by default what the model is best at, but never 1 where a size may vary: torch.export takes a
+            1 for a constant.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for one in spec.inputs:
+        shape = shapes[one.name] if shapes else tuple(_example_size(size) for size in one.shape)
+        dtype = torch_dtype(one.dtype)
+        if dtype.is_floating_point:
+            made.append(torch.randn(shape, generator=generator).to(device, dtype))
+        else:
+            made.append(torch.randint(0, 2, shape, generator=generator).to(device, dtype))
+    return tuple(made)
+
+
+def _example_size(size: int | Axis) -> int:
+    if isinstance(size, int):
+        return size
+    return size.opt if size.opt > 1 else min(size.max, 2)
+
+
+def dynamic_shapes(spec: ModelSpec) -> tuple[dict[int, Any] | None, ...] | None:
+    """What may vary, in the words of torch.export; None when nothing does."""
+    from torch.export import Dim
+
+    known: dict[str, Any] = {}
+
+    def dim(axis: Axis) -> Any:
+        if axis.name not in known:
+            if axis.step == 1:
+                known[axis.name] = Dim(axis.name, min=axis.min, max=axis.max)
+            else:
+                counted = Dim(f"{axis.name}_steps", min=axis.min // axis.step, max=axis.max // axis.step)
+                known[axis.name] = axis.step * counted
+        return known[axis.name]
+
+    if not spec.is_dynamic:
+        return None
+    return tuple(
+        {at: dim(size) for at, size in enumerate(one.shape) if isinstance(size, Axis) and size.min != size.max} or None
+        for one in spec.inputs
+    )
+
+
+def export_program(module: nn.Module, spec: ModelSpec) -> torch.export.ExportedProgram:
+    """A program of torch.export, weights included.
+
+    It is not written to a file on its way to the compiler: after `torch.export.save` and `load`, what torch 2.13
+    compiles for a batch of 1..2 reads past its buffers when the batch is 1 (`verify` found it).
+
+    Raises:
+        EngineError: torch cannot follow what the module does.
+    """
+    import torch
+
+    module = module.eval()
+    with _export_trouble(spec), torch.no_grad():
+        examples = example_inputs(spec, _device_of(module))
+        return torch.export.export(module, examples, dynamic_shapes=dynamic_shapes(spec), strict=False)
+
+
+def export_onnx(module: nn.Module, spec: ModelSpec, path: Path, options: BuildOptions) -> Path:
+    """Write an ONNX graph; its weights lie beside it in `NAME.data` when they are large.
+
+    Names of inputs, outputs and weights are those of the spec and of the module, so that an engine can be refitted.
+
+    Raises:
+        EngineError: torch cannot follow what the module does, or the packages for it are missing.
+    """
+    import torch
+
+    try:
+        import onnx  # noqa: F401 - both exporters need it, and say so less clearly
+    except ImportError:
+        raise EngineError(
+            "exporting to ONNX needs the package onnx", code="backend_missing", hint="pip install 'comfystream[onnx]'"
+        ) from None
+    module = module.eval()
+    arguments: dict[str, Any] = {
+        "input_names": [one.name for one in spec.inputs],
+        "output_names": list(spec.outputs),
+        "opset_version": options.opset,
+    }
+    if options.exporter == "legacy":
+        arguments |= {"dynamo": False, "dynamic_axes": _dynamic_axes(spec), "do_constant_folding": True}
+    else:
+        arguments |= {"dynamo": True, "dynamic_shapes": dynamic_shapes(spec), "external_data": _is_large(module)}
+        arguments |= {"verbose": False, "optimize": True}
+    with _export_trouble(spec), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+        torch.onnx.export(module, example_inputs(spec, _device_of(module)), str(path), **arguments)
+    return path
+
+
+def _dynamic_axes(spec: ModelSpec) -> Mapping[str, Mapping[int, str]]:
+    return {
+        one.name: {at: size.name for at, size in enumerate(one.shape) if isinstance(size, Axis)}
+        for one in spec.inputs
+        if one.is_dynamic
+    }
+
+
+def _is_large(module: nn.Module) -> bool:
+    """An ONNX file holds at most 2 GB."""
+    size: int = sum(one.numel() * one.element_size() for one in module.state_dict().values())
+    return size > 1 << 30
+
+
+def _device_of(module: nn.Module) -> str:
+    return str(next((one.device for one in module.parameters()), "cpu"))
+
+
+@contextlib.contextmanager
+def _export_trouble(spec: ModelSpec) -> Iterator[None]:
+    """The exporters raise many kinds of things, and long ones."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, EngineError):
+        raise
+    except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
+        log.debug("exporting %s", spec.name, exc_info=True)
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise EngineError(
+            f"{spec.name} cannot be exported: {first[:200]}",
+            code="export_failed",
+            hint="use the backend eager or cuda-graph for it; --debug shows torch's whole report",
+        ) from error

@@ -1,0 +1,110 @@
+"""torch's own compiler. Its engines are AOTInductor packages: compiled code and weights in one file, no warm-up."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comfystream.errors import EngineError
+
+from .backend import Backend, BuildOptions, Capability, Step
+from .eager import FunctionRunner
+from .export import export_program
+from .graphed import GraphedRunner
+from .machine import machine
+from .runner import Runner, memory_trouble
+from .spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["InductorBackend"]
+
+log = logging.getLogger(__name__)
+
+
+class InductorBackend(Backend):
+    """torch.compile for a module at hand, AOTInductor for engines. On a GPU what it runs is recorded into a graph."""
+
+    name = "inductor"
+    plan_name = "plan.pt2"
+
+    def probe(self) -> Capability:
+        here = machine()
+        if not here.torch:
+            return Capability(self.name, "", False, False, "torch is not installed", "pip install torch")
+        if here.gpu:
+            import torch.utils._triton
+
+            if not torch.utils._triton.has_triton():
+                return Capability(
+                    self.name, here.torch, False, False, "Triton does not work here", "pip install triton"
+                )
+            return Capability(self.name, here.torch, True, True, f"compiles for {here.gpu}")
+        if compiler() is None:
+            return Capability(self.name, here.torch, False, False, "there is no C++ compiler", "install g++")
+        return Capability(self.name, here.torch, True, True, "compiles for the processor")
+
+    def wrap(self, module: nn.Module, spec: ModelSpec, device: str) -> Runner:
+        import torch
+
+        module = module.eval().to(device)
+        is_gpu = device.startswith("cuda")
+        mode = "max-autotune-no-cudagraphs" if is_gpu else None
+        compiled = torch.compile(module, fullgraph=True, dynamic=False, mode=mode)
+        return self._on(device, FunctionRunner(compiled, spec, device, self.name))
+
+    def make(self, module: nn.Module, spec: ModelSpec, folder: Path, options: BuildOptions, on_step: Step) -> Path:
+        import torch._inductor
+
+        plan = folder / self.plan_name
+        on_step("exporting", 0.0)
+        program = export_program(module, spec)
+        on_step("compiling", 0.05)
+        config: dict[str, Any] = {"max_autotune": True} if machine().gpu and options.level >= 4 else {}
+        try:
+            with memory_trouble(spec.name):
+                torch._inductor.aoti_compile_and_package(program, package_path=str(plan), inductor_configs=config)
+        except (RuntimeError, OSError) as error:
+            if isinstance(error, EngineError):
+                raise
+            raise EngineError(
+                f"{spec.name}: the Inductor could not compile it: {_first_line(error)}",
+                code="build_failed",
+                hint="use the backend eager or cuda-graph; --debug shows the compiler's report",
+            ) from error
+        on_step("done", 1.0)
+        return plan
+
+    def load(self, plan: Path, spec: ModelSpec, device: str) -> Runner:
+        import torch._inductor
+
+        try:
+            with memory_trouble(spec.name):
+                package = torch._inductor.aoti_load_package(str(plan))
+        except (RuntimeError, OSError) as error:
+            if isinstance(error, EngineError):
+                raise
+            raise EngineError(
+                f"{plan.name}: not a compiled package for this machine: {_first_line(error)}",
+                code="engine_refused",
+                hint="build it again on this machine",
+            ) from error
+        return self._on(device, FunctionRunner(package, spec, device, self.name))
+
+    @staticmethod
+    def _on(device: str, runner: Runner) -> Runner:
+        return GraphedRunner(runner) if device.startswith("cuda") else runner
+
+
+def compiler() -> str | None:
+    """The C++ compiler that the Inductor would use."""
+    import os
+
+    return shutil.which(os.environ.get("CXX", "") or "g++") or shutil.which("clang++")
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

@@ -1,0 +1,228 @@
+"""TensorRT: the contract of its runner on a fake runtime, and the real parser and builder of TensorRT-RTX."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import logging
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import fake_tensorrt
+import pytest
+import torch
+from fake_tensorrt import FakeContext, FakeEngine
+from tiny_models import BATCH, PAIR, Pair, tiny_unet
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from comfystream.accel.backend import BuildOptions
+from comfystream.accel.graphed import GraphedRunner
+from comfystream.accel.model_specs import Ranges, unet_spec
+from comfystream.accel.modules import UNetModule
+from comfystream.accel.nvidia import NvidiaBackend, TensorRtRunner, spec_of_engine, tensorrt, tensorrt_rtx
+from comfystream.accel.onnx_runtime import verify_onnx
+from comfystream.accel.spec import ModelSpec, TensorSpec
+from comfystream.errors import EngineError
+
+DOUBLE = ModelSpec("double", (TensorSpec("x", "float32", (BATCH, 4)),), ("y",))
+LEGACY = BuildOptions(exporter="legacy")
+
+
+def real_rtx() -> Any:
+    for name in ("tensorrt_rtx", "tensorrt_rtx_bindings"):
+        try:
+            return __import__(name)
+        except (ImportError, OSError):
+            continue
+    return None
+
+
+needs_rtx = pytest.mark.skipif(
+    real_rtx() is None, reason="TensorRT-RTX NOT RUN: pip install tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs"
+)
+
+
+def runner_of(engine: FakeEngine) -> TensorRtRunner:
+    streams = itertools.count(100)
+    return TensorRtRunner(fake_tensorrt, engine, DOUBLE, "cpu", "tensorrt", stream=lambda: next(streams))
+
+
+def calls_of(context: FakeContext, name: str) -> list[tuple[Any, ...]]:
+    return [call for call in context.calls if call[0] == name]
+
+
+class Operations(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_it_runs() -> None:
+    runner = runner_of(FakeEngine())
+    for batch in (2, 4, 1):
+        x = torch.randn(batch, 4)
+        torch.testing.assert_close(runner.run({"x": x})["y"], 2 * x)
+
+
+def test_a_tick_is_one_copy_and_one_launch() -> None:
+    """Defect 4 of the known implementations: a synchronise per launch, inputs copied twice, a stream of its own."""
+    engine = FakeEngine()
+    runner, x = runner_of(engine), torch.randn(2, 4)
+    runner.run({"x": x})
+    context = engine.contexts[0]
+    context.calls.clear()
+    with Operations() as operations:
+        runner.run({"x": x})
+        runner.run({"x": x})
+    assert operations.names == ["aten.copy_.default"] * 2
+    assert [call[0] for call in context.calls] == ["execute_async_v3"] * 2
+    assert context.calls[0][1] != context.calls[1][1]  # torch's stream of that moment, asked for each time
+
+
+def test_addresses_are_set_once_per_shape() -> None:
+    engine = FakeEngine()
+    runner = runner_of(engine)
+    for batch in (2, 2, 4, 4):
+        runner.run({"x": torch.randn(batch, 4)})
+    context = engine.contexts[0]
+    assert len(engine.contexts) == 1
+    assert [call[2] for call in calls_of(context, "set_input_shape")] == [(2, 4), (4, 4)]
+    last = {name: address for _, name, address in calls_of(context, "set_tensor_address")[-2:]}
+    assert last == {"x": runner.inputs["x"].data_ptr(), "y": runner.outputs["y"].data_ptr()}
+
+
+def test_it_can_be_recorded() -> None:
+    engine = FakeEngine()
+    captures: list[int] = []
+
+    def capture(run: Any) -> Any:
+        captures.append(1)
+        return run
+
+    runner = GraphedRunner(runner_of(engine), capture)
+    for batch in (2, 2, 3):
+        x = torch.randn(batch, 4)
+        torch.testing.assert_close(runner.run({"x": x})["y"], 2 * x)
+    assert len(captures) == 2
+
+
+def test_an_engine_says_what_it_takes() -> None:
+    spec = spec_of_engine(fake_tensorrt, FakeEngine(), "double")
+    assert [str(one) for one in spec.inputs] == ["[1..4, 4]"]
+    assert spec.outputs == ("y",)
+    assert spec.precision == "fp32"
+
+
+def test_no_room_for_a_context_is_told() -> None:
+    with pytest.raises(EngineError, match=r"double \(tensorrt\): no room for its scratch memory \(3 MB\)") as caught:
+        runner_of(FakeEngine(has_room=False))
+    assert caught.value.code == "out_of_memory"
+
+
+def test_shapes_outside_of_the_profile_are_told() -> None:
+    runner = runner_of(FakeEngine())
+    with pytest.raises(EngineError, match=r"double: input x is \[5, 4\], but it was made for \[1..4, 4\]"):
+        runner.run({"x": torch.zeros(5, 4)})
+
+
+def module_of(monkeypatch: pytest.MonkeyPatch, version: str) -> NvidiaBackend:
+    import sys
+
+    module = ModuleType("fake_nvidia")
+    module.__version__ = version  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fake_nvidia", module)
+    return NvidiaBackend("tensorrt", ("fake_nvidia",), (10, 13), False, "get a newer one")
+
+
+@pytest.mark.parametrize(
+    ("version", "is_old"), [("10.12.0.36", True), ("9.3", True), ("10.13.2.6", False), ("11.4.0", False)]
+)
+def test_old_releases_are_refused(version: str, is_old: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = module_of(monkeypatch, version).probe()
+    assert ("is too old, 10.13 is needed" in found.reason) == is_old
+
+
+def test_without_tensorrt_the_reason_is_told() -> None:
+    found = tensorrt().probe()
+    if found.version:
+        pytest.skip("TensorRT is installed here")
+    assert not found.can_run
+    assert "tensorrt cannot be imported" in found.reason
+    assert found.hint
+
+
+@needs_rtx
+def test_the_fake_has_nothing_that_the_real_one_has_not() -> None:
+    trt = real_rtx()
+    for fake, real in ((FakeEngine, trt.ICudaEngine), (FakeContext, trt.IExecutionContext)):
+        used = {name for name, _ in inspect.getmembers(fake) if not name.startswith("_")}
+        assert used <= set(dir(real))
+    assert {"INPUT", "OUTPUT"} <= set(trt.TensorIOMode.__members__)
+
+
+@needs_rtx
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_real_builder_takes_our_unet(precision: str, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers", reason="needs diffusers")
+    backend, steps = tensorrt_rtx(), []
+    dtype = torch.float16 if precision == "fp16" else torch.float32
+    spec = unet_spec(Ranges(batch=(1, 2, 4), height=64, width=64, tokens=7), precision, text_width=16)
+    module = UNetModule(tiny_unet()).to(dtype)
+    source = backend.export(module, spec, tmp_path, LEGACY)
+    plan = backend.build(source, spec, tmp_path, BuildOptions(), lambda step, share: steps.append((step, share)))
+    assert plan.stat().st_size > 100_000
+    shares = [share for step, share in steps if step == "building"]
+    assert shares == sorted(shares)
+    assert steps[-1] == ("done", 1.0)
+    if precision == "fp32":
+        assert verify_onnx(source, module, spec) < 1e-4
+
+
+@needs_rtx
+def test_the_real_parser_sees_our_names_types_and_ranges(tmp_path: Path) -> None:
+    trt = real_rtx()
+    spec = unet_spec(Ranges(batch=(1, 2, 4), height=64, width=64, tokens=7), "fp16", text_width=16)
+    pytest.importorskip("diffusers", reason="needs diffusers")
+    source = tensorrt_rtx().export(UNetModule(tiny_unet()).half(), spec, tmp_path, LEGACY)
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    assert trt.OnnxParser(network, logger).parse_from_file(str(source))
+    found = {network.get_input(at).name: network.get_input(at) for at in range(network.num_inputs)}
+    assert {name: tuple(one.shape) for name, one in found.items()} == {
+        "sample": (-1, 4, 8, 8),
+        "timestep": (-1,),
+        "encoder_hidden_states": (-1, 7, 16),
+    }
+    assert found["sample"].dtype == trt.DataType.HALF
+    assert found["timestep"].dtype == trt.DataType.FLOAT
+    assert network.get_output(0).name == "latent"
+    assert network.get_output(0).dtype == trt.DataType.HALF
+
+
+@needs_rtx
+def test_the_real_builder_is_loud_about_a_broken_graph(tmp_path: Path) -> None:
+    backend = tensorrt_rtx()
+    source = backend.export(Pair(), PAIR, tmp_path, LEGACY)
+    whole = source.read_bytes()
+    source.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(EngineError, match="pair: tensorrt-rtx cannot read graph.onnx") as caught:
+        backend.build(source, PAIR, tmp_path, BuildOptions(), lambda step, share: None)
+    assert caught.value.code == "bad_graph"
+
+
+@needs_rtx
+def test_a_broken_engine_is_refused_in_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    plan = tmp_path / "plan.engine"
+    plan.write_bytes(b"no engine" * 100)
+    with pytest.raises(EngineError, match="plan.engine: tensorrt-rtx .* refuses this engine: ") as caught:
+        tensorrt_rtx().load(plan, PAIR, "cpu")
+    assert caught.value.code == "engine_refused"
+    assert "build it again here" in caught.value.hint
+    assert "without a reason" not in str(caught.value)

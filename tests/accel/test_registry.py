@@ -1,0 +1,48 @@
+"""Choosing a backend, told with its reasons."""
+
+from __future__ import annotations
+
+import pytest
+
+from comfystream.accel.backend import Backend, Capability
+from comfystream.accel.registry import backends, choose, probe_all
+from comfystream.errors import EngineError
+
+
+class FakeBackend(Backend):
+    def __init__(self, name: str, can_run: bool, can_build: bool = False) -> None:
+        self.name = name
+        self._can = can_build or can_run, can_run
+
+    def probe(self) -> Capability:
+        return Capability(self.name, "1.0", *self._can, "works" if self._can[1] else "its library is missing", "get it")
+
+
+def known(**can_run: bool) -> dict[str, Backend]:
+    return {name: FakeBackend(name, can) for name, can in can_run.items()}
+
+
+def test_the_best_that_runs_and_why_not_the_others() -> None:
+    choice = choose(has_gpu=True, known=known(eager=True, tensorrt=False, inductor=True))
+    assert choice.backend.name == "inductor"
+    assert choice.reason == "auto chose inductor; not tensorrt: its library is missing"
+
+
+def test_no_backend_at_all() -> None:
+    with pytest.raises(EngineError, match="no backend works here; not tensorrt: its library is missing"):
+        choose(has_gpu=True, known=known(tensorrt=False))
+
+
+def test_building_is_another_question_than_running() -> None:
+    backend = FakeBackend("tensorrt-rtx", can_run=False, can_build=True)
+    assert choose("tensorrt-rtx", to_build=True, known={"tensorrt-rtx": backend}).backend is backend
+    with pytest.raises(EngineError, match="does not work here: its library is missing.*get it"):
+        choose("tensorrt-rtx", known={"tensorrt-rtx": backend})
+
+
+def test_every_backend_answers_for_itself() -> None:
+    found = probe_all()
+    assert [one.backend for one in found] == list(backends())
+    for one in found:
+        assert one.reason
+        assert one.can_run or one.hint
