@@ -7,7 +7,7 @@ import ctypes
 import os
 import sys
 
-__all__ = ["keep_few_arenas"]
+__all__ = ["give_back", "keep_few_arenas"]
 
 _M_ARENA_MAX = -8  # of glibc's mallopt(3)
 ARENAS = 2
@@ -28,4 +28,17 @@ def keep_few_arenas() -> bool:
         return False
     with contextlib.suppress(OSError, AttributeError):  # another C library
         return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS))
+    return False
+
+
+def give_back() -> bool:
+    """Give memory that is free back to the system; takes milliseconds, so call it on a thread now and then.
+
+    Returns:
+        Whether there was any; elsewhere than on glibc there is nothing to do.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        return bool(ctypes.CDLL(None).malloc_trim(0))
     return False

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 
+from comfystream.allocator import give_back
 from comfystream.errors import ComfyStreamError
 from comfystream.session.live_engine import EngineHost
 
-__all__ = ["settle"]
+__all__ = ["keep_tidy", "settle"]
+
+TIDY_S = 30.0
 
 
 async def settle(host: EngineHost) -> None:
@@ -24,3 +28,12 @@ async def settle(host: EngineHost) -> None:
     gc.collect()
     gc.freeze()
     gc.collect()  # counts what lives anew, which is next to nothing now
+
+
+async def keep_tidy(host: EngineHost) -> None:
+    """`settle`, and then twice a minute collect what is left and give free memory back, until it is cancelled."""
+    await settle(host)
+    while True:
+        await asyncio.sleep(TIDY_S)
+        gc.collect()
+        await asyncio.to_thread(give_back)

@@ -15,7 +15,7 @@ from comfystream.errors import ConfigError
 from comfystream.settings import ServerSettings
 
 from .app import parts_key, rtmp_key
-from .memory import settle
+from .memory import keep_tidy
 from .parts import Parts
 from .tls import Tls
 
@@ -81,9 +81,9 @@ async def serve(app: web.Application, settings: ServerSettings, token: str, tls:
         _say_address(settings.host, runner.addresses[0][1], token, tls)
         if settings.rtmp_port:
             _say_rtmp(settings.host, settings.rtmp_port, token)
-        settling = asyncio.create_task(settle(app[parts_key].host), name="settle")
+        tidying = asyncio.create_task(keep_tidy(app[parts_key].host), name="keep-tidy")
         await signals.end.wait()
-        settling.cancel()
+        tidying.cancel()
         await _drain(app[parts_key], settings.drain_s, signals.at_once)
     finally:
         host = app[parts_key].host
