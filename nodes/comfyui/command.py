@@ -43,7 +43,7 @@ def arguments(settings: Settings, port: int, comfyui: Path | None) -> list[str]:
     words = ["serve", "--host", settings.host, "--port", str(port), "--drain-s", "0"]
     words += ["--size", settings.size, "--size-mode", settings.size_mode]
     if comfyui is not None:
-        words += ["--comfyui" if _knows_comfyui() else "--workspace", str(comfyui)]
+        words += ["--comfyui" if _is_whole(comfyui) else "--workspace", str(comfyui)]
     return words
 
 
@@ -58,11 +58,9 @@ def environment(settings: Settings, token: str, environ: Mapping[str, str] = os.
     return told
 
 
-def _knows_comfyui() -> bool:
-    """Whether `comfystream serve` takes the whole checkout (`--comfyui`), or node packs alone."""
-    from comfystream.settings import ServerSettings
-
-    return "comfyui" in ServerSettings.model_fields
+def _is_whole(comfyui: Path) -> bool:
+    """Whether the engine can load all of it (`--comfyui`), and not only the node packs of that folder."""
+    return (comfyui / "execution.py").is_file() and (comfyui / "comfy").is_dir()
 
 
 def free_port(host: str, first: int) -> int:

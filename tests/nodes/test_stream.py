@@ -80,13 +80,14 @@ def test_primary_input_is_load_image(stream, core) -> None:
     assert primary.INPUT_TYPES() == plain.INPUT_TYPES()
 
 
-def test_primary_input_is_the_load_image_of_the_comfyui_around_it(stream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_primary_input_is_the_load_image_of_the_comfyui_around_it(stream) -> None:
     from comfystream_nodes.stream import image
 
     host = types.ModuleType("nodes")
     host.LoadImage = type("LoadImage", (), {})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "nodes", host)
-    assert image._load_image() is host.LoadImage
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, "nodes", host)
+        assert image._load_image() is host.LoadImage
 
 
 def frame(value: Any, sample_rate: int = 0) -> types.SimpleNamespace:
