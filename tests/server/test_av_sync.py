@@ -22,7 +22,7 @@ from comfystream.engine.child import ChildEngine
 
 pytestmark = pytest.mark.slow
 EVENTS = 5
-MOST_OFF_S = 0.080
+MOST_OFF_S = 0.25  # 7 ms on a machine that is not busy; one that is holds either up
 RATE, SLICE, FPS = 48_000, 960, 30
 
 

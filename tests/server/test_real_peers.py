@@ -169,7 +169,8 @@ async def test_gstreamer_watches(shared_engine: ChildEngine) -> None:
         program(PYTHON, str(GST_PEER), "whep", address(app, "/whep/stage")) as gst,
     ):
         await gst.until(lambda: len(gst.said("picture")) > 10 and len(gst.said("sound")) > 10, "pictures and sound")
-        assert abs(np.median([int(level) for level in gst.said("picture")]) - 200) < 25
+        levels = [int(level) for level in gst.said("picture") if level.isdigit()]  # two threads print: a line may be torn
+        assert abs(np.median(levels) - 200) < 25
 
 
 BROWSE = """async () => {
