@@ -121,7 +121,7 @@ async def test_a_folder_keeps_them_for_other_sessions_and_another_server(
 
 
 def _needs_models(name: str) -> bool:
-    return "models" in yaml.safe_load((BUNDLED / f"{name}.yaml").read_text("utf-8"))
+    return bool(yaml.safe_load((BUNDLED / f"{name}.yaml").read_text("utf-8")).get("models"))
 
 
 @on_loop
