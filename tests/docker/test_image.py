@@ -31,8 +31,9 @@ def free_port() -> int:
 
 
 def children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(word) for word in path.read_text().split()] if path.exists() else []
+    """Those of all its threads: whichever thread of buildah's has forked is the parent that the kernel names."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for path in files for word in path.read_text().split()]
 
 
 def below(pid: int) -> list[int]:
