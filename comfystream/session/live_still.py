@@ -35,11 +35,12 @@ class Still:
         self._clock: Clock = clock or SystemClock()
         self._every_s = every_s
         self._last: tuple[VideoFrame, int] | None = None
+        self._newest_pts = 0
         self._task: asyncio.Task[None] | None = None
 
     def note(self, frame: VideoFrame) -> None:
         """A picture has come."""
-        self._last = frame, self._clock.now_ns()
+        self._last, self._newest_pts = (frame, self._clock.now_ns()), frame.pts
 
     def begin(self) -> None:
         """No more will come: show the last one on. Idempotent."""
@@ -68,5 +69,6 @@ class Still:
         frame, came_ns = self._last
         now_ns = self._clock.now_ns()
         pts = frame.pts + rescale(now_ns - came_ns, _NANO, frame.time_base)
+        self._newest_pts = max(pts, self._newest_pts + 1)  # two within one tick of a coarse time base
         stamps = Stamps(captured=now_ns, decoded=now_ns)
-        self._submit(replace(frame, pts=pts, stamps=stamps))
+        self._submit(replace(frame, pts=self._newest_pts, stamps=stamps))
