@@ -27,9 +27,9 @@ class FakeDeviceTensor(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is torch.Tensor.device.__get__:
+        if func == torch.Tensor.device.__get__:
             return DEVICE
-        if func is torch.Tensor.is_cuda.__get__:
+        if func == torch.Tensor.is_cuda.__get__:
             return True
         if func in _READS:
             raise TypeError(NUMPY)

@@ -44,6 +44,10 @@ class Download:
         self._arrived = arrived
         self.like: av.VideoFrame | None = None
 
+    def wait(self) -> None:
+        """Wait until it has arrived."""
+        self._arrived.wait()
+
     def image(self) -> av.VideoFrame:
         """Wait until it has arrived, and make the picture, with its colour and the time of the input."""
         try:
