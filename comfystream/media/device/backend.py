@@ -280,6 +280,6 @@ def open_backend(wanted: str) -> DeviceBackend | None:
         return CudaBackend()
     if wanted == "cuda":
         raise ConfigError(
-            f"frames cannot be on a GPU: {reason}", code="no_gpu", hint='use "auto" or "host" (--frames-on)'
+            f"frames cannot be on a GPU: {reason}", code="no_gpu", hint="--frames-on auto or host works without one"
         )
     return None
