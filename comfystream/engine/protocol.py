@@ -24,6 +24,7 @@ __all__ = [
     "Activated",
     "Engine",
     "EngineOptions",
+    "EngineLost",
     "EngineRestarted",
     "Event",
     "FailPolicy",
@@ -203,6 +204,13 @@ class NodeMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineLost:
+    """The engine process died (`reason`); it is being started again, and the last good workflow loaded into it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRestarted:
     """The engine process died (`reason`) and runs again with revision `revision` (0 = none was active)."""
 
@@ -230,7 +238,16 @@ class Stopped:
 
 
 Event = (
-    Progress | Activated | RolledBack | NodeFailed | NodeBlocked | NodeMessage | EngineRestarted | PackBroken | Stopped
+    Progress
+    | Activated
+    | RolledBack
+    | NodeFailed
+    | NodeBlocked
+    | NodeMessage
+    | EngineLost
+    | EngineRestarted
+    | PackBroken
+    | Stopped
 )
 
 

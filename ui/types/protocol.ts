@@ -30,6 +30,7 @@ export type Notice =
   | NodeFailedNotice
   | NodeBlockedNotice
   | NodeMessageNotice
+  | EngineLostNotice
   | EngineRestartedNotice
   | PackBrokenNotice
   | ShutdownNotice
@@ -125,6 +126,19 @@ export interface EngineHealth {
   state: string;
   reason: string;
   starts: number;
+}
+
+/** The engine process died (`reason`); it is being started again, and the last good workflow loaded into it. */
+export interface EngineLostData {
+  reason: string;
+}
+
+export interface EngineLostNotice {
+  v: 1;
+  type: "event";
+  event: "engine_lost";
+  revision: number;
+  data: EngineLostData;
 }
 
 /** The engine process died (`reason`) and runs again with revision `revision` (0 = none was active). */
@@ -881,6 +895,7 @@ export interface EventData {
   node_failed: NodeFailedData;
   node_blocked: NodeBlockedData;
   node_message: NodeMessageData;
+  engine_lost: EngineLostData;
   engine_restarted: EngineRestartedData;
   pack_broken: PackBrokenData;
   shutdown: ShuttingDownData;
