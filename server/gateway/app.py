@@ -20,15 +20,17 @@ from .calls import Calls
 from .client_routes import ClientRoutes
 from .gateway import Gateway
 from .orchestrator import TRICKLE_PATH, Orchestrator
+from .rtmp import GatewayRtmp
 from .runner_routes import RunnerRoutes
 from .runners import Runners
 from .stream import StreamOptions
 from .worker_routes import WorkerRoutes
 
-__all__ = ["GatewayOptions", "gateway_key", "make_gateway_app", "runners_key"]
+__all__ = ["GatewayOptions", "gateway_key", "make_gateway_app", "rtmp_key", "runners_key"]
 
 MOST_BODY = 64 << 20
 gateway_key: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)
+rtmp_key: web.AppKey[GatewayRtmp] = web.AppKey("rtmp", GatewayRtmp)
 runners_key: web.AppKey[Runners] = web.AppKey("runners", Runners)
 
 
@@ -70,7 +72,9 @@ def make_gateway_app(options: GatewayOptions) -> web.Application:
     app.add_routes([web.get("/", _page), web.get("/favicon.ico", icon), web.get("/health", _health)])
     app.add_routes([web.get("/static/{file}", static), web.get("/workflows", _workflows)])
     app.add_routes([web.get("/workflows/", _workflows)])
-    ClientRoutes(gateway, options.public_url).add_to(app, options.ice.current_servers, options.connects_per_s)
+    rtmp = app[rtmp_key] = GatewayRtmp(gateway, access.keys)
+    clients = ClientRoutes(gateway, options.public_url, lambda: rtmp.port)
+    clients.add_to(app, options.ice.current_servers, options.connects_per_s)
     WorkerRoutes(orchestrator, access).add_to(app)
     runners = RunnerRoutes(app[runners_key], access, orchestrator.calls)
     runners.add_to(app)
@@ -93,6 +97,7 @@ async def _life(app: web.Application, runners: RunnerRoutes) -> AsyncIterator[No
 
 
 async def _drain(app: web.Application) -> None:
+    await app[rtmp_key].close()
     await app[gateway_key].close()
     await app[gateway_key].orchestrator.close()
 
