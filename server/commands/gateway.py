@@ -75,8 +75,7 @@ def gateway(
         "log_level": log_level.upper() if log_level else None,
     }
     settings = load_settings(config, flags)
-    is_made = not secret and not settings.is_loopback
-    secret = secret or (secrets.token_urlsafe(24) if is_made else DEVELOPMENT)
+    secret, shown = _secret(secret, settings)
     options = _options(
         settings,
         secret=secret,
@@ -87,8 +86,13 @@ def gateway(
         idle_s=idle,
         insecure_tls=insecure_tls,
     )
-    shown = secret if is_made or secret == DEVELOPMENT else "..."
     asyncio.run(_serve(options, settings, shown, has_rtmp=rtmp_port != 0))
+
+
+def _secret(given: str, settings: ServerSettings) -> tuple[str, str]:
+    """The secret of workers, and how it is shown: one that was given is not."""
+    made = DEVELOPMENT if settings.is_loopback else secrets.token_urlsafe(24)
+    return (given, given if given == DEVELOPMENT else "...") if given else (made, made)
 
 
 def _options(
