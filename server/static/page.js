@@ -58,7 +58,9 @@ const HEARD = {
   source(data) { sources.told(data.chosen) },
   size(data) { size.show(data.mode, data.width, data.height) },
   sink: data => sinks.changed(data),
-  progress(data) { if (page.state === 'preparing' || data.phase === 'load') show(page.state, `${data.phase} ${data.done}/${data.total}`) },
+  progress(data) {
+    if (page.state === 'preparing' || data.phase === 'load' || data.message) show(page.state, data.message || `${data.phase} ${data.done}/${data.total}`)
+  },
   activated() { show(page.state) },
   node_failed(data) {
     const again = data.count > 1 ? ` (${data.count} times)` : ''
