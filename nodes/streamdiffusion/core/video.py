@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from comfystream.errors import ConfigError
@@ -27,8 +26,8 @@ TRAIN_STEPS = 1000
 class Window:
     """The latent frames that a chunk looks at: the first ones of the stream (the sink), and the last ones.
 
-    Frames are kept in slots that never move. A new frame takes the slot of the oldest one beyond the sink, which no later
-    chunk may see anyway; so each pass over a chunk writes into the same slots, and the clean pass comes last.
+    Frames are kept in slots that never move. A new frame takes the slot of the oldest one beyond the sink, which no
+    later chunk may see anyway; so each pass over a chunk writes into the same slots, and the clean pass comes last.
 
     Attributes:
         frames: how many are seen, the chunk itself and the sink included.
@@ -117,8 +116,8 @@ class ChunkDenoiser:
 
     Args:
         model: the causal model, with a memory of its own.
-        writes_clean: whether a last pass over the clean chunk writes what later chunks look at. Not needed where that is
-            run again before each chunk.
+        writes_clean: whether a last pass over the clean chunk writes what later chunks look at. Not needed where that
+            is run again before each chunk.
     """
 
     def __init__(self, model: CausalModel, writes_clean: bool = True) -> None:

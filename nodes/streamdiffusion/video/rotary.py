@@ -28,7 +28,14 @@ class RotaryTable:
     """
 
     def __init__(
-        self, head_width: int, length: int, height: int, width: int, frames: int, device: torch.device, dtype: torch.dtype
+        self,
+        head_width: int,
+        length: int,
+        height: int,
+        width: int,
+        frames: int,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         side = 2 * (head_width // 6)
         time = _angles(head_width - 2 * side, length)
@@ -40,7 +47,7 @@ class RotaryTable:
         self._frames, self.length = frames, length
 
     def of_chunk(self, start: int, frames: int | None = None) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [frames * tokens, head_width / 2] of a chunk whose first frame is the stream's `start`th."""
+        """Cosines and sines [frames * tokens, head_width / 2] of a chunk that begins at frame `start`."""
         count = self._frames if frames is None else frames
         return self._part(0, start, count), self._part(1, start, count)
 

@@ -1,7 +1,7 @@
-"""The tiny autoencoder for video: plain 2D convolutions, blocks that look one frame back, and halving or doubling of time.
+"""The tiny autoencoder for video: 2D convolutions, blocks that look one frame back, and halving or doubling of time.
 
-The layers and the names of their weights are those of the published TAEHV family (`taew2_1` for Wan 2.1), so that its files
-load. It works on latents as the transformer has them, without a mean or a spread.
+The layers and the names of their weights are those of the published TAEHV family (`taew2_1` for Wan 2.1), so that its
+files load. It works on latents as the transformer has them, without a mean or a spread.
 """
 
 from __future__ import annotations

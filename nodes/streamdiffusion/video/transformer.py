@@ -1,9 +1,9 @@
-"""A Wan transformer as a causal one: diffusers' modules and weights, with time per frame and remembered keys and values.
+"""A Wan transformer as a causal one: diffusers' modules and weights, time per frame, remembered keys and values.
 
-Keys are kept *after* their rotation by the frame's own index in the stream. A score depends only on the difference of two
-positions, so dropping a frame between the sink and the latest ones changes no other entry, the order of the entries does not
-matter, and a ring in buffers that never move will do: nothing is rotated again and nothing is shifted. The price is that
-the index must stay below the length of the position table; `Window` and the stream see to that.
+Keys are kept *after* their rotation by the frame's own index in the stream. A score depends only on the difference of
+two positions, so dropping a frame between the sink and the latest ones changes no other entry, the order of the entries
+does not matter, and a ring in buffers that never move will do: nothing is rotated again and nothing is shifted. The
+price is that the index must stay below the length of the position table; the stream begins anew before that.
 """
 
 from __future__ import annotations

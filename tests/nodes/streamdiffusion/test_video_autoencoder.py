@@ -48,7 +48,9 @@ def test_wan_chunk_by_chunk_is_the_whole_clip(size: int) -> None:
     vae = tiny_video.wan_vae().double()
     frames = clip(1 + 4 * (4 * size - 1))
     wanted = vae.encode((frames * 2 - 1).transpose(0, 1)[None]).latent_dist.mode()
-    mean, spread = (torch.tensor(part).view(1, -1, 1, 1, 1) for part in (vae.config.latents_mean, vae.config.latents_std))
+    mean, spread = (
+        torch.tensor(part).view(1, -1, 1, 1, 1) for part in (vae.config.latents_mean, vae.config.latents_std)
+    )
     stream = AutoencoderStream(wan_autoencoder(vae, "vae"), SIZE, EAGER)
     for _ in range(2):  # and again after forgetting
         latents = [stream.encode(chunk) for chunk in chunks(frames, size)]
@@ -88,7 +90,11 @@ def test_tae_chunk_by_chunk_is_the_whole_clip(size: int) -> None:
 
 @pytest.mark.parametrize("kind", ["wan", "tae"])
 def test_what_came_before_matters(kind: str) -> None:
-    model = wan_autoencoder(tiny_video.wan_vae().double(), "vae") if kind == "wan" else tiny_video_autoencoder(tae().double())
+    model = (
+        wan_autoencoder(tiny_video.wan_vae().double(), "vae")
+        if kind == "wan"
+        else tiny_video_autoencoder(tae().double())
+    )
     frames, stream = clip(9), AutoencoderStream(model, SIZE, EAGER)
     stream.encode(frames[:1])
     after = stream.encode(frames[5:])
