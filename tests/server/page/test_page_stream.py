@@ -61,27 +61,59 @@ def test_a_slow_workflow_is_loaded_beside_the_running_one(page: Any, capsys: pyt
     assert max(loading["came"], loading["shown"]) < SLOW_S * 500, "the picture stood still while it loaded"
 
 
-def test_a_node_that_fails_shows_its_card_and_the_last_picture(page: Any) -> None:
+# Notes when a card with certain words appears and when the next picture does, and each value that the state has.
+NOTE = """words => {
+  window.noted = { began: performance.now(), cards: {} }
+  const look = () => {
+    for (const word of words) for (const card of document.querySelectorAll('.card'))
+      if (card.innerText.includes(word)) window.noted.cards[word] ??= performance.now() - window.noted.began
+  }
+  new MutationObserver(look).observe(document.getElementById('cards'), { childList: true, subtree: true })
+}"""
+
+
+def _tell(capsys: pytest.CaptureFixture[str], what: str, page: Any) -> None:
+    cards = page.evaluate("() => window.noted.cards")
+    with capsys.disabled():
+        print(f"\n  {what}: " + ", ".join(f'"{word}" after {ms:.0f} ms' for word, ms in cards.items()))
+
+
+def test_a_node_that_fails_shows_its_card_and_the_last_picture(page: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    page.evaluate(NOTE, ["TestFail"])
     page.select_option("#workflow", "fails")
     page.wait_for_function(NEAR, arg=153)
+    shown_ms = page.evaluate("() => performance.now() - window.noted.began")
     card = page.locator(".card", has_text="TestFail")
     card.wait_for()
     assert "the test asked for this" in card.inner_text()
+    page.wait_for_function("() => window.noted.cards.TestFail !== undefined")
+    _tell(
+        capsys, f"a node that fails from its 20th picture on, the first of which was seen after {shown_ms:.0f} ms", page
+    )
     page.wait_for_function(NEAR, arg=153)
     page.select_option("#workflow", "level")
     page.wait_for_function(NEAR, arg=51)
     assert page.locator(".card").count() == 0
 
 
-def test_the_engine_killed_comes_back_by_itself(page: Any, program: Program) -> None:
+def test_the_engine_killed_comes_back_by_itself(
+    page: Any, program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
     everybody = map(int, filter(str.isdigit, os.listdir("/proc")))
     child = next(pid for pid in everybody if _parent(pid) == program.pid and _is_engine(pid))
+    page.evaluate(NOTE, ["has ended", "was started again"])
     os.kill(child, signal.SIGKILL)
-    page.locator(".card", has_text="started again").wait_for()
+    page.locator(".card", has_text="The engine has ended").wait_for()
+    assert "the engine is started again" in page.locator("#state").inner_text()
+    page.locator(".card", has_text="was started again").wait_for()
     page.evaluate("() => { window.shown = [] }")
     page.wait_for_function("() => window.shown.length > 5")
+    took_ms = page.evaluate("() => window.shown[0][0] - window.noted.began")
     page.wait_for_function(NEAR, arg=51)
+    assert page.locator(".card", has_text="The engine has ended").count() == 0
+    assert page.locator("#state").inner_text() == "running"
     assert page.evaluate("() => comfystream.pc.connectionState") == "connected"
+    _tell(capsys, f"the engine killed: the picture is back after {took_ms:.0f} ms", page)
 
 
 def test_coming_back_finds_the_session_running(page: Any) -> None:
@@ -103,9 +135,7 @@ def _is_engine(pid: int) -> bool:
     return "child_main" in Path(f"/proc/{pid}/cmdline").read_text()
 
 
-def test_two_viewers_see_one_session(
-    page: Any, program: Program
-) -> None:
+def test_two_viewers_see_one_session(page: Any, program: Program) -> None:
     session = page.evaluate("() => comfystream.session")
     browser = Browser(page.context)
     other = browser.open(f"{program.address}?session={session}")
