@@ -137,7 +137,8 @@ class RunnerStats:
 class Progress:
     """Preparing revision `revision` is in `phase` ("check", "compile", "load", "warm"); `done` of `total` nodes.
 
-    `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`.
+    `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`,
+    and what it says of what it does as `message` ("building engine 3/5 (unet), about 4 min left").
     """
 
     revision: int
@@ -147,6 +148,7 @@ class Progress:
     node_id: str | None = None
     value: float = 0.0
     maximum: float = 0.0
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

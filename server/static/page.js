@@ -59,7 +59,9 @@ const HEARD = {
   source(data) { sources.told(data.chosen) },
   size(data) { size.show(data.mode, data.width, data.height) },
   sink: data => sinks.changed(data),
-  progress(data) { if (page.state === 'preparing' || data.phase === 'load') stage.progress(page.state, workflows.title, data) },
+  progress(data) {
+    if (page.state === 'preparing' || data.phase === 'load' || data.message) stage.progress(page.state, workflows.title, data)
+  },
   activated() { settled() },
   node_failed(data) {
     const again = data.count > 1 ? ` (${data.count} times)` : ''

@@ -24,10 +24,10 @@ export function stagePanel($) {
 
   return {
     show,
-    // How far a revision is: `name` of its workflow.
-    progress(state, name, { phase, done, total, value, maximum }) {
+    // How far a revision is, or what a node is at: `name` of its workflow.
+    progress(state, name, { phase, done, total, value, maximum, message }) {
       const words = `${PHASES[phase] || phase} ${name}`.trim()
-      show(state, total > 1 ? `${words}, ${done} of ${total} nodes` : words)
+      show(state, message || (total > 1 ? `${words}, ${done} of ${total} nodes` : words))
       const share = total > 1 || maximum ? (done + (maximum ? value / maximum : 0)) / Math.max(1, total) : null
       bar.hidden = false
       if (share === null) bar.removeAttribute('value')

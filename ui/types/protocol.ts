@@ -434,7 +434,8 @@ export interface PresetsNotice {
 /**
  * Preparing revision `revision` is in `phase` ("check", "compile", "load", "warm"); `done` of `total` nodes.
  *
- * `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`.
+ * `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`,
+ * and what it says of what it does as `message` ("building engine 3/5 (unet), about 4 min left").
  */
 export interface ProgressData {
   phase: string;
@@ -443,6 +444,7 @@ export interface ProgressData {
   node_id?: string | null;
   value: number;
   maximum: number;
+  message: string;
 }
 
 export interface ProgressNotice {
