@@ -95,6 +95,7 @@ def test_it_starts_with_our_nodes_and_a_drag_changes_the_live_picture(
         modules = {classes[name]["python_module"] for name in OURS}
         assert modules == {"custom_nodes.ComfyStream"}
         with editor(address, tmp_path) as editing:
+            editing.page.set_default_timeout(120_000)  # all of its node classes are loaded before the first picture
             editing.load(BLEND)
             editing.open_panel()
             editing.go_live()
