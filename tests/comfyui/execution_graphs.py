@@ -1,7 +1,7 @@
 """ComfyUI's own execution tests on our engine: their graphs and assertions from the checkout, the harness from here.
 
-Run by pytest in a process of its own (test_execution_graphs.py); `COMFYUI_CHECKOUT` names the folder, `GRAPHS_FOLDER`
-one for what is written. What asks for its HTTP server (history, jobs) has nothing to do with the engine and is left out.
+Run by pytest in a process of its own (test_execution_graphs.py); `COMFYUI_CHECKOUT` names the folder,
+`GRAPHS_FOLDER` one for what is written. What asks for its HTTP server (history, jobs) is left out: that is no engine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The editor's own template workflows, converted without a browser, on the node classes of a real checkout.
 
-They are the pip package `comfyui-workflow-templates-json`; `COMFYUI_TEMPLATES` names another folder of them. All have to
-convert. How many values are wrong is judged only with the templates that a version of ComfyUI itself asks for: newer ones
-hold values that its node classes do not have yet.
+They are the pip package `comfyui-workflow-templates-json`; `COMFYUI_TEMPLATES` names another folder of them. All have
+to convert. How many values are wrong is judged only with the templates that a version of ComfyUI itself asks for: newer
+ones hold values that its node classes do not have yet.
 """
 
 from __future__ import annotations
