@@ -173,13 +173,28 @@ def test_the_server_starts_restarts_and_stops(comfyui: Callable[..., StubComfyUI
     taken.close()
 
 
+def test_a_server_that_dies_is_started_again_and_that_is_told(comfyui: Callable[..., StubComfyUI]) -> None:
+    host = comfyui()
+    pid = host.call("control", {"action": "start"})[1]["status"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    status = until(lambda: (now := host.status())["state"] == "restarting" and now)
+    assert (status["running"], status["exit_code"]) == (False, -signal.SIGKILL)
+    assert "SIGKILL" in status["reason"]
+    assert any("ComfyStream:" in line for line in status["lines"])
+    status = until(lambda: (now := host.status())["running"] and now)
+    assert status["pid"] != pid
+    assert status["restarts"] == 1
+    assert "SIGKILL" in status["last_end"]["reason"]
+    assert any("ComfyStream:" in line for line in status["last_end"]["lines"])
+
+
 def test_a_server_that_dies_is_told_with_its_last_lines(comfyui: Callable[..., StubComfyUI]) -> None:
     host = comfyui()
+    assert host.call("settings", {"restart": False})[0] == 200
     pid = host.call("control", {"action": "start"})[1]["status"]["pid"]
     os.kill(pid, signal.SIGKILL)
     status = until(lambda: (now := host.status())["state"] == "failed" and now)
     assert (status["running"], status["exit_code"]) == (False, -signal.SIGKILL)
-    assert "SIGKILL" in status["reason"]
     assert any("ComfyStream:" in line for line in status["lines"])
     assert host.call("control", {"action": "start"})[1]["status"]["running"]
 
