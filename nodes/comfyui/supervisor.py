@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from comfystream.errors import ConfigError
@@ -27,6 +26,7 @@ from comfystream.logs import redacted
 
 from . import command
 from .settings import Settings
+from .surroundings import Surroundings
 
 __all__ = ["State", "Supervisor"]
 
@@ -58,7 +58,7 @@ class _Run:
 
     process: subprocess.Popen[bytes]
     settings: Settings
-    comfyui: Path | None
+    comfyui: Surroundings | None
     port: int
     token: str
     began: float  # time.monotonic()
@@ -130,7 +130,7 @@ class Supervisor:
             told["lines"] = self.lines(SHOWN_LINES)
         return told
 
-    def start(self, settings: Settings, comfyui: Path | None) -> None:
+    def start(self, settings: Settings, comfyui: Surroundings | None) -> None:
         """Start it and wait until it listens; one that runs stays as it is.
 
         Raises:
@@ -142,7 +142,7 @@ class Supervisor:
             self._restarts, self._last_end = 0, None
             self._bring_up(settings, comfyui)
 
-    def _bring_up(self, settings: Settings, comfyui: Path | None) -> None:
+    def _bring_up(self, settings: Settings, comfyui: Surroundings | None) -> None:
         try:
             run = self._launch(settings, comfyui)
         except (ConfigError, OSError) as error:
@@ -153,7 +153,7 @@ class Supervisor:
         if self._state is not State.RUNNING:
             raise ConfigError(f"the server did not start: {self._reason}", code="not_started")
 
-    def _launch(self, settings: Settings, comfyui: Path | None) -> _Run:
+    def _launch(self, settings: Settings, comfyui: Surroundings | None) -> _Run:
         if missing := command.missing_libraries():
             hint = "run install.py in ComfyStream's folder with the Python of ComfyUI"
             raise ConfigError(f"this Python lacks {', '.join(missing)}", code="missing_libraries", hint=hint)
@@ -166,7 +166,7 @@ class Supervisor:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=command.environment(settings, token),
+            env=command.environment(settings, token, comfyui),
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         began = time.monotonic()
@@ -273,6 +273,8 @@ def _callable_host(host: str) -> str:
 
 
 def _ending(code: int) -> str:
+    if code > 0xFFFF:  # Windows names its crashes so
+        return f"exit code 0x{code:08X}"
     if code >= 0:
         return f"exit code {code}"
     with contextlib.suppress(ValueError):

@@ -99,8 +99,8 @@ def editor(address: str, folder: Path) -> Iterator[EditorPage]:
             page.evaluate("async () => { window.app ??= (await import('/scripts/app.js')).app }")
             page.wait_for_selector(".comfystream-go-live")
             yield EditorPage(page)
-            page.screenshot(path=str(folder / "editor.png"))
         finally:
+            context.pages[0].screenshot(path=str(folder / "editor.png"))  # also of what went wrong
             context.close()
     assert not [error for error in errors if error not in ITS_OWN]
     assert not outside

@@ -171,7 +171,7 @@ def test_what_others_change_comes_into_the_editor(live) -> None:
     assert say(host, session, {"type": "describe"})["revision"] == told["revision"]
 
     # An edit of ours that replaces the workflow keeps what they have set.
-    page.evaluate("() => (app.rootGraph ?? app.graph).getNodeById(3).connect(0, (app.rootGraph ?? app.graph).getNodeById(4), 0)")
+    page.evaluate("() => { const g = app.rootGraph ?? app.graph; g.getNodeById(3).connect(0, g.getNodeById(4), 0) }")
     page.wait_for_function("before => comfystream.flushes > before", arg=sent)
     assert say(host, session, {"type": "undo"})["ok"]
     choice = page.locator(".comfystream-choice")
@@ -187,8 +187,11 @@ def test_another_workflow_waits_for_a_choice(live) -> None:
     editing, host = live
     page = editing.page
     session = page.evaluate("comfystream.session")
-    theirs = {"7": {"class_type": "LoadTensor", "inputs": {}}, "8": {"class_type": "ImageInvert", "inputs": {"image": ["7", 0]}},
-              "9": {"class_type": "SaveTensor", "inputs": {"images": ["8", 0]}}}  # fmt: skip
+    theirs = {
+        "7": {"class_type": "LoadTensor", "inputs": {}},
+        "8": {"class_type": "ImageInvert", "inputs": {"image": ["7", 0]}},
+        "9": {"class_type": "SaveTensor", "inputs": {"images": ["8", 0]}},
+    }
     told = say(host, session, {"type": "set_workflow", "workflow": theirs})
     choice = page.locator(".comfystream-choice")
     choice.wait_for()
