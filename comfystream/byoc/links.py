@@ -139,9 +139,7 @@ class Sized:
             if size is None or isinstance(frame, AudioFrame) or (frame.image.width, frame.image.height) == size:
                 yield frame
             else:
-                image = await loop.run_in_executor(
-                    self._thread, self._scaler.resize, frame.image, size, SizeMode.FILL
-                )
+                image = await loop.run_in_executor(self._thread, self._scaler.resize, frame.image, size, SizeMode.FILL)
                 yield replace(frame, image=image)
 
     async def close(self) -> None:

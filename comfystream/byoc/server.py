@@ -142,9 +142,7 @@ class StreamServer:
         Raises:
             ConfigError: the port is taken.
         """
-        self._runner = web.AppRunner(
-            self.app(), access_log=None, shutdown_timeout=DRAIN_S, handler_cancellation=True
-        )
+        self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=DRAIN_S, handler_cancellation=True)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self.host, self.port).start()

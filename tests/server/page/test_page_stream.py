@@ -103,9 +103,7 @@ def _is_engine(pid: int) -> bool:
     return "child_main" in Path(f"/proc/{pid}/cmdline").read_text()
 
 
-def test_two_viewers_see_one_session(
-    page: Any, program: Program
-) -> None:
+def test_two_viewers_see_one_session(page: Any, program: Program) -> None:
     session = page.evaluate("() => comfystream.session")
     browser = Browser(page.context)
     other = browser.open(f"{program.address}?session={session}")
