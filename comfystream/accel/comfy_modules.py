@@ -17,7 +17,7 @@ from comfystream.errors import EngineError
 from .file_names import COMFYUI_NAMES
 from .model_specs import Ranges, unet_spec
 from .modules import UNetModule
-from .spec import PRECISIONS, ModelSpec, TensorSpec
+from .spec import PRECISIONS, Axis, ModelSpec, TensorSpec
 
 __all__ = [
     "ComfyControlModule",
@@ -188,11 +188,16 @@ def comfy_control_spec(
 ) -> ModelSpec:
     """Inputs and outputs of `ComfyControlModule`."""
     x, timesteps, context = comfy_unet_spec(ranges, precision, text_width=text_width).inputs
-    picture = (ranges.axis("batch"), 3, ranges.axis("height"), ranges.axis("width"))
-    hint = TensorSpec("hint", PRECISIONS[precision], picture)
+    sides = [_of_picture(ranges.axis(name)) for name in ("height", "width")]
+    hint = TensorSpec("hint", PRECISIONS[precision], (ranges.axis("batch"), 3, *sides))
     names = (*(f"down_{index:02d}" for index in range(outputs - 1)), "middle")
     inputs = (x, hint, timesteps, context, *_pooled(ranges, precision, pooled_width))
     return ModelSpec("controlnet", inputs, names, precision)
+
+
+def _of_picture(side: int | Axis) -> int | Axis:
+    """Axes of one name are of one size, and the latent's is another."""
+    return side if isinstance(side, int) else replace(side, name=f"picture_{side.name}")
 
 
 def _pooled(ranges: Ranges, precision: str, width: int) -> tuple[TensorSpec, ...]:

@@ -29,6 +29,17 @@ class _Stage(nn.Module):
         return torch.tanh(self.decoder(z))
 
 
+class _TinyStage(_Stage):
+    """Gives the latent itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.regularization
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.quant_conv(self.encoder(x))[:, :4]
+
+
 class FakeVae:
     latent_channels = 4
     latent_dim = 2
@@ -53,10 +64,7 @@ class FakeTinyVae(FakeVae):
     """As ComfyUI's TAESD: its encoder gives the latent itself."""
 
     def __init__(self) -> None:
-        super().__init__()
-        stage: Any = self.first_stage_model
-        del stage.regularization
-        stage.encode = lambda x: stage.quant_conv(stage.encoder(x))[:, :4]
+        self.first_stage_model = _TinyStage().eval()
 
 
 class _ControlNetwork(nn.Module):
