@@ -32,7 +32,7 @@ class DepthModel:
     """
 
     def __init__(self, runner: Runner, name: str, engine: str = "", is_far_bright: bool = False) -> None:
-        self._runner = runner
+        self.runner = runner
         self.name = name
         self.engine = engine
         self._is_far_bright = is_far_bright
@@ -49,14 +49,14 @@ class DepthModel:
         import torch
         from torch.nn.functional import interpolate
 
-        spec = self._runner.spec
+        spec = self.runner.spec
         most, _, *side = spec.inputs[0].at("opt")
-        picture = image[..., :3].movedim(-1, 1).to(self._runner.device, torch.float32)
+        picture = image[..., :3].movedim(-1, 1).to(self.runner.device, torch.float32)
         small = interpolate(picture, tuple(side), mode="bilinear", antialias=True)
         parts = []
         for start in range(0, len(small), most):
             some = small[start : start + most]
-            given = self._runner.run({spec.inputs[0].name: _filled(some, most)})[spec.outputs[0]]
+            given = self.runner.run({spec.inputs[0].name: _filled(some, most)})[spec.outputs[0]]
             parts.append(given.float().reshape(most, 1, *given.shape[-2:])[: len(some)].clone())
         return torch.cat(parts)
 
@@ -85,20 +85,25 @@ def _filled(some: Tensor, rows: int) -> Tensor:
     return torch.cat([some, *[some[-1:]] * (rows - len(some))]) if len(some) < rows else some
 
 
-def accelerated_depth(folder: Path, side: int, backend: str, precision: str) -> DepthModel:
+def accelerated_depth(model: Any, name: str, side: int, backend: str, precision: str) -> DepthModel:
     """A depth model of transformers on a backend, for a square of one size.
 
+    Args:
+        model: gives `predicted_depth`.
+        name: for people.
+        side: of the square that it looks at.
+        backend: its name.
+        precision: of its weights and work.
+
     Raises:
-        AssetError: there is no such model.
         ConfigError: it does not take this size.
         EngineError: the backend is not here, or cannot run it.
     """
-    from comfystream.accel.depth import DepthModule, depth_spec, load_depth_model
+    from comfystream.accel.depth import DepthModule, depth_spec
 
-    model = load_depth_model(folder)
     spec = depth_spec(model, side, precision=resolved_precision(precision))
     made = ready(DepthModule(model), spec, backend)
-    return DepthModel(made.runner, folder.name, made.engine)
+    return DepthModel(made.runner, name, made.engine)
 
 
 class AcceleratedDepthLoader:
@@ -118,7 +123,10 @@ class AcceleratedDepthLoader:
 
     def load(self, model: str, side: int, backend: str, precision: str) -> tuple[DepthModel]:
         with named("AcceleratedDepthLoader"):
-            return (accelerated_depth(_folder(model), side, backend, precision),)
+            from comfystream.accel.depth import load_depth_model
+
+            folder = _folder(model)
+            return (accelerated_depth(load_depth_model(folder), folder.name, side, backend, precision),)
 
 
 def _folder(name: str) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from comfystream.errors import AssetError, ComfyStreamError
+from comfystream.node_progress import report
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,15 +99,17 @@ def ready(module: nn.Module, spec: ModelSpec, backend: str) -> Accelerated:
 
 
 def progress() -> Callable[[BuildProgress], None]:
-    """Tells a build's progress at the node that runs, and in the log."""
-    bar = importlib.import_module("comfy.utils").ProgressBar(100)
-    told = ""
+    """Tells a build's progress in words, and as a bar at the node that runs."""
+    try:
+        bar = importlib.import_module("comfy.utils").ProgressBar(100)
+    except ImportError:  # no node runs: a benchmark
+        bar = None
 
     def tell(state: BuildProgress) -> None:
-        nonlocal told
-        bar.update_absolute(int(100 * (state.number - 1 + state.share) / state.total), 100)
-        if told != (told := str(state)):
-            log.info("%s", told)
+        done = state.number - 1 + state.share
+        if bar is not None:
+            bar.update_absolute(int(100 * done / state.total), 100)
+        report(str(state), done, state.total)
 
     return tell
 

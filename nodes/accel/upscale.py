@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["NODES", "AcceleratedUpscaler", "accelerated_upscaler"]
 
 OVERLAP = 32
+SR_SIDE = 512
 
 
 class AcceleratedUpscaler:
@@ -45,7 +46,7 @@ class AcceleratedUpscaler:
     def __init__(self, made: Accelerated, scale: int, name: str) -> None:
         import torch
 
-        self._runner = made.runner
+        self.runner = made.runner
         self.engine = made.engine
         self.scale = scale
         self.name = name
@@ -64,7 +65,7 @@ class AcceleratedUpscaler:
 
         from comfystream.accel.spec import Axis
 
-        spec, height, width = self._runner.spec.inputs[0], *images.shape[2:]
+        spec, height, width = self.runner.spec.inputs[0], *images.shape[2:]
         sides = [size.step if isinstance(size, Axis) else size for size in spec.shape[2:]]
         tile = (-(-height // sides[0]) * sides[0], -(-width // sides[1]) * sides[1])
         if not spec.is_dynamic:
@@ -72,11 +73,11 @@ class AcceleratedUpscaler:
         if tile == (height, width):
             larger = torch.cat([self._run(images[row : row + 1]) for row in range(len(images))])
         else:
-            larger = tiled(self._run, images.to(self._runner.device), tile, self.scale, OVERLAP)
+            larger = tiled(self._run, images.to(self.runner.device), tile, self.scale, OVERLAP)
         return larger.to(images.device)
 
     def _run(self, image: Tensor) -> Tensor:
-        return self._runner.run({"images": image})["larger"].float().clone()
+        return self.runner.run({"images": image})["larger"].float().clone()
 
     def to(self, *place: Any, **more: Any) -> AcceleratedUpscaler:
         """ComfyUI moves its models; this one stays where its backend is."""
@@ -88,20 +89,26 @@ class AcceleratedUpscaler:
 
 
 def accelerated_upscaler(
-    path: Path, backend: str, width: int, height: int, precision: str, scale: int = 0
+    module: Any, name: str, backend: str, width: int, height: int, precision: str
 ) -> AcceleratedUpscaler:
-    """An upscaler from its file, on a backend.
+    """An upscaler on a backend.
+
+    Args:
+        module: with `scale`, as `load_upscaler` gives it.
+        name: for people.
+        backend: its name.
+        width: of the pictures that an engine takes; others go in tiles.
+        height: likewise.
+        precision: of its weights and work.
 
     Raises:
-        AssetError: the file is missing, broken or of an unknown architecture.
         EngineError: the backend is not here, or cannot run it.
     """
-    from comfystream.accel.upscaler_files import load_upscaler, upscaler_spec
+    from comfystream.accel.upscaler_files import upscaler_spec
 
-    module = load_upscaler(path, scale)
     ranges = ranges_for(backend, 1, height, width, step=int(getattr(module, "unshuffle", 1)))
     spec = upscaler_spec(ranges, resolved_precision(precision))
-    return AcceleratedUpscaler(ready(module, spec, backend), int(module.scale), path.name)
+    return AcceleratedUpscaler(ready(module, spec, backend), int(module.scale), name)
 
 
 class AcceleratedUpscaleModelLoader:
@@ -129,8 +136,10 @@ class AcceleratedUpscaleModelLoader:
         self, model_name: str, backend: str, width: int, height: int, precision: str, scale: int = 0
     ) -> tuple[AcceleratedUpscaler]:
         with named("AcceleratedUpscaleModelLoader"):
-            path = file_of(model_name, "upscale_models")
-            return (accelerated_upscaler(path, backend, width, height, precision, scale),)
+            from comfystream.accel.upscaler_files import load_upscaler
+
+            module = load_upscaler(file_of(model_name, "upscale_models"), scale)
+            return (accelerated_upscaler(module, model_name, backend, width, height, precision),)
 
 
 class AcceleratedUpscale:
@@ -177,13 +186,19 @@ class SuperResolutionModelLoader:
             wanted = f"{model_type}_x{scale_factor}"
             for name in files_in("upscale_models"):
                 if Path(name).stem.lower() == wanted.lower():
-                    path = file_of(name, "upscale_models")
-                    return (accelerated_upscaler(path, "auto", 512, 512, "auto", int(scale_factor)),)
+                    return (_super_resolution(name, int(scale_factor)),)
             raise AssetError(
                 f"there is no {wanted}.safetensors or .pth in models/upscale_models",
                 code="no_file",
                 hint="it is an FSRCNN in PyTorch's layout; OpenCV's .pb files are not read here",
             )
+
+
+def _super_resolution(name: str, scale: int) -> AcceleratedUpscaler:
+    from comfystream.accel.upscaler_files import load_upscaler
+
+    module = load_upscaler(file_of(name, "upscale_models"), scale)
+    return accelerated_upscaler(module, name, "auto", SR_SIDE, SR_SIDE, "auto")
 
 
 class SuperResolutionUpscale:

@@ -86,4 +86,3 @@ class ComfyUI:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-

@@ -69,7 +69,6 @@ _NO_ROOM = {503: "No room: `Retry-After` says when to try again."}
 _STALE = {409: "`base_revision` is not in force any more.", 422: "The workflow or the value cannot be used."}
 
 
-
 def _signaling(word: str, summary: str) -> dict[str, About]:
     """WHIP and WHEP are the same but for what flows."""
     description, fragment = "application/sdp", "application/trickle-ice-sdpfrag"
