@@ -6,6 +6,8 @@ import importlib
 import os
 import platform
 import secrets
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from rich.markup import escape
 
 from comfystream.catalog.comfyui import is_comfyui
 from comfystream.catalog.comfyui import version_of as comfyui_version
+from comfystream.media.push_target import FORMATS
 
 from .machine import version_of
 
@@ -115,6 +118,23 @@ def _media() -> Iterator[Finding]:
             detail += f"; listed, but not working here: {', '.join(failed)}"
         hint = f"{', '.join(lacking)} is needed: pip install --force-reinstall av" if lacking else ""
         yield Finding(kind, _good(not lacking), detail, hint)
+
+
+def _ffmpeg() -> Iterator[Finding]:
+    """The program, which sends streams on and reads SRT; PyAV does the rest."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        hint = "needed to push a stream and to read SRT: apt install ffmpeg"
+        yield Finding("ffmpeg program", Verdict.MISSING, "not found", hint)
+        return
+    said = subprocess.run(
+        [program, "-v", "error", "-protocols"], capture_output=True, text=True, timeout=20, check=True
+    )
+    spoken = {*said.stdout.partition("Output:")[2].split()} & {*FORMATS}
+    lacking = [name for name in ("rtmp", "rtmps", "srt") if name not in spoken]
+    hint = f"this build lacks {', '.join(lacking)}: such addresses cannot be pushed to" if lacking else ""
+    verdict = Verdict.MISSING if lacking else Verdict.GOOD
+    yield Finding("ffmpeg program", verdict, f"{program}, pushes by {', '.join(sorted(spoken)) or 'nothing'}", hint)
 
 
 def encodes_picture(name: str) -> str:
@@ -234,6 +254,7 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "Packages": _packages,
     "PyTorch": _torch,
     "PyAV": _media,
+    "ffmpeg program": _ffmpeg,
     "OpenCV": _opencv,
     "Shared memory": _shared_memory,
     "Nodes": _nodes,

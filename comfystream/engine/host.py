@@ -21,6 +21,7 @@ from comfystream.engine.progress import PrepareProgress
 from comfystream.engine.protocol import EngineOptions, OnEvent, PackBroken
 from comfystream.engine.store import StaticStore
 from comfystream.engine.values import blocker_type
+from comfystream.node_progress import listening
 
 __all__ = ["Host"]
 
@@ -88,23 +89,34 @@ class Host:
 
     @contextlib.contextmanager
     def progress_goes_to(self, progress: PrepareProgress) -> Iterator[None]:
-        """While this runs, progress bars moved on this thread are reported to `progress`."""
+        """While this runs, progress bars moved on this thread, and what nodes say, are reported to `progress`."""
         self._thread.progress = progress
         try:
-            yield
+            with listening(self._on_report):
+                yield
         finally:
             self._thread.progress = None
 
     def _on_progress_bar(
         self, value: float, total: float, preview: Any = None, prompt_id: Any = None, node_id: Any = None
     ) -> None:
+        self._go_on()
+        target: PrepareProgress | None = getattr(self._thread, "progress", None)
+        if target is not None:
+            target.steps(value, total, node_id)
+
+    def _on_report(self, message: str, value: float, maximum: float) -> None:
+        self._go_on()
+        target: PrepareProgress | None = getattr(self._thread, "progress", None)
+        if target is not None:
+            target.steps(value, maximum, message=message)
+
+    def _go_on(self) -> None:
+        """Stop here what is no longer wanted."""
         throw_if_interrupted()
         is_ending: IsEnding | None = getattr(self._thread, "is_ending", None)
         if is_ending is not None and is_ending():
             raise interruption()
-        target: PrepareProgress | None = getattr(self._thread, "progress", None)
-        if target is not None:
-            target.steps(value, total, node_id)
 
     def _on_message(self, name: Any, data: Any) -> None:
         on_event: OnEvent | None = getattr(self._thread, "on_event", None)

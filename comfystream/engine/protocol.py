@@ -24,6 +24,7 @@ __all__ = [
     "Activated",
     "Engine",
     "EngineOptions",
+    "EngineLost",
     "EngineRestarted",
     "Event",
     "FailPolicy",
@@ -136,7 +137,8 @@ class RunnerStats:
 class Progress:
     """Preparing revision `revision` is in `phase` ("check", "compile", "load", "warm"); `done` of `total` nodes.
 
-    `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`.
+    `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`,
+    and what it says of what it does as `message` ("building engine 3/5 (unet), about 4 min left").
     """
 
     revision: int
@@ -146,6 +148,7 @@ class Progress:
     node_id: str | None = None
     value: float = 0.0
     maximum: float = 0.0
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,13 @@ class NodeMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineLost:
+    """The engine process died (`reason`); it is being started again, and the last good workflow loaded into it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRestarted:
     """The engine process died (`reason`) and runs again with revision `revision` (0 = none was active)."""
 
@@ -230,7 +240,16 @@ class Stopped:
 
 
 Event = (
-    Progress | Activated | RolledBack | NodeFailed | NodeBlocked | NodeMessage | EngineRestarted | PackBroken | Stopped
+    Progress
+    | Activated
+    | RolledBack
+    | NodeFailed
+    | NodeBlocked
+    | NodeMessage
+    | EngineLost
+    | EngineRestarted
+    | PackBroken
+    | Stopped
 )
 
 

@@ -14,7 +14,7 @@ const $ = id => document.getElementById(id)
 const WAS_ON = 'comfystream-on', LOST = 'The connection was lost'
 const joined = new URLSearchParams(location.search).get('session')
 
-const link = new Link({ opened, event: happened, track: showTrack, retrying, ended: lost })
+const link = new Link({ opened, event: happened, track: showTrack, moving, moved, retrying, ended: lost })
 const page = window.comfystream = {
   link, ready: false, loaded: false, stands: false, last: null, info: null, state: '',
   get pc() { return link.pc }, get session() { return link.session }, get revision() { return link.revision },
@@ -58,7 +58,9 @@ const HEARD = {
   source(data) { sources.told(data.chosen) },
   size(data) { size.show(data.mode, data.width, data.height) },
   sink: data => sinks.changed(data),
-  progress(data) { if (page.state === 'preparing' || data.phase === 'load') show(page.state, `${data.phase} ${data.done}/${data.total}`) },
+  progress(data) {
+    if (page.state === 'preparing' || data.phase === 'load' || data.message) show(page.state, data.message || `${data.phase} ${data.done}/${data.total}`)
+  },
   activated() { show(page.state) },
   node_failed(data) {
     const again = data.count > 1 ? ` (${data.count} times)` : ''
@@ -67,7 +69,15 @@ const HEARD = {
   },
   node_blocked(data) { note(`${nodeName(data)} did not run`, data.message) },
   rolled_back(data) { note('Went back to the revision before', data.reason) },
-  engine_restarted(data) { note('The engine was started again', data.reason, 'the workflow goes on') },
+  engine_lost(data) {
+    note('The engine has ended', data.reason, 'it is being started again; the last picture stays meanwhile')
+    show(page.state, 'the engine is started again')
+  },
+  engine_restarted(data) {
+    removeCard('The engine has ended')
+    note('The engine was started again', data.reason, 'the workflow goes on')
+    show(page.state)
+  },
   pack_broken(data) { note(`The node pack ${data.pack} cannot be used`, data.message, data.hint) },
   shutdown(data) { page.isEnding = true; note('The server is ending', data.seconds ? `in ${data.seconds} s at the latest` : '', 'the page comes back when the server does') },
   text(data) { note('Text', data.text) },
@@ -144,6 +154,16 @@ async function opened() {
 
 // What is set where no workflow runs yet: what was chosen here, else one that shows at once that something happens.
 const first = () => page.wanted ? [page.wanted.message, page.wanted.words] : [{ name: workflows.chosen || workflows.preferred }]
+
+function moving() {
+  $('state').textContent = 'reconnecting'
+  $('state').className = 'state reconnecting'
+}
+
+function moved() {
+  show(page.state)
+  refresh()
+}
 
 function retrying(attempt) {
   page.ready = false

@@ -61,27 +61,59 @@ def test_a_slow_workflow_is_loaded_beside_the_running_one(page: Any, capsys: pyt
     assert max(loading["came"], loading["shown"]) < SLOW_S * 500, "the picture stood still while it loaded"
 
 
-def test_a_node_that_fails_shows_its_card_and_the_last_picture(page: Any) -> None:
+# Notes when a card with certain words appears and when the next picture does, and each value that the state has.
+NOTE = """words => {
+  window.noted = { began: performance.now(), cards: {} }
+  const look = () => {
+    for (const word of words) for (const card of document.querySelectorAll('.card'))
+      if (card.innerText.includes(word)) window.noted.cards[word] ??= performance.now() - window.noted.began
+  }
+  new MutationObserver(look).observe(document.getElementById('cards'), { childList: true, subtree: true })
+}"""
+
+
+def _tell(capsys: pytest.CaptureFixture[str], what: str, page: Any) -> None:
+    cards = page.evaluate("() => window.noted.cards")
+    with capsys.disabled():
+        print(f"\n  {what}: " + ", ".join(f'"{word}" after {ms:.0f} ms' for word, ms in cards.items()))
+
+
+def test_a_node_that_fails_shows_its_card_and_the_last_picture(page: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    page.evaluate(NOTE, ["TestFail"])
     page.select_option("#workflow", "fails")
     page.wait_for_function(NEAR, arg=153)
+    shown_ms = page.evaluate("() => performance.now() - window.noted.began")
     card = page.locator(".card", has_text="TestFail")
     card.wait_for()
     assert "the test asked for this" in card.inner_text()
+    page.wait_for_function("() => window.noted.cards.TestFail !== undefined")
+    _tell(
+        capsys, f"a node that fails from its 20th picture on, the first of which was seen after {shown_ms:.0f} ms", page
+    )
     page.wait_for_function(NEAR, arg=153)
     page.select_option("#workflow", "level")
     page.wait_for_function(NEAR, arg=51)
     assert page.locator(".card").count() == 0
 
 
-def test_the_engine_killed_comes_back_by_itself(page: Any, program: Program) -> None:
+def test_the_engine_killed_comes_back_by_itself(
+    page: Any, program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
     everybody = map(int, filter(str.isdigit, os.listdir("/proc")))
     child = next(pid for pid in everybody if _parent(pid) == program.pid and _is_engine(pid))
+    page.evaluate(NOTE, ["has ended", "was started again"])
     os.kill(child, signal.SIGKILL)
-    page.locator(".card", has_text="started again").wait_for()
+    page.locator(".card", has_text="The engine has ended").wait_for()
+    assert "the engine is started again" in page.locator("#state").inner_text()
+    page.locator(".card", has_text="was started again").wait_for()
     page.evaluate("() => { window.shown = [] }")
     page.wait_for_function("() => window.shown.length > 5")
+    took_ms = page.evaluate("() => window.shown[0][0] - window.noted.began")
     page.wait_for_function(NEAR, arg=51)
+    assert page.locator(".card", has_text="The engine has ended").count() == 0
+    assert page.locator("#state").inner_text() == "running"
     assert page.evaluate("() => comfystream.pc.connectionState") == "connected"
+    _tell(capsys, f"the engine killed: the picture is back after {took_ms:.0f} ms", page)
 
 
 def test_coming_back_finds_the_session_running(page: Any) -> None:
@@ -121,3 +153,45 @@ def test_two_viewers_see_one_session(page: Any, program: Program) -> None:
     other.evaluate("() => { window.shown = [] }")
     other.wait_for_function("() => comfystream.last?.viewers === 1 && comfystream.state === 'running'")
     assert browser.errors == []
+
+
+MOVED = """async () => {
+  const found = await comfystream.pc.getStats(), of = type => [...found.values()].filter(one => one.type === type)
+  const [transport] = of('transport'), pair = found.get(transport.selectedCandidatePairId)
+  return { changes: transport.selectedCandidatePairChanges, dtls: transport.dtlsState,
+           ufrag: transport.iceLocalUsernameFragment, to: found.get(pair.remoteCandidateId).port }
+}"""
+
+
+def _pictures_go_on(page: Any) -> None:
+    page.evaluate("() => { window.shown = [] }")
+    page.wait_for_function("() => window.shown.length > 10")
+
+
+def test_ice_is_restarted_and_everything_goes_on(page: Any) -> None:
+    before = page.evaluate(MOVED)
+    page.evaluate("() => { window.first = comfystream.pc; return comfystream.link.move() }")
+    page.wait_for_function(f"to => ({MOVED})().then(now => now.to !== to)", arg=before["to"])
+    after = page.evaluate(MOVED)
+    assert after["ufrag"] != before["ufrag"]
+    assert after["dtls"] == "connected"
+    _pictures_go_on(page)
+    assert page.evaluate("() => window.first === comfystream.pc")
+    field = page.locator("[data-node=fill][data-input=number] input")
+    field.fill("1")
+    field.press("Enter")
+    page.wait_for_function(NEAR, arg=255)
+
+
+def test_a_server_that_was_silent_is_taken_up_again(page: Any, program: Program) -> None:
+    page.evaluate("() => { window.first = comfystream.pc }")
+    before = page.evaluate(MOVED)
+    os.kill(program.pid, signal.SIGSTOP)  # as when the network is away: neither packets nor answers
+    try:
+        page.locator("#state.reconnecting").wait_for()
+    finally:
+        os.kill(program.pid, signal.SIGCONT)
+    page.locator("#state.running").wait_for()
+    _pictures_go_on(page)
+    assert page.evaluate("() => window.first === comfystream.pc")
+    assert page.evaluate(MOVED)["ufrag"] != before["ufrag"]
