@@ -44,7 +44,9 @@ class ImageWriter:
         self._scaler = Scaler()
         self._block = np.empty(0, np.float32)
 
-    def write(self, tensor: torch.Tensor, like: av.VideoFrame | None = None, format: str = "yuv420p") -> av.VideoFrame:
+    def write(
+        self, tensor: torch.Tensor, like: av.VideoFrame | None = None, format: str = "yuv420p"
+    ) -> av.VideoFrame:
         """The first picture of a batch.
 
         Args:

@@ -86,3 +86,4 @@ class ComfyUI:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+

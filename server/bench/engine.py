@@ -243,7 +243,9 @@ def _loop(program: list[Instruction], result: int) -> Contestant:
     return run
 
 
-def _beside_comfyui(chain: _Chain, other: ComfyUI, case: str, prompt: dict[str, Any], rounds: int) -> Iterator[Row]:
+def _beside_comfyui(
+    chain: _Chain, other: ComfyUI, case: str, prompt: dict[str, Any], rounds: int
+) -> Iterator[Row]:
     for mode in other.modes:
         program = other.load(prompt, mode)
         ours, theirs = chain.beside(program, rounds)

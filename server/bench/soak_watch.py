@@ -73,7 +73,9 @@ def _name_of(entry: Path) -> str:
 def growth(samples: Sequence[Sample], name: str) -> float:
     """How much a figure grew over the samples by its slope (Theil-Sen: a burst does not move it), in its unit."""
     points = [(one.at_s, float(getattr(one, name))) for one in samples]
-    slopes = [(y2 - y1) / (x2 - x1) for i, (x1, y1) in enumerate(points) for x2, y2 in points[i + 1 :] if x2 > x1]
+    slopes = [
+        (y2 - y1) / (x2 - x1) for i, (x1, y1) in enumerate(points) for x2, y2 in points[i + 1 :] if x2 > x1
+    ]
     return statistics.median(slopes) * (points[-1][0] - points[0][0]) if slopes else 0.0
 
 

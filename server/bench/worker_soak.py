@@ -44,7 +44,9 @@ class _Ends:
 
     async def start(self, id: str, number: int) -> None:
         width, height = SIZE
-        await self.worker.start_stream(self.server, self.base, id, width=width, height=height, prompts=graph(number))
+        await self.worker.start_stream(
+            self.server, self.base, id, width=width, height=height, prompts=graph(number)
+        )
 
     async def shoot(self, id: str, ages: Ages) -> None:
         """The camera: numbered pictures, until it is cancelled or the channel ends."""

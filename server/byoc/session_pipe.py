@@ -173,7 +173,9 @@ class SessionPipe:
         if self._session.state is SessionState.FAILED:
             state = "ERROR"
         details = {"revision": self._session.revision, "dropped": self._session.counts().dropped}
-        return PipeReport(state, self._last_error, self._last_error_ms, self._restarts, self._last_restart_ms, details)
+        return PipeReport(
+            state, self._last_error, self._last_error_ms, self._restarts, self._last_restart_ms, details
+        )
 
     async def drain(self) -> None:
         """Until nothing has come out for a moment."""

@@ -30,7 +30,9 @@ Only = Annotated[
 Workspace = Annotated[
     Path | None, typer.Option(help="ComfyUI folder; $COMFYSTREAM_WORKSPACE or $COMFY_UI_WORKSPACE by default.")
 ]
-Mirror = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Take everything from here, nothing from the web.")]
+Mirror = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Take everything from here, nothing from the web.")
+]
 
 
 @app.command("models")

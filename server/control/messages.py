@@ -188,7 +188,9 @@ class UrlChoice(_Message):
     url: str = Field(min_length=1, max_length=2048)
 
 
-SourceChoice = Annotated[ViewerChoice | NoChoice | PatternChoice | FileChoice | UrlChoice, Field(discriminator="type")]
+SourceChoice = Annotated[
+    ViewerChoice | NoChoice | PatternChoice | FileChoice | UrlChoice, Field(discriminator="type")
+]
 
 
 class SetSource(_Request):

@@ -81,7 +81,9 @@ def test_a_bad_entry_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_models_come_once_and_are_watched(tmp_path: Path, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_come_once_and_are_watched(
+    tmp_path: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     (mirror / "a.bin").write_bytes(b"one")

@@ -103,3 +103,4 @@ async def test_the_sample_of_the_guide_runs(monkeypatch: pytest.MonkeyPatch) -> 
         assert shown.luma[-1] > 220
     made[0].stop()
     await serving
+

@@ -96,7 +96,9 @@ async def test_files_are_listed_and_played(shared_engine: ChildEngine, videos: P
     + ["x" * 999, "..\\short.mkv", "inner", ".", "file:short.mkv", "concat:short.mkv|short.mkv", "none.mp4"],
 )
 @on_loop
-async def test_what_is_not_in_the_folders_cannot_be_chosen(shared_engine: ChildEngine, videos: Path, path: str) -> None:
+async def test_what_is_not_in_the_folders_cannot_be_chosen(
+    shared_engine: ChildEngine, videos: Path, path: str
+) -> None:
     async with app_with(shared_engine, source_folders=(str(videos),)) as app:
         id = await _begun(app, source=PATTERN)
         status, reply = await _choose(app, id, type="file", path=path)

@@ -78,3 +78,4 @@ def test_what_cannot_be_used_is_said_in_a_line(comfystream: Any, flags: tuple[st
     ended = comfystream("byoc", *flags)
     assert (ended.code, len(ended.errors)) == (2, 1)
     assert words in ended.errors[0]
+

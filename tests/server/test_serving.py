@@ -170,12 +170,9 @@ def test_a_full_disk_for_the_log_stops_nothing() -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("there is no /dev/full here")
-    with (
-        full.open("w") as log,
-        subprocess.Popen(
-            [*PROGRAM, "--port", "0", "--log-level", "debug"], stdout=subprocess.PIPE, stderr=log, text=True
-        ) as process,
-    ):
+    with full.open("w") as log, subprocess.Popen(
+        [*PROGRAM, "--port", "0", "--log-level", "debug"], stdout=subprocess.PIPE, stderr=log, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             address = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))

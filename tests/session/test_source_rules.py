@@ -73,8 +73,7 @@ def test_what_is_not_on_the_list_may_not(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
-    ["file:///etc/passwd", "concat:a|b", "/etc/passwd", "subfile,,start,0,end,9,,:/etc/passwd", "data:,x", "ftp://a/b"],
+    "url", ["file:///etc/passwd", "concat:a|b", "/etc/passwd", "subfile,,start,0,end,9,,:/etc/passwd", "data:,x", "ftp://a/b"]
 )
 def test_other_protocols_are_no_addresses(url: str) -> None:
     with pytest.raises(MediaError) as caught:
