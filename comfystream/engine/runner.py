@@ -239,7 +239,9 @@ class LocalRunner:
         if tick.plan.reads_frame:
             began = time.perf_counter_ns()
             if isinstance(frame, VideoFrame):
-                reader = io.host_reader if running.activation.frame_is_for_host(tick.plan) else io.reader
+                reader = io.reader
+                if self._places is not None and running.activation.frame_is_for_host(tick.plan):
+                    reader = io.host_reader
                 value = reader.read(frame.image)
             else:
                 value = audio_value(frame)
