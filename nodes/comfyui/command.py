@@ -19,7 +19,7 @@ __all__ = ["arguments", "boot", "environment", "free_port", "missing_libraries"]
 
 NEEDED = ("aiohttp", "aiortc", "av", "numpy", "PIL", "prometheus_client", "pydantic", "rich", "torch", "typer", "yaml")
 PORTS_TRIED = 50
-# As options: with a `._pth` file beside it, as the portable Windows build has, Python ignores PYTHONUNBUFFERED and the like.
+# As options: beside a `._pth` file, as in the portable Windows build, Python ignores PYTHONUNBUFFERED and the like.
 _OPTIONS = ("-P", "-u", "-X", "utf8")
 _BOOT = "import sys; sys.path[:] = {path!r}; from comfystream_server.attended import main; main()"
 
