@@ -113,10 +113,11 @@ async def test_a_restart_that_comes_to_nothing_leaves_the_connection(
         headers = FRAGMENT | viewer.headers
         response = await app.client.patch(viewer.place, data=fragment, headers=headers)
         assert response.status == 200
-        await until(lambda: "came to nothing" in caplog.text, "the end of the attempt")
+        await until(lambda: "came to nothing: no answer within" in caplog.text, "the end of the attempt")
         await second.abandon()
         assert _transport(_of(app, "viewer"))._connection is first
-        assert not first._query_consent_task.done(), "silence is noticed again"
+        await until(lambda: first._query_consent_task is not None, "silence is noticed again")
+        assert not first._query_consent_task.done()
         await _goes_on(viewer)
         await viewer.restart()
         await _goes_on(viewer)
