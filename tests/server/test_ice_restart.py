@@ -176,6 +176,25 @@ async def test_refusals(shared_engine: ChildEngine) -> None:
 
 
 @on_loop
+async def test_an_offer_with_many_candidates_is_taken(shared_engine: ChildEngine) -> None:
+    """Browsers gather for each section, and machines have many addresses: together more than a fragment may have."""
+    async with app_with(shared_engine) as app:
+        end = End(app.client, "/whep/stage")
+        end.watch()
+        await end.pc.setLocalDescription(await end.pc.createOffer())
+        line = "a=candidate:{} 1 udp 2113937151 192.0.2.{} 50000 typ host\r\n"
+        many = "".join(line.format(number, number) for number in range(1, 41))
+        sdp = end.pc.localDescription.sdp.replace("a=end-of-candidates\r\n", many + "a=end-of-candidates\r\n")
+        assert sdp.count("a=candidate") > 64
+        response = await app.client.post("/offer", json={"offer": {"sdp": sdp, "type": "offer"}})
+        assert response.status == 200, await response.text()
+        assert response.headers["Location"] == (await response.json())["resource"]
+        assert (await app.client.delete(response.headers["Location"])).status == 200
+        await until(lambda: not [*app.parts.connections], "it has gone")
+        await end.close()
+
+
+@on_loop
 async def test_without_a_connection_it_is_refused(shared_engine: ChildEngine) -> None:
     async with app_with(shared_engine) as app:
         end = End(app.client, "/whip/stage")
