@@ -53,7 +53,7 @@ class Parts:
             ConfigError: settings that cannot be used.
         """
         host = EngineHost(start_engine)
-        sessions = Sessions(host, settings.max_sessions)
+        sessions = Sessions(host, settings.max_sessions, least_fps=settings.min_fps)
         library = Library([Path(folder) for folder in settings.workflow_folders])
         rules = SourceRules([Path(folder) for folder in settings.source_folders], settings.allowed_urls)
         presets = Presets(library, Path(settings.preset_folder) if settings.preset_folder else None)
