@@ -66,7 +66,7 @@ def build(repository: Path, folder: Path) -> Iterator[Image]:
         *("bud", "--layers", "--isolation", "chroot", "--network", "host", "--format", "docker", "-q"),
         *("-f", str(repository / "docker/Dockerfile"), "--ignorefile", str(repository / ".dockerignore")),
         *("--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"TORCH={_torch(repository)}"),
-        *("--build-arg", "TORCH_INDEX=", "--build-arg", "EXTRAS=torch,opencv,server"),
+        *("--build-arg", "TORCH_INDEX=", "--build-arg", "EXTRAS=torch,opencv,server", "--build-arg", "TENSORRT="),
         *("--build-arg", f"COMFYUI_REPOSITORY=file://{CHECKOUT}", "--build-arg", f"COMFYUI_REF={STUB_REF}"),
         *(word for source, target in settings.items() for word in ("-v", f"{source}:{target}:ro")),
         *("-t", IMAGE, str(repository)),

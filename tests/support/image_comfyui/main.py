@@ -20,7 +20,8 @@ class Answer(BaseHTTPRequestHandler):
     """Of `/system_stats`."""
 
     def do_GET(self):
-        said = {"cpu": flags.cpu, "user": os.getuid(), "secret": "ORCH_SECRET" in os.environ, "packages": tomli_w.__name__}
+        has_secret = "ORCH_SECRET" in os.environ
+        said = {"cpu": flags.cpu, "user": os.getuid(), "secret": has_secret, "packages": tomli_w.__name__}
         self.send_response(200 if self.path == "/system_stats" else 404)
         self.end_headers()
         self.wfile.write(json.dumps(said).encode())
