@@ -160,6 +160,8 @@ def _pip_settings(folder: Path) -> tuple[dict[str, str], list[str]]:
                 word = word.replace(str(local.parent), place)
             words.append(word)
         values[name] = " ".join(words)
+    if (limits := Path(values.get("constraint", ""))).is_file():
+        mounts[str(limits)] = values["constraint"] = "/run/build/constraints"
     settings = configparser.ConfigParser(interpolation=None)
     settings["global"] = {name: value for name, value in values.items() if value}
     with (folder / "pip.conf").open("w", encoding="utf-8") as file:
