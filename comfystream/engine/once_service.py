@@ -64,9 +64,9 @@ class _Watched(PrepareProgress):
         self.check()
         super().started(step)
 
-    def steps(self, value: float, maximum: float, node_id: str | None = None) -> None:
+    def steps(self, value: float, maximum: float, node_id: str | None = None, message: str = "") -> None:
         self.check()
-        super().steps(value, maximum, node_id)
+        super().steps(value, maximum, node_id, message)
 
     def check(self) -> None:
         """Go on, or not.

@@ -143,4 +143,6 @@ async def _quietly(sending: Awaitable[Any]) -> None:
 def _step(progress: Progress) -> dict[str, Any]:
     node = {"node": progress.node_id} if progress.node_id else {}
     bar = {"value": progress.value, "maximum": progress.maximum} if progress.maximum else {}
-    return {"type": "progress", "phase": progress.phase, **node, "done": progress.done, "total": progress.total, **bar}
+    words = {"message": progress.message} if progress.message else {}
+    counts = {"done": progress.done, "total": progress.total}
+    return {"type": "progress", "phase": progress.phase, **node, **counts, **bar, **words}
