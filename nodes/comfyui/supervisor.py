@@ -35,6 +35,7 @@ READY_S = 60.0
 END_S = 8.0
 KEPT_LINES = 400
 SHOWN_LINES = 20
+PORT_TRIES = 4
 RESTART_AFTER_S = (1.0, 3.0, 9.0)
 STEADY_S = 60.0  # one that ran for so long has not died of what its predecessor died of
 _ADDRESS = re.compile(r"ComfyStream:\s+https?://\S+:(\d+)")
@@ -144,20 +145,24 @@ class Supervisor:
 
     def _bring_up(self, settings: Settings, comfyui: Surroundings | None) -> None:
         try:
-            run = self._launch(settings, comfyui)
+            run = self._launch(settings, comfyui, settings.port)
+            for _ in range(PORT_TRIES):
+                if not run.ready.wait(READY_S):
+                    self._end(run, State.FAILED, f"it did not listen within {READY_S:.0f} s")
+                if self._state is State.RUNNING or command.is_free(settings.host, run.port):
+                    break
+                run = self._launch(settings, comfyui, run.port)  # somebody was faster and has that port now
         except (ConfigError, OSError) as error:
             self._change(State.FAILED, str(error))
             raise ConfigError(str(error), code="not_started") from error
-        if not run.ready.wait(READY_S):
-            self._end(run, State.FAILED, f"it did not listen within {READY_S:.0f} s")
         if self._state is not State.RUNNING:
             raise ConfigError(f"the server did not start: {self._reason}", code="not_started")
 
-    def _launch(self, settings: Settings, comfyui: Surroundings | None) -> _Run:
+    def _launch(self, settings: Settings, comfyui: Surroundings | None, first_port: int) -> _Run:
         if missing := command.missing_libraries():
             hint = "run install.py in ComfyStream's folder with the Python of ComfyUI"
             raise ConfigError(f"this Python lacks {', '.join(missing)}", code="missing_libraries", hint=hint)
-        port = command.free_port(settings.host, settings.port)
+        port = command.free_port(settings.host, first_port)
         token = settings.token or secrets.token_urlsafe(24)
         words = [*command.boot(comfyui), *command.arguments(settings, port, comfyui)]
         self._lines.clear()

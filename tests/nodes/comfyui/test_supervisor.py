@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -79,6 +80,24 @@ def test_one_that_ran_for_long_has_all_its_tries_again(supervised: Any, monkeypa
     one, states = supervised(DIES, DIES, DIES, DIES, DIES, WAITS)
     with_luck(one)
     until(lambda: states.count("restarting") == 5 and one.state is State.RUNNING)
+
+
+def test_a_port_that_somebody_else_took_meanwhile_is_left_to_them(supervised: Any) -> None:
+    """Two ComfyUIs that start at once look for a port at the same time."""
+    one, states = supervised(NEVER_LISTENS, WAITS)
+    taken: list[socket.socket] = []
+    boot = command.boot
+
+    def take_and_boot(comfyui: Any) -> list[str]:
+        if not taken:
+            taken.append(socket.create_server(("127.0.0.1", first)))
+        return boot(comfyui)
+
+    command.boot = take_and_boot  # restored with the fixture's own
+    first = command.free_port("127.0.0.1", 20_000)
+    one.start(Settings(port=first), None)
+    assert one.status()["port"] > first
+    taken[0].close()
 
 
 def test_the_first_start_is_tried_once(supervised: Any) -> None:
