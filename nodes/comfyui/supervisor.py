@@ -39,6 +39,7 @@ PORT_TRIES = 4
 RESTART_AFTER_S = (1.0, 3.0, 9.0)
 STEADY_S = 60.0  # one that ran for so long has not died of what its predecessor died of
 _ADDRESS = re.compile(r"ComfyStream:\s+https?://\S+:(\d+)")
+_SERIOUS = re.compile(r"\b(?:ERROR|CRITICAL)\b|\berror: |^[\w.]*(?:Error|Exception)\b|^Fatal ")
 _TOKEN = re.compile(r"#token=\S+")
 
 
@@ -79,9 +80,7 @@ class Supervisor:
         waits: seconds before each of the restarts in a row, which are not more than these.
     """
 
-    def __init__(
-        self, notify: Callable[[], None] = lambda: None, waits: Sequence[float] = RESTART_AFTER_S
-    ) -> None:
+    def __init__(self, notify: Callable[[], None] = lambda: None, waits: Sequence[float] = RESTART_AFTER_S) -> None:
         self._notify = notify
         self._waits = waits
         self._orders = threading.Lock()  # one start or stop at a time
@@ -237,7 +236,7 @@ class Supervisor:
 
     def _last_words(self) -> str:
         lines = self.lines()
-        errors = [line for line in lines if "error" in line.lower()]
+        errors = [line for line in lines if _SERIOUS.search(line)]
         return (errors or lines or ["it wrote nothing"])[-1][:300]
 
     def stop(self) -> None:

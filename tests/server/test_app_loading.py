@@ -10,7 +10,6 @@ from on_loop import on_loop, until
 
 from comfystream.engine.child import ChildEngine
 
-
 SLOW = fill(
     0.0,
     slow=node("TestSource", number=1.0, seconds=2.5),

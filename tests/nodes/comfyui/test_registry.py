@@ -1,4 +1,4 @@
-"""What ComfyUI's registry of node packs reads: complete, and in its own words (docs.comfy.org/registry/specifications)."""
+"""What ComfyUI's registry of node packs reads is complete, and in its words (docs.comfy.org/registry/specifications)."""
 
 from __future__ import annotations
 
