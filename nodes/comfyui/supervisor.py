@@ -207,7 +207,7 @@ class Supervisor:
         if state is State.STOPPING:
             self._change(State.STOPPED)
             return
-        reason = f"{_ending(code)}: {self._last_words()}"
+        reason = ": ".join(filter(None, (_ending(code), self._last_words(code))))
         self._last_end = {"reason": reason, "exit_code": code, "lines": self.lines(SHOWN_LINES)}
         wait = self._wait_before_restart(run, has_run=state is State.RUNNING)
         if wait is None:
@@ -234,9 +234,12 @@ class Supervisor:
             with contextlib.suppress(ConfigError):  # told as the state
                 self._bring_up(dead.settings, dead.comfyui)
 
-    def _last_words(self) -> str:
+    def _last_words(self, code: int) -> str:
+        """The last line that tells of an error, or simply the last; who was killed did not write why."""
         lines = self.lines()
         errors = [line for line in lines if _SERIOUS.search(line)]
+        if code < 0 and not errors:
+            return ""
         return (errors or lines or ["it wrote nothing"])[-1][:300]
 
     def stop(self) -> None:

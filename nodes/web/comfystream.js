@@ -613,15 +613,20 @@ const screens = new Set()
 function screen() {
   const video = make('video', { autoplay: true, muted: true, playsInline: true, className: 'comfystream-picture' })
   screens.add(new WeakRef(video))
-  video.srcObject = live.picture
+  show(video)
   return video
+}
+
+function show(video) {
+  video.srcObject = live.picture
+  video.classList.toggle('on', Boolean(live.picture))
 }
 
 function showPicture() {
   for (const reference of screens) {
     const video = reference.deref()
     if (!video) screens.delete(reference)
-    else video.srcObject = live.picture
+    else show(video)
   }
 }
 
@@ -633,13 +638,13 @@ function previewNode(node) {
 }
 
 // A line of text on a node, which is not saved with the workflow.
-function sayOn(node, words) {
+function sayOn(node, words, hasPicture) {
   let widget = node.widgets?.find(one => one.name === 'note')
   if (!widget) {
     const element = make('div', { className: 'comfystream-note' })
     widget = node.addDOMWidget('note', 'comfystream_note', element, { serialize: false, getMinHeight: () => 36, getMaxHeight: () => 60 })
     widget.serialize = false
-    node.setSize?.([Math.max(node.size[0], 260), Math.max(node.size[1], node.computeSize?.()[1] ?? 0)])
+    node.setSize?.([Math.max(node.size[0], 260), Math.max(node.size[1], hasPicture ? 340 : node.computeSize?.()[1] ?? 0)])
   }
   widget.element.textContent = words
   app.canvas?.setDirty(true, true)
@@ -651,7 +656,7 @@ function noteOf(node) {
   node.onExecuted = function (output) {
     const answer = before?.apply(this, arguments)
     const note = output?.comfystream_note?.[0]
-    if (note) sayOn(this, note)
+    if (note) sayOn(this, note, Boolean(output.images?.length))
     return answer
   }
 }

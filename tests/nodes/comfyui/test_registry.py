@@ -1,4 +1,4 @@
-"""What ComfyUI's registry of node packs reads is complete, and in its words (docs.comfy.org/registry/specifications)."""
+"""What ComfyUI's registry of node packs reads is complete, and in its words (docs.comfy.org)."""
 
 from __future__ import annotations
 
