@@ -87,6 +87,7 @@ def _torch() -> Iterator[Finding]:
     torch.ones(4).sum().item()
     yield Finding("PyTorch", Verdict.GOOD, f"{torch.__version__}, {torch.get_num_threads()} threads")
     yield _gpu(torch)
+    yield _frames()
 
 
 def _gpu(torch: Any) -> Finding:
@@ -99,6 +100,15 @@ def _gpu(torch: Any) -> Finding:
         return Finding("GPU", Verdict.GOOD, "Apple GPU (MPS)")
     built = "this PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds no CUDA device"
     return Finding("GPU", Verdict.MISSING, f"none: {built}", "not needed; workflows run on the processor")
+
+
+def _frames() -> Finding:
+    """Where the engine would put pictures, and why."""
+    from comfystream.media.device.backend import open_backend, why_no_device
+
+    found = open_backend("auto")
+    where = f"on {found.name}" if found is not None else f"on the host: {why_no_device()}"
+    return Finding("Frames", Verdict.GOOD, f"--frames-on auto puts pictures {where}")
 
 
 def _media() -> Iterator[Finding]:

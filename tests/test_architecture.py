@@ -70,6 +70,7 @@ BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
     "comfystream/byoc/routes.py": (1, "request handler: logged once, the caller gets a plain 500"),
     "comfystream/catalog/loader.py": (2, "node execution: a pack's code at import; a broken pack never stops the rest"),
     "comfystream/engine/child_main.py": (1, "request handler: what an order raised goes back to whoever gave it"),
+    "comfystream/engine/delivery.py": (1, "task scope: its thread has no caller, so the run ends with what it raised"),
     "comfystream/engine/fingerprint.py": (1, "node execution: a node that cannot tell whether it changed is run"),
     "comfystream/engine/lanes.py": (1, "task scope: a lane thread has no caller, so the run ends with what it raised"),
     "comfystream/session/live_sink_thread.py": (1, "task scope: a defect ends one sink, and whoever asked is told"),

@@ -23,7 +23,7 @@ export function showFigures($, data, revision) {
   $('more').hidden = !data.nodes?.length && !Object.keys(data.stages || {}).length
   if (!$('more').open) return
   rows($('stages'), Object.entries(data.stages || {}).map(([name, one]) => [name, ms(one.p50), ms(one.p95)]))
-  rows($('nodes'), (data.nodes || []).map(one => [`${one.node} ${one.class_type}`, one.ms.toFixed(2), one.calls]))
+  rows($('nodes'), (data.nodes || []).map(one => [`${one.node} ${one.class_type}`, one.ms.toFixed(2), one.calls, one.place]))
 }
 
 function fill(list, figures) {

@@ -273,12 +273,19 @@ export interface NodeFailedNotice {
   data: NodeFailedData;
 }
 
-/** Mean time of one call of a node that runs per frame, and how often it was called. */
+/**
+ * Mean time of one call of a node that runs per frame, and how often it was called.
+ *
+ * With frames on a GPU: `place` is "cuda" for a node whose pictures are there, whose time is then that of giving the
+ * GPU its work, and "host" for one whose pictures are brought to the host. `moved_bytes` is what is moved per call.
+ */
 export interface NodeFigures {
   node: string;
   class_type: string;
   ms: number;
   calls: number;
+  place: string;
+  moved_bytes: number;
 }
 
 /** A node sent `data`, as JSON has it, to ComfyUI's editor under `name`; ten a second of each come through. */

@@ -12,7 +12,14 @@ from typing import Any
 
 from comfystream.errors import ComfyStreamError
 
-__all__ = ["interruption", "listen_to_messages", "listen_to_progress", "raised_by_nodes", "throw_if_interrupted"]
+__all__ = [
+    "interruption",
+    "is_interruption",
+    "listen_to_messages",
+    "listen_to_progress",
+    "raised_by_nodes",
+    "throw_if_interrupted",
+]
 
 OnProgress = Callable[..., None]
 OnMessage = Callable[[str, Any], None]
@@ -26,6 +33,12 @@ def raised_by_nodes() -> tuple[type[BaseException], ...]:
     """
     kind = _interruption_type()
     return (Exception,) if kind is None else (Exception, kind)
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether somebody stopped the node: no fault of its own."""
+    kind = _interruption_type()
+    return kind is not None and isinstance(error, kind)
 
 
 def interruption() -> BaseException:
