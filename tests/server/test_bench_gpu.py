@@ -87,6 +87,13 @@ def test_every_workload_runs_in_small(key: str, said: list[str]) -> None:
     assert any(" fps over 4 ticks after 1" in line for line in said)
 
 
+def test_the_frame_path_alone(said: list[str]) -> None:
+    case = run(said, only=("frame-path",))["frame-path"]
+    assert {row["metric"] for row in case["figures"]} >= {"speed", "added latency, p50"}
+    assert all(row["ours"] > 0 for row in case["figures"])
+    assert any(line.startswith("frame path 64², speed: ") for line in said)
+
+
 def test_the_parts_are_those_of_the_workload(said: list[str]) -> None:
     parts = run(said, only=("sd15-depth",))["sd15-depth"]["parts_ms"]
     assert {"VAE encode", "depth", "ControlNet", "UNet", "VAE decode"} < set(parts)

@@ -21,6 +21,7 @@ from comfystream.accel.machine import machine
 from comfystream.accel.registry import probe_all
 from comfystream.errors import ComfyStreamError, ConfigError, EngineError
 
+from ..frame_path import bench_frame_path
 from ..machine import describe_machine
 from .cost import HARDWARE, Hardware
 from .gauges import Gauges
@@ -29,7 +30,7 @@ from .measure import Amounts, flat_out, is_finite, paced, parts
 from .prepared import Prepared
 from .report import case_lines, machine_lines
 from .scale import REAL, Scale
-from .workloads import Workload, chosen
+from .workloads import FRAME_PATH, Workload, chosen
 
 __all__ = ["BACKENDS", "Options", "run_bench"]
 
@@ -183,6 +184,9 @@ class _Run:
 
     def all(self, workloads: Sequence[Workload]) -> None:
         """By every backend the first workload, at one row; then the other rows and workloads by the fastest one."""
+        self._frame_path()
+        if not workloads:
+            return
         first, *others = workloads
         rows = self._options.rows or tuple(first.targets)
         for backend in self._capable:
@@ -195,6 +199,26 @@ class _Run:
             for number in self._options.rows if self._options.only and self._options.rows else workload.targets:
                 for backend in used:
                     self._case(workload, number, backend)
+
+    def _frame_path(self) -> None:
+        """The way of a frame without a model."""
+        if self._options.only and FRAME_PATH not in self._options.only:
+            return
+        amounts, side = self._options.amounts, self._options.scale.side
+        try:
+            found = list(
+                bench_frame_path(
+                    device=self._device, size=(side, side), frames=amounts.ticks, seconds=amounts.paced_s or 1.0
+                )
+            )
+        except (ComfyStreamError, RuntimeError) as error:
+            reason = f"it failed: {' '.join(str(error).split())[:300]}"
+            self._dropped(reason, {"workload": FRAME_PATH, "rows": 1, "backend": "none"})
+            return
+        self._journal.add({"workload": FRAME_PATH, "figures": [row.to_json() for row in found]})
+        for row in found:
+            beside = f" (frames on the host: {row.baseline:.3g})" if row.baseline is not None else ""
+            self._say(f"frame path {side}², {row.metric}: {row.ours:.4g} {row.unit}{beside}; goal {row.goal or 'none'}")
 
     def _fastest(self) -> str:
         measured = [case for case in self._journal.cases if "flat_out" in case]
