@@ -21,7 +21,6 @@ from comfystream.accel.machine import machine
 from comfystream.accel.registry import probe_all
 from comfystream.errors import ComfyStreamError, ConfigError, EngineError
 
-from ..frame_path import bench_frame_path
 from ..machine import describe_machine
 from .cost import HARDWARE, Hardware
 from .gauges import Gauges
@@ -206,12 +205,14 @@ class _Run:
             return
         amounts, side = self._options.amounts, self._options.scale.side
         try:
+            from ..frame_path import bench_frame_path
+
             found = list(
                 bench_frame_path(
                     device=self._device, size=(side, side), frames=amounts.ticks, seconds=amounts.paced_s or 1.0
                 )
             )
-        except (ComfyStreamError, RuntimeError) as error:
+        except (ComfyStreamError, RuntimeError, ImportError) as error:  # PyAV may be missing where only models run
             reason = f"it failed: {' '.join(str(error).split())[:300]}"
             self._dropped(reason, {"workload": FRAME_PATH, "rows": 1, "backend": "none"})
             return
