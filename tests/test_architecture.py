@@ -59,6 +59,7 @@ STAND_INS = REPOSITORY / "comfystream/catalog/standin/tree"
 MOST_LINES, MOST_LINES_PER_FUNCTION = 400, 60
 LONG: dict[str, str] = {
     "server/commands/byoc.py:byoc": "its options are its arguments: typer reads flags and help off them",
+    "server/commands/gateway.py:gateway": "the same",
     "server/commands/run.py:run": "its options are its arguments: typer reads flags and help off them",
     "server/commands/serve.py:serve": "the same",
 }

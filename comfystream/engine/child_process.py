@@ -68,11 +68,10 @@ class ChildProcess:
     def _start(self, address: str, key: bytes, options: EngineOptions) -> subprocess.Popen[bytes]:
         code = _BOOT.format(path=[p for p in sys.path if p])
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code],
+            [sys.executable, "-P", "-u", "-X", "utf8", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         assert process.stdin is not None
         level = logging.getLevelName(logging.getLogger().getEffectiveLevel())

@@ -116,6 +116,10 @@ def byoc(
         float,
         typer.Option("--batch-timeout", metavar="S", help="Of those that do not say.", rich_help_panel=_BATCH, min=1),
     ] = 120.0,
+    batch_max_result: Annotated[
+        int,
+        typer.Option("--batch-max-result", metavar="MIB", help="Of one request.", rich_help_panel=_BATCH, min=1),
+    ] = 64,
     no_batch: Annotated[bool, typer.Option("--no-batch", help="Streams only.", rich_help_panel=_BATCH)] = False,
     on_error: Annotated[
         str | None, typer.Option("--on-error", help="hold, slate, passthrough or stop.", rich_help_panel=_WORK)
@@ -164,7 +168,7 @@ def byoc(
             size=(width - width % 2, height - height % 2) if width else None,
             insecure_tls=insecure_tls,
             runner=RunnerOptions(runner_mode, runner_app, runner_price, runner_price_unit) if live_runner else None,
-            batch=None if no_batch else (batch_queue, batch_timeout),
+            batch=None if no_batch else (batch_queue, batch_timeout, batch_max_result << 20),
         )
     )
 
@@ -201,7 +205,7 @@ def make_server(
     size: tuple[int, int] | None = (512, 512),
     insecure_tls: bool = False,
     runner: RunnerOptions | None = None,
-    batch: tuple[int, float] | None = (8, 120.0),
+    batch: tuple[int, float, int] | None = (8, 120.0, 64 << 20),
 ) -> StreamServer:
     """The worker. Secrets are taken out of `environ`, before the engine's process inherits it.
 
@@ -244,7 +248,7 @@ def _more_routes(
     backend: WorkflowBackend,
     files: dict[str, Path | None],
     settings: ServerSettings,
-    batch: tuple[int, float] | None,
+    batch: tuple[int, float, int] | None,
 ) -> Callable[[web.Application], None]:
     """Adds the metrics, and the paths of batch requests, on the event loop."""
     from ..batch.routes import Batch, BatchOptions

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_harness import NEAR, SLOW_S, WATCH, Browser, Program
+from page_harness import NEAR, SLOW_S, WATCH, Browser, Program, serving
 
 
 def test_a_parameter_changes_the_picture(page: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,3 +197,46 @@ def test_a_server_that_was_silent_is_taken_up_again(page: Any, program: Program)
     _pictures_go_on(page)
     assert page.evaluate("() => window.first === comfystream.pc")
     assert page.evaluate(MOVED)["ufrag"] != before["ufrag"]
+
+
+def test_a_server_that_was_gone_is_found_again(
+    tmp_path_factory: pytest.TempPathFactory, start_browser: Callable[..., Browser]
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    with serving(tmp_path_factory.mktemp("first"), "--port", port) as first:
+        page = start_browser().connected(first.address)
+        session = page.evaluate("() => comfystream.session")
+        os.kill(first.pid, signal.SIGKILL)
+        page.locator("#state.reconnecting").wait_for()
+        page.locator(".stale #output").wait_for()
+    with serving(tmp_path_factory.mktemp("second"), "--port", port):
+        page.wait_for_function("was => comfystream.ready && comfystream.session !== was", arg=session)
+        page.locator("#state.running").wait_for()
+        page.wait_for_function(NEAR, arg=51)  # with the workflow that was chosen here
+        assert page.locator(".stale").count() == 0
+        assert page.locator(".card", has_text="connection was lost").count() == 0
+
+
+def test_it_says_what_it_waits_for(program: Program, start_browser: Callable[..., Browser]) -> None:
+    page = start_browser().open(program.address)
+    page.wait_for_function("window.comfystream?.loaded")
+    begin = page.locator("#empty-words").inner_text()
+    page.evaluate(
+        """() => { window.words = []
+        new MutationObserver(() => window.words.push(document.getElementById('empty-words').innerText))
+          .observe(document.getElementById('empty-words'), { childList: true }) }"""
+    )
+    page.click("#connect")
+    page.locator("#state.running").wait_for()
+    words = page.evaluate("() => window.words")
+    assert words[0] == "Connecting …"
+    page.select_option("#workflow", "slow")
+    page.locator("#state", has_text="loading Slow").wait_for()
+    assert page.locator("#progress").is_visible()
+    page.wait_for_function("() => comfystream.info?.name === 'slow'")
+    page.locator("#progress").wait_for(state="hidden")
+    assert page.locator("#state").inner_text() == "running"
+    page.click("#connect")
+    assert page.locator("#empty-words").inner_text() == begin
