@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny_models import tiny_unet
+from tiny_models import tiny_depth, tiny_unet
 
 from comfystream.accel.file_names import find_engine, name_of_engine, read_name
 from comfystream.accel.model_specs import Ranges
@@ -232,23 +232,10 @@ def test_an_upscaler_as_a_target(workspace: Path) -> None:
 
 
 def test_a_depth_model_as_a_target(workspace: Path) -> None:
-    transformers: Any = pytest.importorskip("transformers", reason="needs transformers")
+    pytest.importorskip("transformers", reason="needs transformers")
     from comfystream.accel.target_models import load_model
 
-    inner = transformers.Dinov2Config(
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        image_size=28,
-        patch_size=14,
-        out_indices=[1, 2, 3, 4],
-        reshape_hidden_states=False,
-    )
-    sizes = {"reassemble_hidden_size": 32, "neck_hidden_sizes": [8, 8, 16, 16]}
-    config = transformers.DepthAnythingConfig(
-        backbone_config=inner, patch_size=14, fusion_hidden_size=8, head_hidden_size=8, **sizes
-    )
-    transformers.DepthAnythingForDepthEstimation(config).save_pretrained(workspace / "models/depth")
+    tiny_depth().save_pretrained(workspace / "models/depth")
     module, spec = load_model(target_of(kind="depth", model="models/depth", side=56), workspace)
     assert spec.shapes() == {"images": (1, 3, 56, 56)}
     assert module(torch.rand(1, 3, 56, 56)).shape == (1, 1, 56, 56)
