@@ -66,7 +66,7 @@ class ImageAttention(nn.Module):
     ) -> Tensor:
         """As diffusers calls it, for [rows, pixels, width]."""
         text, picture = encoder_hidden_states[:, : -self.tokens], encoder_hidden_states[:, -self.tokens :]
-        rows, heads = len(hidden_states), attn.heads
+        rows, heads = hidden_states.shape[0], attn.heads  # `len` would be a constant in an export
 
         def split(value: Tensor) -> Tensor:
             return value.view(rows, value.shape[1], heads, -1).transpose(1, 2)
