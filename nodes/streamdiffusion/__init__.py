@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from . import accelerate_node, depth_node, existing_nodes, loader_nodes, sampler_node
+from .video import nodes as video_nodes
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
-_MODULES = (loader_nodes, accelerate_node, sampler_node, depth_node, existing_nodes)
+_MODULES = (loader_nodes, accelerate_node, sampler_node, depth_node, existing_nodes, video_nodes)
 _NODES = {key: named for module in _MODULES for key, named in module.NODES.items()}
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {key: cls for key, (cls, _) in _NODES.items()}
