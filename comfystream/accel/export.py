@@ -127,8 +127,8 @@ def export_onnx(module: nn.Module, spec: ModelSpec, path: Path, options: BuildOp
     if options.exporter == "legacy":
         arguments |= {"dynamo": False, "dynamic_axes": _dynamic_axes(spec), "do_constant_folding": True}
     else:
-        arguments |= {"dynamo": True, "dynamic_shapes": dynamic_shapes(module, spec), "external_data": _is_large(module)}
-        arguments |= {"verbose": False, "optimize": True}
+        arguments |= {"dynamo": True, "dynamic_shapes": dynamic_shapes(module, spec)}
+        arguments |= {"external_data": _is_large(module), "verbose": False, "optimize": True}
     with _export_trouble(spec), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
         torch.onnx.export(module, example_inputs(spec, _device_of(module)), str(path), **arguments)
     return path

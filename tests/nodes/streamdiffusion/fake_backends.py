@@ -66,9 +66,14 @@ class FakeEngines(EagerBackend):
 
     def __init__(self) -> None:
         self.gpu = "one"
+        self.threads: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
         self.error: BaseException | None = None
 
     def make(self, module: Any, spec: Any, folder: Path, options: Any, on_step: Any) -> Path:
+        assert self.gate.wait(60)
+        self.threads.append(threading.current_thread().name)
         for share in (0.2, 0.6):
             on_step("building", share)
         if self.error is not None:
@@ -85,3 +90,17 @@ class FakeEngines(EagerBackend):
                 hint="engines run on the kind of GPU that built them: build it again here",
             )
         return EagerBackend().wrap(torch.load(plan, weights_only=False), spec, device)
+
+
+class Absent(Backend):
+    """A backend that is not installed."""
+
+    name = "tensorrt"
+
+    def probe(self) -> Capability:
+        return Capability(self.name, "", False, False, "tensorrt cannot be imported", "pip install tensorrt")
+
+
+def only_absent() -> dict[str, Backend]:
+    """In the place of all backends."""
+    return {"tensorrt": Absent(), "eager": EagerBackend()}

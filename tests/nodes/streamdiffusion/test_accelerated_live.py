@@ -140,6 +140,28 @@ def test_what_is_the_same_is_not_copied_again(fast, monkeypatch) -> None:
     assert put[1:] == ["sample", "encoder_hidden_states"]
 
 
+def test_another_size_and_a_first_control_are_built_beside_the_stream(models, tmp_path) -> None:
+    engines = FakeEngines()
+    how = How(cache=EngineCache(tmp_path))
+    model = accelerated(models["sd15"], "tensorrt", how=how, known={"tensorrt": engines})
+    base = settings_for(model, steps=(20,), guidance=NONE)
+    stream = Stream(model, base)
+    stream.prepare(picture())
+    net = ControlModel("net", tiny.controlnet("sd15"))
+    for change, shape in (({"size": (96, 64)}, (1, 64, 96, 3)), ({"controls": (Control(net, 0.8),)}, (1, 64, 64, 3))):
+        before = stream.process(picture()).shape
+        engines.gate.clear()
+        wanted = stream.settings = replace(base, **change)
+        assert stream.process(picture()).shape == before
+        engines.gate.set()
+        until(stream, lambda wanted=wanted: stream._plan.settings is wanted)
+        made = stream.process(picture())
+        assert made.shape == shape
+        assert torch.allclose(made, Stream(models["sd15"], wanted).process(picture()), atol=1e-4)
+    assert threading.current_thread().name in engines.threads[:3]
+    assert threading.current_thread().name not in engines.threads[3:]
+
+
 # --- several streams of one model
 
 
