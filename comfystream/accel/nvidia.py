@@ -235,6 +235,14 @@ class TensorRtRunner(Runner):
         if not self._context.execute_async_v3(self._stream()):
             raise EngineError(f"{self.place}: the engine did not start", code="enqueue_failed")
 
+    def twin(self) -> TensorRtRunner:
+        """One more execution context of the engine."""
+        if self._engine is None:
+            raise EngineError(f"{self.place} is closed", code="closed")
+        made = TensorRtRunner(self._trt, self._engine, self.spec, self.device, self.backend, self._stream)
+        made.keep_alive = self.keep_alive
+        return made
+
     def close(self) -> None:
         super().close()
         self._context = self._engine = None

@@ -83,6 +83,7 @@ class ConnectionFigures(Said):
     video_out: VideoOutFigures = VideoOutFigures()
     audio_in: AudioInFigures = AudioInFigures()
     audio_out: AudioOutFigures = AudioOutFigures()
+    ice_restarts: int = 0
 
 
 class GpuFigures(Said):

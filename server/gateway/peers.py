@@ -78,6 +78,10 @@ class EdgePeer:
         """Take candidates that came later."""
         await self.peer.trickle(fragment)
 
+    async def restart(self, fragment: str) -> str:
+        """Go on over a new ICE connection: the fragment to answer with; raises what `Peer.restart` raises."""
+        return await self.peer.restart(fragment)
+
     def _give_up(self) -> None:
         if not self.is_connected:
             self.leave()

@@ -14,7 +14,7 @@ const $ = id => document.getElementById(id)
 const WAS_ON = 'comfystream-on', LOST = 'The connection was lost'
 const joined = new URLSearchParams(location.search).get('session')
 
-const link = new Link({ opened, event: happened, track: showTrack, retrying, ended: lost })
+const link = new Link({ opened, event: happened, track: showTrack, moving, moved, retrying, ended: lost })
 const page = window.comfystream = {
   link, ready: false, loaded: false, stands: false, last: null, info: null, state: '',
   get pc() { return link.pc }, get session() { return link.session }, get revision() { return link.revision },
@@ -144,6 +144,16 @@ async function opened() {
 
 // What is set where no workflow runs yet: what was chosen here, else one that shows at once that something happens.
 const first = () => page.wanted ? [page.wanted.message, page.wanted.words] : [{ name: workflows.chosen || workflows.preferred }]
+
+function moving() {
+  $('state').textContent = 'reconnecting'
+  $('state').className = 'state reconnecting'
+}
+
+function moved() {
+  show(page.state)
+  refresh()
+}
 
 function retrying(attempt) {
   page.ready = false

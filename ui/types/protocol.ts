@@ -100,6 +100,7 @@ export interface ConnectionFigures {
   video_out: VideoOutFigures;
   audio_in: AudioInFigures;
   audio_out: AudioOutFigures;
+  ice_restarts: number;
 }
 
 /** Forget what was kept under a name. */
@@ -287,11 +288,12 @@ export interface Offer {
   type?: string;
 }
 
-/** The answer to an offer, and the session to come back to. */
+/** The answer to an offer, and the session to come back to. `resource`: path of the connection. */
 export interface OfferAnswer {
   sdp: string;
   type: string;
   session: string;
+  resource: string;
 }
 
 /**

@@ -20,7 +20,7 @@ import tiny
 
 from comfystream.engine.local import LocalEngine
 from comfystream.engine.protocol import FailPolicy, RunnerOptions
-from comfystream.errors import AssetError, ComfyStreamError, ConfigError
+from comfystream.errors import AssetError, ComfyStreamError, ConfigError, EngineError
 from comfystream.frames import VideoFrame
 from comfystream.workflow.read import read_workflow
 from comfystream_nodes.streamdiffusion import NODE_CLASS_MAPPINGS
@@ -207,8 +207,8 @@ def test_the_nodes_of_existing_sets_run(folders, tmp_path, model_folders) -> Non
 
 
 def test_existing_sets_with_a_backend_that_is_not_there_say_so(folders, tmp_path, model_folders) -> None:
-    config = existing_config(model_folders["sd15"], tmp_path, acceleration="tensorrt")
-    with pytest.raises(AssetError, match="acceleration 'tensorrt' is not available here"):
+    config = existing_config(model_folders["sd15"], tmp_path, acceleration="cuda-graph")
+    with pytest.raises(EngineError, match="the backend cuda-graph does not work here"):
         NODE_CLASS_MAPPINGS["ControlNetTRTModelLoader"]().load_model(config)
 
 

@@ -123,3 +123,45 @@ def test_two_viewers_see_one_session(
     other.evaluate("() => { window.shown = [] }")
     other.wait_for_function("() => comfystream.last?.viewers === 1 && comfystream.state === 'running'")
     assert browser.errors == []
+
+
+MOVED = """async () => {
+  const found = await comfystream.pc.getStats(), of = type => [...found.values()].filter(one => one.type === type)
+  const [transport] = of('transport'), pair = found.get(transport.selectedCandidatePairId)
+  return { changes: transport.selectedCandidatePairChanges, dtls: transport.dtlsState,
+           ufrag: transport.iceLocalUsernameFragment, to: found.get(pair.remoteCandidateId).port }
+}"""
+
+
+def _pictures_go_on(page: Any) -> None:
+    page.evaluate("() => { window.shown = [] }")
+    page.wait_for_function("() => window.shown.length > 10")
+
+
+def test_ice_is_restarted_and_everything_goes_on(page: Any) -> None:
+    before = page.evaluate(MOVED)
+    page.evaluate("() => { window.first = comfystream.pc; return comfystream.link.move() }")
+    page.wait_for_function(f"to => ({MOVED})().then(now => now.to !== to)", arg=before["to"])
+    after = page.evaluate(MOVED)
+    assert after["ufrag"] != before["ufrag"]
+    assert after["dtls"] == "connected"
+    _pictures_go_on(page)
+    assert page.evaluate("() => window.first === comfystream.pc")
+    field = page.locator("[data-node=fill][data-input=number] input")
+    field.fill("1")
+    field.press("Enter")
+    page.wait_for_function(NEAR, arg=255)
+
+
+def test_a_server_that_was_silent_is_taken_up_again(page: Any, program: Program) -> None:
+    page.evaluate("() => { window.first = comfystream.pc }")
+    before = page.evaluate(MOVED)
+    os.kill(program.pid, signal.SIGSTOP)  # as when the network is away: neither packets nor answers
+    try:
+        page.locator("#state.reconnecting").wait_for()
+    finally:
+        os.kill(program.pid, signal.SIGCONT)
+    page.locator("#state.running").wait_for()
+    _pictures_go_on(page)
+    assert page.evaluate("() => window.first === comfystream.pc")
+    assert page.evaluate(MOVED)["ufrag"] != before["ufrag"]
