@@ -20,6 +20,7 @@ from .names import autoencoder_pairs, generator_of, text_pairs, transformer_pair
 from .pipelines import Pipeline
 from .tae import tiny_autoencoder_of, tiny_video_autoencoder
 from .text import VideoText
+from .transformer import CausalStep
 from .wan_vae import wan_autoencoder
 
 __all__ = ["load_autoencoder", "load_text", "load_transformer", "load_video_model", "placed", "video_dtype_of"]
@@ -206,7 +207,7 @@ def load_video_model(
             code="weights_do_not_fit",
             hint="they are of different models",
         )
-    return VideoModel(transformer.name, pipeline, made, vae, load_text(text, tokenizer))
+    return VideoModel(transformer.name, pipeline, CausalStep(made), vae, load_text(text, tokenizer))
 
 
 def placed(model: VideoModel, device: torch.device, dtype: torch.dtype) -> VideoModel:

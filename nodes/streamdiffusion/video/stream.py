@@ -150,8 +150,10 @@ class VideoStream:
         latent = (height // shrink, width // shrink)
         self._shape = (1, pipeline.chunk, model.autoencoder.channels, *latent)
         self._causal = CausalWan(
-            model.transformer, pipeline.chunk, pipeline.window, latent, model.text.tokens, model.acceleration
+            model.step, pipeline.chunk, pipeline.window, latent, model.text.tokens, model.acceleration
         )
+        self._causal.trust(self._bias_of(self.settings))
+        self._causal.prepare()
         self._denoiser = ChunkDenoiser(self._causal, writes_clean=not pipeline.context)
         self._autoencoder = AutoencoderStream(model.autoencoder, (height, width), how)
         plain = AutoencoderStream(model.autoencoder, (height, width), how_of("none", model.device))
@@ -194,8 +196,7 @@ class VideoStream:
                 pictures = pictures[-pipeline.first_frames :]
         self._steps, self._scale = steps, scale
         self._tell(settings)
-        bias = settings.attention_bias
-        self._causal.trust(pipeline.attention_bias if bias is None else bias)
+        self._causal.trust(self._bias_of(settings))
         source = None if pictures is None else self._autoencoder.encode(pictures)
         if self._context is not None and self._denoiser.start:
             self._causal.recall(self._context.latents(), self._denoiser.start)
@@ -205,6 +206,10 @@ class VideoStream:
         if self._context is not None:
             self._context.add(latents, made)
         return made
+
+    def _bias_of(self, settings: VideoSettings) -> float:
+        bias = settings.attention_bias
+        return self.model.pipeline.attention_bias if bias is None else bias
 
     def _noise_scale(self, pictures: Tensor | None, settings: VideoSettings) -> float:
         if pictures is None or not settings.follows_motion:

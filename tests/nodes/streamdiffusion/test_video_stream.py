@@ -29,6 +29,7 @@ from comfystream_nodes.streamdiffusion.video.settings import VideoSettings
 from comfystream_nodes.streamdiffusion.video.stream import VideoStream
 from comfystream_nodes.streamdiffusion.video.tae import tiny_video_autoencoder
 from comfystream_nodes.streamdiffusion.video.text import VideoText
+from comfystream_nodes.streamdiffusion.video.transformer import CausalStep
 from comfystream_nodes.streamdiffusion.video.wan_vae import wan_autoencoder
 
 SIDES = (48, 32)  # width, height
@@ -41,7 +42,7 @@ def model_of(pipeline: Pipeline = ONE, kind: str = "tae", **more) -> VideoModel:
     made = tiny_video.wan_vae() if kind == "wan" else tiny_video.tae()
     vae = wan_autoencoder(made, "vae") if kind == "wan" else tiny_video_autoencoder(made)
     text = VideoText(None, None, tokens=tiny_video.TOKENS)
-    return VideoModel("tiny", pipeline, tiny_video.transformer(**more), vae, text)
+    return VideoModel("tiny", pipeline, CausalStep(tiny_video.transformer(**more)), vae, text)
 
 
 def prompt(seed: int = 1) -> Embedding:
@@ -60,7 +61,7 @@ def run(stream: VideoStream, numbers: range) -> list[Tensor | None]:
 def by_hand(model: VideoModel, chunks: list[list[int]], settings: VideoSettings, text: Embedding) -> Tensor:
     """The same from the parts, from a beginning."""
     pipeline, latent = model.pipeline, (SIDES[1] // 8, SIDES[0] // 8)
-    made = CausalWan(model.transformer, pipeline.chunk, pipeline.window, latent, tiny_video.TOKENS)
+    made = CausalWan(model.step, pipeline.chunk, pipeline.window, latent, tiny_video.TOKENS)
     made.tell(text.tokens)
     denoiser, vae = ChunkDenoiser(made), AutoencoderStream(model.autoencoder, SIDES[::-1], how_of("none", CPU))
     steps, out = VideoSteps(settings.steps or pipeline.video_steps, settings.noise_scale, settings.seed), []
