@@ -162,8 +162,10 @@ def _umt5(path: Path) -> Any:
     if "token_embedding.weight" in weights:
         count = sum(name.endswith(".attn.q.weight") for name in weights)
         weights = renamed(weights, text_pairs(count))
-    config = unknown_keys_out(read_config(beside)) if (beside / "config.json").is_file() else _XXL
+    told = unknown_keys_out(read_config(beside)) if (beside / "config.json").is_file() else {}
+    config = told if "d_model" in told else _XXL  # in Wan's folders that file is the transformer's
     shared = weights.get("shared.weight", weights.get("encoder.embed_tokens.weight"))
+    weights = {name: value for name, value in weights.items() if name != _EMBEDDED}
     if shared is not None:  # one tensor by two names, of which a file may hold either
         weights = {"shared.weight": shared, "encoder.embed_tokens.weight": shared, **weights}
     try:
@@ -174,6 +176,7 @@ def _umt5(path: Path) -> Any:
     return fill(module, weights, str(path))
 
 
+_EMBEDDED = "spiece_model"  # ComfyUI's files carry the tokenizer as a tensor
 # The one text encoder of Wan's models; its own file has no config.
 _XXL = {
     "vocab_size": 256384,
