@@ -175,6 +175,10 @@ class StreamVideoSampler:
                 "kv_cache_attention_bias": number(0.0, "weight of remembered frames; 0 is the pipeline's own"),
                 "manage_cache": ("BOOLEAN", {"default": True, "tooltip": "begin anew where memory no longer fits"}),
                 "reset": count(0, 0xFFFF_FFFF, "another number begins anew"),
+                "work_ahead": (
+                    "BOOLEAN",
+                    {"default": False, "tooltip": "make a chunk while the next comes in: an even flow, more delay"},
+                ),
                 "width": count(0, 2048, "0 is the pipeline's own", 16),
                 "height": count(0, 2048, "0 is the pipeline's own", 16),
             },
@@ -252,6 +256,7 @@ def _settings(prompt: Embedding, inputs: dict[str, Any]) -> VideoSettings:
         manages_cache=get("manage_cache", True),
         size=_size(get("width", 0), get("height", 0)),
         resets=get("reset", 0),
+        works_ahead=get("work_ahead", False),
     )
 
 

@@ -175,7 +175,7 @@ def test_files_that_do_not_fit_say_why(folder, model, tmp_path) -> None:
 
 
 def test_pipelines() -> None:
-    assert {name: made.delay_frames for name, made in PIPELINES.items()} == {
+    assert {name: made.delay_frames() for name, made in PIPELINES.items()} == {
         "streamdiffusionv2": 3,
         "longlive": 11,
         "reward_forcing": 11,
