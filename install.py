@@ -6,6 +6,7 @@ Nothing that is installed is changed: what is there is held at its version, so a
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def install(requirements: list[str], have: dict[str, str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         held = Path(folder) / "held.txt"
         held.write_text("".join(f"{name}=={version}\n" for name, version in sorted(have.items()) if "+" not in version))
-        options = ["--disable-pip-version-check", "--prefer-binary", "--constraint", str(held)]
+        # nobody has a compiler on Windows: say what is missing, and do not try to build it
+        binary = "--only-binary=:all:" if os.name == "nt" else "--prefer-binary"
+        options = ["--disable-pip-version-check", binary, "--constraint", str(held)]
         return subprocess.run(
             [sys.executable, "-s", "-m", "pip", "install", *options, *requirements], check=False
         ).returncode

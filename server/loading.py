@@ -118,12 +118,15 @@ def comfyui_options(
         vram: "low", "normal" or "high".
 
     Raises:
-        ConfigError: what was named is no ComfyUI.
+        ConfigError: what was named is no ComfyUI, or a folder or file that the environment names for it is not there.
     """
-    from comfystream.catalog.comfyui import ComfyUIOptions, Vram, find_checkout
+    from comfystream.catalog.comfyui import ComfyUIOptions, Vram, find_checkout, find_places
 
     folder = find_checkout(given)
-    return None if folder is None else ComfyUIOptions(str(folder), api_nodes, Vram(vram or Vram.NORMAL))
+    if folder is None:
+        return None
+    base, extra_model_paths = find_places()
+    return ComfyUIOptions(str(folder), api_nodes, Vram(vram or Vram.NORMAL), base, extra_model_paths)
 
 
 def load_nodes(

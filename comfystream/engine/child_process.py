@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from comfystream import logs
 from comfystream.engine.protocol import EngineOptions
-from comfystream.engine.wire import Ready, Wire
+from comfystream.engine.wire import Ready, Reply, Wire
 from comfystream.errors import EngineDied
 
 __all__ = ["ChildProcess"]
@@ -36,6 +36,7 @@ class ChildProcess:
     """One engine process. `wire` is ready for calls once the constructor returns.
 
     Raises:
+        ComfyStreamError: why it could not load what it was told to.
         EngineDied: it ended, or did not answer in time, while it was loading; the message has its last lines.
     """
 
@@ -67,11 +68,10 @@ class ChildProcess:
     def _start(self, address: str, key: bytes, options: EngineOptions) -> subprocess.Popen[bytes]:
         code = _BOOT.format(path=[p for p in sys.path if p])
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code],
+            [sys.executable, "-P", "-u", "-X", "utf8", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         assert process.stdin is not None
         level = logging.getLevelName(logging.getLogger().getEffectiveLevel())
@@ -100,6 +100,8 @@ class ChildProcess:
             raise EngineDied(
                 f"the engine process ended while loading: {self.describe_end()}", hint=self._tail()
             ) from error
+        if isinstance(message, Reply) and message.error is not None:
+            raise message.error
         assert isinstance(message, Ready)
 
     def _relay_log(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from comfystream.catalog.comfyui.compat_running import node_context, node_entrance
 from comfystream.engine.bound import Binder
 from comfystream.engine.fingerprint import Fingerprint
 from comfystream.engine.invoke import blocked_in, call_arguments, merge, normalise
@@ -114,6 +115,7 @@ def general_call(step: Step, binder: Binder, blocker: type) -> Callable[..., Any
     A blocker or an expansion comes back as `_Irregular` with the raw result.
     """
     function = binder.function(step)
+    enter, context = node_entrance(), node_context(step.id)
     names = [name for name, _ in step.links]
     fixed = {**binder.extra_arguments(step), **step.constants}
     raw_links = {name: [link.node, link.slot] for name, link in step.links if name in step.raw}
@@ -124,7 +126,8 @@ def general_call(step: Step, binder: Binder, blocker: type) -> Callable[..., Any
         if any(blocked_in(step, arguments, blocker) is not None for arguments in calls):
             return _Irregular(MISSING)  # not called yet: the scheduler knows what to do and whom to tell
         results = []
-        for arguments in calls:
+        for index, arguments in enumerate(calls):
+            enter(node_context(step.id, index) if index else context)
             raw = function(**arguments)
             result = normalise(step, raw, blocker)
             if result.expand is not None or any(type(v) is blocker for v in result.values or ()):
@@ -186,6 +189,7 @@ class _Writer:
         self._closure: dict[str, Any] = {
             "B": blocker,
             "Bail": Bail,
+            "enter": node_entrance(),
             "Irregular": _Irregular,
             "MISSING": MISSING,
             "N": node_output_type(),
@@ -288,6 +292,7 @@ class _Writer:
 
     def _write_plain(self, i: int, step: Step) -> None:
         self._closure[f"f{i}"] = self._binder.function(step)
+        self._lines.append(f"enter({self._constant(node_context(step.id))})")
         fixed = {**self._binder.extra_arguments(step), **step.constants}
         given = [(name, self._constant(value)) for name, value in fixed.items()]
         given += [(name, self._name(link)) for name, link in step.links]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comfystream.catalog.comfyui.compat_running import raised_by_nodes
+from comfystream.catalog.comfyui.compat_running import node_context, node_entrance, raised_by_nodes
 from comfystream.catalog.spec import Catalog
 from comfystream.engine.bound import Binder
 from comfystream.engine.expansion import as_input, follow, is_link, set_graph_prefix
@@ -287,7 +287,7 @@ class Scheduler:
                 if blocked is not None:
                     results.append(blocked)
                     continue
-                set_graph_prefix(step, index)
+                self._enter(step, index)
                 with self.timed_by(step):
                     raw = function(**call)
                 results.append(normalise(step, raw, self._blocker))
@@ -302,12 +302,17 @@ class Scheduler:
             blocked = self._blocked(step, call)
             if blocked is not None:
                 return blocked
-            set_graph_prefix(step, index)
+            self._enter(step, index)
             with self.timed_by(step):
                 raw = await function(**call)
             return normalise(step, raw, self._blocker)
 
         return list(await asyncio.gather(*(one(i, call) for i, call in enumerate(call_arguments(step, arguments)))))
+
+    def _enter(self, step: Step, index: int) -> None:
+        """Tell ComfyUI's modules which node is called, and for which item."""
+        set_graph_prefix(step, index)
+        node_entrance()(node_context(step.id, index))
 
     def _result_of(self, step: Step, task: asyncio.Task[list[CallResult]]) -> list[CallResult]:
         try:

@@ -43,11 +43,11 @@ def named_values(spec: NodeSpec, widgets: list[Any] | Mapping[str, Any] | None) 
         return _Walk(spec, _ByName(widgets)).run()
     given = widgets or []
     best: WidgetValues | None = None
-    for with_forced in (False, True):
-        source = _InOrder(given)
+    for with_forced, has_old_controls in ((False, False), (True, False), (False, True)):
+        source = _InOrder(given, has_old_controls=has_old_controls)
         walk = _Walk(spec, source, with_forced=with_forced)
         found = walk.run()
-        if not found.replaced and (not with_forced or source.is_used_up):
+        if not found.replaced and (not (with_forced or has_old_controls) or source.is_used_up):
             return found
         if best is None or (source.is_used_up and len(found.replaced) < len(best.replaced)):
             best = found
@@ -97,10 +97,16 @@ def _kind(input_type: Any, options: Mapping[str, Any]) -> str:
 
 
 class _InOrder:
-    """A list of values, taken one after the other."""
+    """A list of values, taken one after the other.
 
-    def __init__(self, values: list[Any]) -> None:
+    Args:
+        values: as saved.
+        has_old_controls: what happens to a seed after a run is a boolean, as editors of 2023 wrote it.
+    """
+
+    def __init__(self, values: list[Any], *, has_old_controls: bool = False) -> None:
         self.values = values
+        self.has_old_controls = has_old_controls
         self.position = 0
 
     @property
@@ -119,6 +125,13 @@ class _InOrder:
         self.position += found
         return found
 
+    def skip_control(self) -> bool:
+        """Pass over what happens to the value before after a run."""
+        if self.has_old_controls and not self.is_used_up and isinstance(self.values[self.position], bool):
+            self.position += 1
+            return True
+        return self.skip(_CONTROLS)
+
     def skip_text(self) -> None:
         if not self.is_used_up and isinstance(self.values[self.position], str):
             self.position += 1
@@ -136,6 +149,9 @@ class _ByName:
         return self.values.get(name, ...)
 
     def skip(self, wanted: Any) -> bool:
+        return False
+
+    def skip_control(self) -> bool:
         return False
 
     def skip_text(self) -> None:
@@ -191,7 +207,7 @@ class _Walk:
     def _skip_extras(self, name: str, input_type: Any, options: Mapping[str, Any]) -> None:
         control = options.get("control_after_generate")
         is_seed = input_type == "INT" and name in _SEEDS and control is None
-        if (control or is_seed) and self.source.skip(_CONTROLS) and is_combo(input_type):
+        if (control or is_seed) and self.source.skip_control() and is_combo(input_type):
             self.source.skip_text()
         if any(options.get(upload) for upload in _UPLOADS):
             if not self.source.skip(_MODEL_BUTTONS):

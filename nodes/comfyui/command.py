@@ -13,11 +13,14 @@ from pathlib import Path
 from comfystream.errors import ConfigError
 
 from .settings import Settings
+from .surroundings import Surroundings
 
 __all__ = ["arguments", "boot", "environment", "free_port", "missing_libraries"]
 
 NEEDED = ("aiohttp", "aiortc", "av", "numpy", "PIL", "prometheus_client", "pydantic", "rich", "torch", "typer", "yaml")
 PORTS_TRIED = 50
+# As options: with a `._pth` file beside it, as the portable Windows build has, Python ignores PYTHONUNBUFFERED and the like.
+_OPTIONS = ("-P", "-u", "-X", "utf8")
 _BOOT = "import sys; sys.path[:] = {path!r}; from comfystream_server.attended import main; main()"
 
 
@@ -26,30 +29,33 @@ def missing_libraries() -> list[str]:
     return [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
-def boot(comfyui: Path | None) -> list[str]:
+def boot(comfyui: Surroundings | None) -> list[str]:
     """This Python with the import paths of this process, less those of ComfyUI and of other people's node packs."""
     mine = [entry for entry in sys.path if entry and not _is_comfyuis(Path(entry).resolve(), comfyui)]
-    return [sys.executable, "-P", "-c", _BOOT.format(path=mine)]
+    return [sys.executable, *_OPTIONS, "-c", _BOOT.format(path=mine)]
 
 
-def _is_comfyuis(entry: Path, comfyui: Path | None) -> bool:
+def _is_comfyuis(entry: Path, comfyui: Surroundings | None) -> bool:
     """Whether `nodes` and `server` there are not ours; libraries may well lie inside ComfyUI's folder, in its venv."""
     is_library = "site-packages" in entry.parts or entry == Path(__file__).resolve().parents[2] / "importable"
-    return comfyui is not None and entry.is_relative_to(comfyui) and not is_library
+    return comfyui is not None and entry.is_relative_to(comfyui.folder) and not is_library
 
 
-def arguments(settings: Settings, port: int, comfyui: Path | None) -> list[str]:
+def arguments(settings: Settings, port: int, comfyui: Surroundings | None) -> list[str]:
     """What `comfystream serve` is told; no secret, for other users of the machine see command lines."""
     words = ["serve", "--host", settings.host, "--port", str(port), "--drain-s", "0"]
     words += ["--size", settings.size, "--size-mode", settings.size_mode]
     if comfyui is not None:
-        words += ["--comfyui" if _is_whole(comfyui) else "--workspace", str(comfyui)]
+        words += ["--comfyui" if _is_whole(comfyui.folder) else "--workspace", str(comfyui.folder), *comfyui.words]
     return words
 
 
-def environment(settings: Settings, token: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def environment(
+    settings: Settings, token: str, comfyui: Surroundings | None = None, environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """The rest of what it is told."""
-    told = {**environ, "COMFYSTREAM_TOKEN": token, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    told = {**environ, **(comfyui.environ if comfyui is not None else {})}
+    told |= {"COMFYSTREAM_TOKEN": token}
     if settings.turn_url:
         server: dict[str, object] = {"urls": [settings.turn_url]}
         if settings.turn_username:

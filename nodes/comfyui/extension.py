@@ -26,9 +26,10 @@ def attach(root: Path) -> None:
     from .routes import Routes
     from .settings import SettingsFile
     from .supervisor import Supervisor
+    from .surroundings import around_us
 
     supervisor = Supervisor(notify=lambda: _tell(server, supervisor))
-    Routes(root, SettingsFile(_settings_file(root)), supervisor, comfyui=_comfyui_folder()).add_to(server)
+    Routes(root, SettingsFile(_settings_file(root)), supervisor, comfyui=around_us()).add_to(server)
     atexit.register(supervisor.close)
     _log.info("ComfyStream: ready in ComfyUI's menu")
 
@@ -45,12 +46,6 @@ def _tell(server: Any, supervisor: Any) -> None:
     """Pages hear that something changed and ask what; the message itself holds nothing of interest to others."""
     if getattr(server, "loop", None) is not None and server.loop.is_running():
         server.send_sync("comfystream.status", {"state": str(supervisor.state)})
-
-
-def _comfyui_folder() -> Path | None:
-    paths = sys.modules.get("folder_paths")
-    base = getattr(sys.modules.get("nodes"), "__file__", None) or getattr(paths, "__file__", None)
-    return Path(base).resolve().parent if base else None
 
 
 def _settings_file(root: Path) -> Path:

@@ -17,6 +17,7 @@ from comfystream.errors import ComfyStreamError, ConfigError
 from .callers import Callers
 from .settings import SettingsFile
 from .supervisor import Supervisor
+from .surroundings import Surroundings
 
 __all__ = ["Routes"]
 
@@ -36,7 +37,7 @@ class Routes:
         root: the folder that ComfyUI loaded, whose name is the extension's.
         settings: of the user.
         supervisor: of the server process.
-        comfyui: folder of the ComfyUI around us.
+        comfyui: the ComfyUI around us.
         callers: who may call; new by default.
     """
 
@@ -46,7 +47,7 @@ class Routes:
         settings: SettingsFile,
         supervisor: Supervisor,
         *,
-        comfyui: Path | None = None,
+        comfyui: Surroundings | None = None,
         callers: Callers | None = None,
     ) -> None:
         self._root = root

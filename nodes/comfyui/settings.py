@@ -49,6 +49,7 @@ class Settings(BaseModel):
         size, size_mode: as in `comfystream serve`.
         turn_url, turn_username, turn_credential: a TURN server; empty for none.
         token: of the server; empty makes one up at each start.
+        restart: start the server again when it dies.
         configurations, selectedConfigIndex: kept hosts and ports, under the names that the first generation wrote.
     """
 
@@ -63,6 +64,7 @@ class Settings(BaseModel):
     turn_username: str = Field("", max_length=200)
     turn_credential: str = Field("", max_length=200)
     token: str = Field("", max_length=200)
+    restart: bool = True
     configurations: list[Configuration] = Field([], max_length=MOST_CONFIGURATIONS)
     selectedConfigIndex: int = Field(-1, ge=-1)  # noqa: N815 - a key of existing files
 

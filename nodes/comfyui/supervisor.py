@@ -1,5 +1,7 @@
 """One `comfystream serve` beside ComfyUI: started, watched, ended; why it ended is told with its last lines.
 
+One that dies by itself is started again, after longer and longer waits, a few times in a row.
+
 Plain threads and `subprocess`: asyncio's processes do not work on every event loop that ComfyUI runs on.
 """
 
@@ -12,11 +14,11 @@ import secrets
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from comfystream.errors import ConfigError
@@ -24,6 +26,7 @@ from comfystream.logs import redacted
 
 from . import command
 from .settings import Settings
+from .surroundings import Surroundings
 
 __all__ = ["State", "Supervisor"]
 
@@ -31,6 +34,9 @@ _log = logging.getLogger("comfystream.server")
 READY_S = 60.0
 END_S = 8.0
 KEPT_LINES = 400
+SHOWN_LINES = 20
+RESTART_AFTER_S = (1.0, 3.0, 9.0)
+STEADY_S = 60.0  # one that ran for so long has not died of what its predecessor died of
 _ADDRESS = re.compile(r"ComfyStream:\s+https?://\S+:(\d+)")
 _TOKEN = re.compile(r"#token=\S+")
 
@@ -42,6 +48,7 @@ class State(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
+    RESTARTING = "restarting"  # it died, and is started again after a wait
     FAILED = "failed"
 
 
@@ -50,11 +57,17 @@ class _Run:
     """One process, with what it was started with."""
 
     process: subprocess.Popen[bytes]
-    host: str
+    settings: Settings
+    comfyui: Surroundings | None
     port: int
     token: str
+    began: float  # time.monotonic()
     ready: threading.Event
     ended: threading.Event
+
+    @property
+    def host(self) -> str:
+        return self.settings.host
 
 
 class Supervisor:
@@ -62,15 +75,21 @@ class Supervisor:
 
     Args:
         notify: called on some thread whenever the state has changed.
+        waits: seconds before each of the restarts in a row, which are not more than these.
     """
 
-    def __init__(self, notify: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, notify: Callable[[], None] = lambda: None, waits: Sequence[float] = RESTART_AFTER_S
+    ) -> None:
         self._notify = notify
+        self._waits = waits
         self._orders = threading.Lock()  # one start or stop at a time
         self._lock = threading.Lock()
         self._state = State.STOPPED
         self._reason = ""
         self._exit_code: int | None = None
+        self._last_end: dict[str, Any] | None = None
+        self._restarts = 0  # in a row
         self._run: _Run | None = None
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
 
@@ -104,12 +123,14 @@ class Supervisor:
                 "state": str(state),
                 "reason": self._reason,
                 "exit_code": self._exit_code,
+                "restarts": self._restarts,
+                "last_end": self._last_end,
             }
-        if state is State.FAILED:
-            told["lines"] = self.lines(20)
+        if state in (State.FAILED, State.RESTARTING):
+            told["lines"] = self.lines(SHOWN_LINES)
         return told
 
-    def start(self, settings: Settings, comfyui: Path | None) -> None:
+    def start(self, settings: Settings, comfyui: Surroundings | None) -> None:
         """Start it and wait until it listens; one that runs stays as it is.
 
         Raises:
@@ -118,17 +139,21 @@ class Supervisor:
         with self._orders:
             if self._state is State.RUNNING:
                 return
-            try:
-                run = self._launch(settings, comfyui)
-            except (ConfigError, OSError) as error:
-                self._change(State.FAILED, str(error))
-                raise ConfigError(str(error), code="not_started") from error
-            if not run.ready.wait(READY_S):
-                self._end(run, State.FAILED, f"it did not listen within {READY_S:.0f} s")
-            if self._state is not State.RUNNING:
-                raise ConfigError(f"the server did not start: {self._reason}", code="not_started")
+            self._restarts, self._last_end = 0, None
+            self._bring_up(settings, comfyui)
 
-    def _launch(self, settings: Settings, comfyui: Path | None) -> _Run:
+    def _bring_up(self, settings: Settings, comfyui: Surroundings | None) -> None:
+        try:
+            run = self._launch(settings, comfyui)
+        except (ConfigError, OSError) as error:
+            self._change(State.FAILED, str(error))
+            raise ConfigError(str(error), code="not_started") from error
+        if not run.ready.wait(READY_S):
+            self._end(run, State.FAILED, f"it did not listen within {READY_S:.0f} s")
+        if self._state is not State.RUNNING:
+            raise ConfigError(f"the server did not start: {self._reason}", code="not_started")
+
+    def _launch(self, settings: Settings, comfyui: Surroundings | None) -> _Run:
         if missing := command.missing_libraries():
             hint = "run install.py in ComfyStream's folder with the Python of ComfyUI"
             raise ConfigError(f"this Python lacks {', '.join(missing)}", code="missing_libraries", hint=hint)
@@ -141,10 +166,11 @@ class Supervisor:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=command.environment(settings, token),
+            env=command.environment(settings, token, comfyui),
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
-        run = _Run(process, settings.host, port, token, threading.Event(), threading.Event())
+        began = time.monotonic()
+        run = _Run(process, settings, comfyui, port, token, began, threading.Event(), threading.Event())
         with self._lock:
             self._run, self._exit_code = run, None
         self._change(State.STARTING)
@@ -173,11 +199,36 @@ class Supervisor:
             if self._run is not run:
                 return
             self._run, self._exit_code = None, code
-            is_wanted = self._state is State.STOPPING
-        if is_wanted:
+            state = self._state
+        if state is State.STOPPING:
             self._change(State.STOPPED)
-        else:
-            self._change(State.FAILED, f"{_ending(code)}: {self._last_words()}")
+            return
+        reason = f"{_ending(code)}: {self._last_words()}"
+        self._last_end = {"reason": reason, "exit_code": code, "lines": self.lines(SHOWN_LINES)}
+        wait = self._wait_before_restart(run, has_run=state is State.RUNNING)
+        if wait is None:
+            self._change(State.FAILED, reason)
+            return
+        self._restarts += 1
+        self._change(State.RESTARTING, reason)
+        again = threading.Timer(wait, self._start_again, (run,))
+        again.daemon = True
+        again.start()
+
+    def _wait_before_restart(self, run: _Run, *, has_run: bool) -> float | None:
+        """Seconds, or None when it is not started again: not wanted, too often, or the first start did not work."""
+        if has_run and time.monotonic() - run.began >= STEADY_S:
+            self._restarts = 0
+        is_worth_it = run.settings.restart and (has_run or self._restarts > 0)
+        return self._waits[self._restarts] if is_worth_it and self._restarts < len(self._waits) else None
+
+    def _start_again(self, dead: _Run) -> None:
+        with self._orders:
+            if self._state is not State.RESTARTING:  # somebody has started or stopped it meanwhile
+                return
+            _log.warning("the server is started again, %d of %d", self._restarts, len(self._waits))
+            with contextlib.suppress(ConfigError):  # told as the state
+                self._bring_up(dead.settings, dead.comfyui)
 
     def _last_words(self) -> str:
         lines = self.lines()
@@ -222,6 +273,8 @@ def _callable_host(host: str) -> str:
 
 
 def _ending(code: int) -> str:
+    if code > 0xFFFF:  # Windows names its crashes so
+        return f"exit code 0x{code:08X}"
     if code >= 0:
         return f"exit code {code}"
     with contextlib.suppress(ValueError):

@@ -137,10 +137,9 @@ class RunnerNetworks:
     def is_ready(self, layout: Layout) -> bool:
         if layout in self._layouts:
             return True
-        if not self._acceleration.binds_quickly:
-            return False
         networks = layout.networks(self._model, self._acceleration)
-        return all(one.shelf.get(one.key) is not None for one in networks)
+        has_all = all(one.shelf.get(one.key) is not None for one in networks)
+        return self._acceleration.binds_quickly and (has_all or not self._acceleration.has_engines)
 
     def prepare(self, layout: Layout) -> None:
         """Make and bind what this layout runs.

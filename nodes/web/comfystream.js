@@ -8,17 +8,23 @@ const LIVE_ICON = 'pi pi-video', TAB = 'comfystream', BUTTON = 'comfystream-go-l
 const VALUE_MS = 4, GRAPH_MS = 40, MOST_WAIT_MS = 100
 const MOST_CHANNEL_BYTES = 60000  // of one message; larger ones go by HTTP
 const PICTURE_EVERY_MS = 2000
+const REST_MS = 150  // without an edit of ours, before it is looked at what others have changed
+const TRIES_MS = [0, 1000, 2000, 4000, 8000, 15000], LOST_MS = 3000, SETTLE_MS = 60000
 const link = document.createElement('link')
 link.rel = 'stylesheet'; link.href = new URL('./comfystream.css', import.meta.url).href
 document.head.append(link)
 
 const live = {
   state: 'off', pc: null, channel: null, session: null, source: null, picture: null, stats: null, revision: 0,
-  server: { state: 'unknown' }, settings: null, sent: null, flushes: 0,
+  server: { state: 'unknown' }, settings: null, flushes: 0,
+  // What the editor has sent, as it serialises it; what is in force, as the server describes it, at revision `seen`; the newest
+  // revision that we have heard of; another workflow in force that somebody else has set, until it is decided about.
+  sent: null, inForce: null, seen: 0, newest: 0, foreign: null,
 }
 window.comfystream = live
 
 const graph = () => app.rootGraph ?? app.graph
+const wait = ms => new Promise(done => setTimeout(done, ms))
 const isGraphReady = () => Boolean(app.isGraphReady ?? app.vueAppReady ?? true)
 
 function make(tag, properties = {}, ...children) {
@@ -142,10 +148,18 @@ function heard(message) {
     case 'stats': live.stats = data; panel.figures(data); break
     case 'node_failed': complain('A node failed', data); break
     case 'engine_restarted': toast('warn', 'The engine was started again', data.reason); break
-    case 'rolled_back': toast('warn', 'The workflow before runs on', data.reason); break
+    case 'rolled_back':
+      Object.assign(live, { sent: null, inForce: null, seen: message.revision, newest: message.revision })
+      toast('warn', 'The workflow before runs on', data.reason)
+      break
     case 'shutdown': toast('warn', 'The server is ending'); break
     case 'progress': panel.say(`${data.phase} ${data.done}/${data.total}`); break
-    case 'activated': case 'revision': live.revision = message.revision || live.revision; panel.say(''); break
+    case 'revision':
+      live.newest = message.revision
+      live.by = data.who
+      if (live.newest !== live.seen) syncSoon()
+      // falls through
+    case 'activated': live.revision = message.revision || live.revision; panel.say(''); break
     case 'state': panel.say(data.state === 'running' ? '' : [data.state, data.reason].filter(Boolean).join(': ')); break
   }
 }
@@ -167,10 +181,13 @@ function patchesBetween(before, after) {
   return patches
 }
 
-let timer = null, quiet = 0, dirtySince = 0, flushing = false, again = false
+let timer = null, quiet = 0, dirtySince = 0, sending = false, again = false, muted = 0
+const held = new Map()  // values that wait for the reply to those before
+
+const isTaken = () => live.state === 'live' && !live.foreign && !muted
 
 function dirty(waits = GRAPH_MS) {
-  if (live.state !== 'live') return
+  if (!isTaken()) return
   const now = performance.now()
   if (timer === null) { dirtySince = now; quiet = 0 }
   quiet = Math.max(quiet, waits)
@@ -178,37 +195,192 @@ function dirty(waits = GRAPH_MS) {
   timer = setTimeout(flush, Math.max(0, Math.min(quiet, dirtySince + MOST_WAIT_MS - now)))
 }
 
+// A widget was changed. Its value leaves at once, without the graph being looked at; that follows, for what else changed.
+function touched(node, widget) {
+  if (!isTaken()) return
+  const patch = patchOf(node, widget)
+  if (!patch) return dirty(VALUE_MS)
+  held.set(`${patch.node} ${patch.input}`, patch)
+  if (!sending) exclusively(sendHeld)
+  dirty()
+}
+
+function patchOf(node, widget) {
+  const before = live.sent?.[node.id], { name, value } = widget
+  if (before?.class_type !== node.comfyClass || node.graph !== graph() || widget.serializeValue) return null
+  return typeof value !== 'object' && typeof value === typeof before.inputs[name] ? { node: String(node.id), input: name, value } : null
+}
+
+// One edit at a time is under way; what comes meanwhile follows.
+async function exclusively(work) {
+  sending = true
+  try {
+    await work()
+  } catch (error) {
+    if (live.state === 'live') complain('The edit was not taken', error)
+  }
+  sending = false
+  if (held.size && isTaken()) exclusively(sendHeld)
+  else if (again) { again = false; dirty(VALUE_MS) }
+}
+
 async function flush() {
   timer = null
-  if (flushing) { again = true; return }
-  if (live.state !== 'live' || !isGraphReady()) return
-  flushing = true
-  try {
-    await send(bare((await app.graphToPrompt()).output))
-  } catch (error) {
-    complain('The edit was not taken', error)
-  }
-  flushing = false
-  if (again) { again = false; dirty(VALUE_MS) }
+  if (sending) { again = true; return }
+  if (isTaken() && isGraphReady()) await exclusively(async () => send(await serialised()))
 }
+
+const serialised = async () => bare((await app.graphToPrompt()).output)
 
 async function send(prompt) {
   const before = live.sent
   const patches = before && shapeOf(before) === shapeOf(prompt) ? patchesBetween(before, prompt) : null
-  if (patches?.length === 0) { if (marked.size && live.refused) { live.refused = false; fine() } return }
+  if (!patches) return sendWhole(prompt)
+  if (patches.length) return sendPatches(patches)
+  if (marked.size && live.refused) { live.refused = false; fine() }
+}
+
+function sendHeld() {
+  const patches = [...held.values()]
+  held.clear()
+  return sendPatches(patches)
+}
+
+async function sendPatches(patches) {
   try {
-    await ask(patches ? { type: 'patch', patches } : { type: 'set_workflow', workflow: prompt })
-    live.sent = prompt
-    live.flushes += 1
-    live.refused = false
-    fine()
+    await ask({ type: 'patch', patches })
   } catch (error) {
-    live.refused = true
-    if (patches && error.node == null) live.sent = null  // somebody else changed the workflow: the next goes as a whole
-    if (patches?.length === 1 && error.node == null) error.node = patches[0].node
-    if (patches) error.input = patches.find(one => one.node === String(error.node))?.input
-    throw error
+    if (error.node == null) live.sent = null  // somebody else changed the workflow: the next goes as a whole
+    if (patches.length === 1) error.node ??= patches[0].node
+    error.input = patches.find(one => one.node === String(error.node))?.input
+    throw refused(error)
   }
+  for (const { node, input, value } of patches) {
+    for (const prompt of [live.sent, live.inForce]) if (prompt?.[node]) prompt[node].inputs[input] = value
+  }
+  taken()
+}
+
+// A whole workflow replaces what others have done only where we have seen it.
+async function sendWhole(prompt) {
+  if (live.seen && live.newest !== live.seen) {
+    await sync()
+    if (live.foreign) return
+    prompt = await serialised()
+  }
+  try {
+    const { info } = await ask({ type: 'set_workflow', workflow: prompt, ...(live.seen && { base_revision: live.seen }) })
+    saw(info)
+  } catch (error) {
+    if (error.code !== 'stale_revision') throw refused(error)
+    live.newest = live.revision
+    again = true
+    return
+  }
+  live.sent = prompt
+  taken()
+}
+
+function taken() {
+  live.flushes += 1
+  live.refused = false
+  fine()
+}
+
+function refused(error) {
+  live.refused = true
+  return error
+}
+
+// --- edits of others: the server's own page, another editor, a program
+
+let syncTimer = null
+
+function syncSoon() {
+  syncTimer ??= setTimeout(() => {
+    syncTimer = null
+    if (live.state !== 'live') return
+    if (sending || timer !== null || held.size) syncSoon()
+    else if (live.newest !== live.seen) exclusively(sync)
+  }, REST_MS)
+}
+
+function saw({ revision, workflow }) {
+  Object.assign(live, { seen: revision, inForce: bare(workflow) })
+  if (revision > live.newest) live.newest = revision
+}
+
+async function sync() {
+  const { info } = await ask({ type: 'describe' })
+  if (!info.workflow) return
+  const before = live.inForce, now = bare(info.workflow)
+  live.newest = info.revision
+  if (before && shapeOf(before) !== shapeOf(now)) return anotherWorkflow(info)
+  decided()
+  const changed = before ? patchesBetween(before, now).filter(showValue) : []
+  saw(info)
+  if (!changed.length) return
+  const prompt = await serialised()
+  for (const { node, input } of changed) if (live.sent?.[node] && prompt[node]) live.sent[node].inputs[input] = prompt[node].inputs[input]
+  app.canvas?.setDirty(true, true)
+}
+
+// Show what somebody else has set, without sending it back. False where no widget holds the value.
+function showValue({ node: id, input, value }) {
+  const node = nodeOf(id), widget = node && widgetOf(node, input)
+  if (!widget) return false
+  muted += 1
+  try {
+    widget.value = value
+    widget.callback?.(value, app.canvas, node)
+  } finally {
+    muted -= 1
+  }
+  return true
+}
+
+function widgetOf(node, name) {
+  const slot = node.inputs?.findIndex(one => one.name === name && one.link != null)
+  const origin = slot >= 0 ? node.getInputNode?.(slot) : null
+  return origin?.isVirtualNode ? origin.widgets?.[0] : node.widgets?.find(one => one.name === name)
+}
+
+function anotherWorkflow({ revision, workflow }) {
+  const isNew = !live.foreign
+  live.foreign = { revision, workflow }
+  held.clear()
+  if (!isNew) return
+  const who = live.by || 'Somebody else'
+  toast('warn', 'Another workflow is running', `${who} has set it. Nothing here was changed, and nothing goes live until you choose`)
+  const choose = (words, work) => make('button', { type: 'button', textContent: words, onclick: () => work().catch(error => complain('That did not work', error)) })
+  live.choice = make('div', { className: 'comfystream-choice', role: 'alertdialog' },
+    make('b', { textContent: 'Another workflow is running' }), ` ${who} has set it while yours was live. `,
+    choose('Open it here', takeTheirs), choose('Run mine again', keepMine))
+  document.body.append(live.choice)
+}
+
+function decided() {
+  live.foreign = null
+  live.choice?.remove()
+}
+
+async function takeTheirs() {
+  const info = live.foreign
+  muted += 1
+  try {
+    await app.loadApiJson(structuredClone(info.workflow), 'live')
+  } finally {
+    muted -= 1
+  }
+  saw(info)
+  live.sent = await serialised()
+  decided()
+}
+
+async function keepMine() {
+  Object.assign(live, { seen: live.foreign.revision, newest: live.foreign.revision, sent: null })
+  decided()
+  await flush()
 }
 
 // What tells of a change. No single source is enough: bypass shows only in graphChanged, a drag only in the callbacks.
@@ -219,7 +391,7 @@ function hookNode(node) {
   for (const widget of node.widgets || []) {
     if (widget.callback?.[wrapped]) continue
     const before = widget.callback
-    widget.callback = function (...values) { const answer = before?.apply(this, values); dirty(VALUE_MS); return answer }
+    widget.callback = function (...values) { const answer = before?.apply(this, values); touched(node, widget); return answer }
     widget.callback[wrapped] = true
   }
   if (hooked.has(node)) return
@@ -305,26 +477,31 @@ function pattern() {
 async function connect() {
   const { ice_servers: iceServers } = await call('config')
   const pc = live.pc = new RTCPeerConnection({ iceServers })
-  live.channel = pc.createDataChannel('comfystream')
-  live.channel.onmessage = event => heard(JSON.parse(event.data))
+  const isLost = () => pc !== live.pc
+  const channel = live.channel = pc.createDataChannel('comfystream')
+  channel.onmessage = event => { if (!isLost()) heard(JSON.parse(event.data)) }
+  channel.onclose = () => { if (!isLost()) comeBack() }
   const opened = new Promise((resolve, reject) => {
-    live.channel.onopen = resolve
+    channel.onopen = resolve
     setTimeout(() => reject(new Error('no connection came about; a firewall may be in between, then set a TURN server')), 20000)
   })
   opened.catch(() => {})
   for (const track of live.source.stream.getTracks()) pc.addTrack(track, live.source.stream)
   pc.ontrack = event => {
+    event.receiver.jitterBufferTarget = 0  // what is live is shown when it comes
     live.picture = event.streams[0] || new MediaStream([event.track])
     showPicture()
   }
   pc.onconnectionstatechange = () => {
-    if (pc === live.pc && ['failed', 'closed'].includes(pc.connectionState)) { stopLive(); complain('The connection was lost', new Error('press Go live to connect again')) }
+    clearTimeout(pc.lost)
+    if (pc.connectionState === 'failed') comeBack()
+    if (pc.connectionState === 'disconnected') pc.lost = setTimeout(comeBack, LOST_MS)
   }
   await pc.setLocalDescription(await pc.createOffer())
   await gathered(pc)
-  const { sdp, type } = pc.localDescription
-  const answer = await call('offer', { prompts: null, offer: { sdp, type } })
-  live.session = answer.session
+  const answer = await offer(pc.localDescription)
+  if (isLost()) throw new Error('not wanted any more')
+  if (answer.session !== live.session) Object.assign(live, { session: answer.session, inForce: null, seen: 0, newest: 0 })
   await pc.setRemoteDescription({ sdp: answer.sdp, type: answer.type })
   await opened
   live.sent = null
@@ -333,29 +510,82 @@ async function connect() {
   await flush()
 }
 
+// Back to the session that we had, if it is still there.
+async function offer({ sdp, type }) {
+  const send = session => call('offer', { prompts: null, offer: { sdp, type }, ...(session && { session }) })
+  try {
+    return await send(live.session)
+  } catch (error) {
+    if (!live.session || ![404, 410].includes(error.status)) throw error
+    return send(null)
+  }
+}
+
+// The connection is lost, or the server is started again: the camera stays open, and the workflow is sent anew.
+async function comeBack() {
+  if (live.state !== 'live') return
+  change('returning')
+  hangUp()
+  let why = new Error('the server did not come back')
+  for (const pause of TRIES_MS) {
+    panel.say('the connection was lost; connecting again')
+    await wait(pause)
+    await serverSettled()
+    if (live.state !== 'returning') return
+    if (live.server.state !== 'running') break
+    try {
+      return await connect()
+    } catch (error) {
+      why = error
+      hangUp()
+    }
+  }
+  if (live.state !== 'returning') return
+  stopLive()
+  complain('The connection was lost', Object.assign(why, { hint: 'Press Go live to connect again' }))
+}
+
+async function serverSettled() {
+  const end = performance.now() + SETTLE_MS
+  do {
+    await lookAtServer()
+    if (!['restarting', 'starting', 'unknown'].includes(live.server.state)) return
+    await wait(250)
+  } while (performance.now() < end && live.state === 'returning')
+}
+
 const gathered = pc => new Promise(done => {
   if (pc.iceGatheringState === 'complete') return done()
   pc.addEventListener('icegatheringstatechange', () => pc.iceGatheringState === 'complete' && done())
   setTimeout(done, 3000)
 })
 
-function stopLive() {
-  const { pc, source } = live
-  Object.assign(live, { pc: null, channel: null, session: null, source: null, picture: null, stats: null, sent: null, refused: false })
+function hangUp() {
+  const { pc } = live
+  clearTimeout(pc?.lost)
+  Object.assign(live, { pc: null, channel: null, picture: null, stats: null, sent: null, refused: false })
+  held.clear()
+  decided()
   pc?.close()
-  source?.stop()
   for (const { reject } of waiting.values()) reject(new Error('not connected'))
   waiting.clear()
-  unmark()
-  panel.say('')
   panel.figures(null)
   showPicture()
+}
+
+function stopLive() {
+  const { source } = live
   change('off')
+  hangUp()
+  Object.assign(live, { session: null, source: null, inForce: null, seen: 0, newest: 0 })
+  source?.stop()
+  unmark()
+  panel.say('')
 }
 
 function change(state) {
   live.state = state
-  const words = { off: 'Go live', connecting: 'Connecting', live: 'Stop live' }[state]
+  const words = { off: 'Go live', connecting: 'Connecting', live: 'Stop live', returning: 'Reconnecting' }[state]
   for (const button of document.querySelectorAll(`.${BUTTON}`)) {
     button.classList.toggle('live', state === 'live')
     button.querySelector('.words').textContent = words
@@ -427,7 +657,7 @@ class StatusIndicator extends HTMLElement {
   attributeChangedCallback() { this.show() }
   show() {
     const { state, host, port, reason } = live.server
-    const label = this.getAttribute(`${state}-label`) || { running: 'Running', stopped: 'Stopped', starting: 'Starting', stopping: 'Stopping', failed: 'Failed' }[state] || ''
+    const label = this.getAttribute(`${state}-label`) || { running: 'Running', stopped: 'Stopped', starting: 'Starting', stopping: 'Stopping', restarting: 'Restarting', failed: 'Failed' }[state] || ''
     this.className = state
     this.title = `ComfyStream server: ${label.toLowerCase() || state}${port ? `, ${host}:${port}` : ''}${reason ? `. ${reason}` : ''}`
     this.replaceChildren(make('i'), ...(this.hasAttribute('show-label') ? [make('span', { textContent: label })] : []))
@@ -443,9 +673,14 @@ function showServer(status) {
   for (const light of lights) light.show()
   panel.server(status)
   if (before !== status.state) document.dispatchEvent(new CustomEvent('status-changed', { detail: status }))
-  if (status.state === 'failed' && before !== 'failed') {
-    if (live.state === 'live') stopLive()
-    if (before === 'running') complain('The server has ended', new Error(status.reason))
+  if (before === status.state) return
+  if (status.state === 'restarting') {
+    toast('warn', 'The server has ended and is started again', status.reason)
+    comeBack()
+  }
+  if (status.state === 'failed') {
+    if (live.state !== 'connecting') stopLive()
+    if (['running', 'restarting', 'starting'].includes(before) && live.state !== 'connecting') complain('The server has ended', new Error(status.reason))
   }
 }
 
@@ -474,6 +709,7 @@ function buildPanel() {
   part.figures = make('p', { className: 'figures', textContent: '\u00a0' })
   part.say = make('p', { className: 'say' })
   part.trouble = make('div', { className: 'trouble', role: 'alert', hidden: true })
+  part.restarts = make('p', { className: 'restarts', hidden: true })
   part.light = make('comfystream-status-indicator')
   part.light.setAttribute('show-label', '')
   part.log = make('pre', { className: 'log' })
@@ -487,7 +723,7 @@ function buildPanel() {
     make('div', { className: 'row' }, part.light, button('start', 'Start', () => told(startServer('start'))),
       button('stop', 'Stop', () => { stopLive(); told(startServer('stop')) }),
       button('restart', 'Restart', () => { stopLive(); told(startServer('restart')) })),
-    part.settings, part.logs)
+    part.restarts, part.settings, part.logs)
 
   async function showLog() {
     part.log.textContent = (await call('log')).lines.join('\n') || 'nothing yet'
@@ -520,15 +756,18 @@ function buildPanel() {
       part.figures.textContent = `in ${data.fps_in.toFixed(0)} fps · out ${data.fps_out.toFixed(0)} fps · ${whole.toFixed(0)} ms`
     },
     server(status) {
-      part.start.disabled = ['running', 'starting'].includes(status.state)
-      part.stop.disabled = !['running', 'starting'].includes(status.state)
+      part.start.disabled = ['running', 'starting', 'restarting'].includes(status.state)
+      part.stop.disabled = !['running', 'starting', 'restarting'].includes(status.state)
       part.restart.disabled = ['starting', 'stopping'].includes(status.state)
       if (status.settings_trouble) part.say.textContent = status.settings_trouble
-      if (status.state === 'failed') {
-        this.trouble('The server has ended', status.reason)
+      if (['failed', 'restarting'].includes(status.state)) {
+        this.trouble(status.state === 'failed' ? 'The server has ended' : 'The server has ended and is started again', status.reason)
         part.log.textContent = (status.lines || []).join('\n')
         part.logs.open = true
       }
+      const { restarts, last_end: end } = status
+      part.restarts.hidden = !restarts || !end
+      part.restarts.textContent = restarts ? `Started again ${restarts === 1 ? 'once' : `${restarts} times`}. Before, it ended with ${end?.reason}` : ''
     },
   }
 }
@@ -537,6 +776,7 @@ function buildSettings(told) {
   const fields = {
     host: ['Host', 'text'], port: ['Port', 'number'], size: ['Size', 'text'], size_mode: ['Sizing', ['follow', 'fit', 'fill']],
     turn_url: ['TURN server', 'text'], turn_username: ['TURN user', 'text'], turn_credential: ['TURN password', 'password'], token: ['Token', 'password'],
+    restart: ['Start it again when it dies', 'checkbox'],
   }
   const element = make('form', { className: 'settings', autocomplete: 'off' })
   const inputs = {}
@@ -544,7 +784,7 @@ function buildSettings(told) {
     const input = inputs[name] = Array.isArray(kind) ? make('select', { name }, ...kind.map(one => new Option(one, one)))
       : make('input', { name, type: kind, autocomplete: 'off', placeholder: name === 'token' ? 'made up at each start' : '' })
     if (kind === 'number') Object.assign(input, { min: 1024, max: 65535 })
-    element.append(make('label', {}, label, input))
+    element.append(make('label', { className: kind }, label, input))
   }
   const kept = make('select', { ariaLabel: 'Saved configurations' }), name = make('input', { placeholder: 'Name', ariaLabel: 'Name of the configuration' })
   const configuration = body => told(call('settings/configuration', body).then(answer => show(answer.settings)))
@@ -554,18 +794,20 @@ function buildSettings(told) {
   element.append(make('div', { className: 'row' }, kept, remove), make('div', { className: 'row' }, name, add), make('button', { textContent: 'Save' }))
   element.onsubmit = event => {
     event.preventDefault()
-    const values = Object.fromEntries(Object.entries(inputs).map(([key, input]) => [key, key === 'port' ? Number(input.value) : input.value]))
+    const values = Object.fromEntries(Object.entries(inputs).map(([key, input]) => [key, valueOf(input)]))
     told(call('settings', values).then(answer => { show(answer.settings); toast('success', 'Saved', 'Restart the server to use it') }))
   }
   function show(values) {
     live.settings = values
     window.comfyStreamSettings = values
-    for (const [key, input] of Object.entries(inputs)) input.value = values[key]
+    for (const [key, input] of Object.entries(inputs)) input[input.type === 'checkbox' ? 'checked' : 'value'] = values[key]
     kept.replaceChildren(new Option('Custom (unsaved)', '-1'), ...values.configurations.map((one, i) => new Option(`${one.name} (${one.host}:${one.port})`, i)))
     kept.value = String(values.selectedConfigIndex)
   }
   return { element, show }
 }
+
+const valueOf = input => ({ checkbox: input.checked, number: Number(input.value) }[input.type] ?? input.value)
 
 async function otherSource() {
   const source = await openSource(panel.source())

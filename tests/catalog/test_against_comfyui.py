@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from comfystream.catalog.comfyui.checkout import version_of
+
+DESCRIBED_AS = "0.33"
 SCRIPT = Path(__file__).with_name("described_nodes.py")
 
 
@@ -59,6 +62,8 @@ def test_the_same_nodes_under_a_real_comfyui() -> None:
     folder = os.environ.get("COMFYUI_PATH")
     if not folder:
         pytest.skip("COMFYUI_PATH is not set: the stand-in is not compared with a real ComfyUI")
+    version = version_of(Path(folder))
+    if not version.startswith(DESCRIBED_AS):
+        pytest.skip(f"the stand-in describes nodes as ComfyUI {DESCRIBED_AS} does: NOT compared with {version}")
     real, ours = described(folder, python=os.environ.get("COMFYUI_PYTHON", sys.executable)), described()
-    assert real["newer"], "this ComfyUI is too old to compare with"
     assert ours["info"] == real["info"]

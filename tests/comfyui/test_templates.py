@@ -1,6 +1,8 @@
 """The editor's own template workflows, converted without a browser, on the node classes of a real checkout.
 
-They are the pip package `comfyui-workflow-templates-json`; `COMFYUI_TEMPLATES` names another folder of them.
+They are the pip package `comfyui-workflow-templates-json`; `COMFYUI_TEMPLATES` names another folder of them. All have
+to convert. How many values are wrong is judged only with the templates that a version of ComfyUI itself asks for: newer
+ones hold values that its node classes do not have yet.
 """
 
 from __future__ import annotations
@@ -19,8 +21,21 @@ PACKAGE = "comfyui_workflow_templates_json"
 SCALARS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
 UPLOADS = ("image_upload", "video_upload", "audio_upload", "file_upload", "animated_image_upload", "remote")
 
+# Package and version of the templates in the requirements of a ComfyUI.
+MADE_FOR = {
+    "0.3.64": "comfyui_workflow_templates-0.1.95",
+    "0.33.0": "comfyui_workflow_templates_json-0.1.50",
+}
 # Values that do not fit the class as it is, and why that is not the conversion's doing.
 EXPLAINED: dict[tuple[str, str], str] = {
+    **dict.fromkeys(
+        (("Rodin3D_Gen2", name) for name in ("Material_Type", "TAPose", "Seed", "Polygon_count")),
+        "saved when TAPose came last; the class has it first, and the editor gives the values by their places, too",
+    ),
+    **dict.fromkeys(
+        (("MoonvalleyVideo2VideoNode", name) for name in ("steps", "control_type")),
+        "saved by an earlier class, whose seed had a control and which had other widgets after it",
+    ),
     ("KSampler", "scheduler"): "beta57 is a scheduler that a custom pack adds; ComfyUI alone does not have it",
 }
 
@@ -31,6 +46,7 @@ def convert(checkout: str, folder: str) -> dict[str, Any]:
 
     from comfystream.catalog import CatalogOptions, load_catalog
     from comfystream.catalog.comfyui import ComfyUIOptions
+    from comfystream.catalog.comfyui.checkout import version_of
 
     if not folder:
         found = importlib.util.find_spec(PACKAGE)
@@ -39,11 +55,22 @@ def convert(checkout: str, folder: str) -> dict[str, Any]:
         folder = found.submodule_search_locations[0]
     catalog = load_catalog(CatalogOptions(comfyui=ComfyUIOptions(checkout)))
     told: dict[str, Any] = {"files": 0, "nodes": 0, "unknown": 0, "crashed": [], "refused": [], "wrong": []}
+    told["package"], told["comfyui"] = package_of(Path(folder)), version_of(Path(checkout))
     for file in sorted(Path(folder).rglob("*.json")):
         document = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(document, dict) and isinstance(document.get("nodes"), list):
             one_template(file.name, document, catalog, told)
     return told
+
+
+def package_of(folder: Path) -> str:
+    """Name and version of the package that a folder of templates belongs to; empty when it lies elsewhere."""
+    for place in (folder, folder.parent):
+        for found in place.glob("comfyui_workflow_templates*.dist-info"):
+            name = found.name.removesuffix(".dist-info")
+            if place == folder or name.startswith(f"{folder.name}-"):
+                return name
+    return ""
 
 
 def one_template(name: str, document: dict[str, Any], catalog: Any, told: dict[str, Any]) -> None:
@@ -106,11 +133,15 @@ def test_all_templates_convert(checkout: Path, python: str) -> None:
     told = in_own_process(__file__, "convert", checkout, folder, python=python, timeout_s=580)
     if "no_package" in told:
         pytest.skip(f"{PACKAGE} is not installed and COMFYUI_TEMPLATES names no folder of template workflows")
-    print({key: told[key] for key in ("files", "nodes", "unknown", "refused")})
+    print({key: told[key] for key in ("comfyui", "package", "files", "nodes", "unknown", "refused")})
     wrong = Counter((class_type, name) for _, class_type, name, _ in told["wrong"])
     for row in told["wrong"]:
         print(*row)
-    assert told["files"] > 400
+    assert told["files"] > 150
     assert told["crashed"] == []
+    assert told["refused"] == []
+    if told["package"] != MADE_FOR.get(told["comfyui"]):
+        print(f"{len(told['wrong'])} values NOT judged: {told['package'] or 'these'} are not of {told['comfyui']}")
+        return
     assert len(told["wrong"]) <= 17
     assert set(wrong) <= set(EXPLAINED), "each one is explained here"

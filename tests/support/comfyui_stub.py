@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import urllib.error
@@ -31,6 +32,27 @@ def bare_python(folder: Path) -> Path:
     (packages / "libraries.pth").write_text("\n".join(libraries))
     probe = [str(python), "-P", "-c", "import importlib.util as u; print(u.find_spec('comfystream'))"]
     assert subprocess.run(probe, capture_output=True, text=True, check=True).stdout.strip() == "None"
+    return python
+
+
+def embedded_python(folder: Path, comfyui: str) -> Path:
+    """A Python as the portable Windows build has it: in a folder of its own, isolated by a `._pth` file, without compiler.
+
+    Args:
+        folder: of the whole, `python_embeded` is made in it.
+        comfyui: name of the folder beside that, which is on its path.
+    """
+    home = folder / "python_embeded"
+    home.mkdir(parents=True)
+    python = home / Path(sys.executable).resolve().name
+    shutil.copy(Path(sys.executable).resolve(), python)
+    libraries = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+    standard = [sysconfig.get_path("stdlib"), str(Path(sysconfig.get_path("stdlib")) / "lib-dynload")]
+    lines = [f"../{comfyui}", *standard, *libraries, "import site"]
+    python.with_name(f"{python.name}._pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    asked = [str(python), "-c", "import sys; print(sys.flags.isolated, sys.flags.ignore_environment)"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+    assert said == ["1", "1"], "this Python does not read ._pth files"
     return python
 
 

@@ -52,8 +52,20 @@ RED = """() => {
   paint.drawImage(video, video.videoWidth / 2, video.videoHeight * 0.85, 1, 1, 0, 0, 1, 1)
   return paint.getImageData(0, 0, 1, 1).data[0]
 }"""
-WATCH = f"""() => {{ window.seen = []; const look = {RED}
-  setInterval(() => {{ const red = look(); if (red !== null) window.seen.push([performance.now(), red]) }}, 20) }}"""
+# Each picture as it is shown, with the time.
+WATCH = f"""() => {{ window.seen = []; const look = {RED}, video = document.querySelector('.comfystream-panel video')
+  const shown = () => {{
+    const red = look()
+    if (red !== null) window.seen.push([performance.now(), red])
+    video.requestVideoFrameCallback(shown)
+  }}
+  video.requestVideoFrameCallback(shown) }}"""
+# As if a person had set it.
+SET = """([id, name, value]) => {
+  const node = (app.rootGraph ?? app.graph).getNodeById(id), widget = node.widgets.find(one => one.name === name)
+  widget.value = value
+  widget.callback(value)
+}"""
 
 
 def frontend(version: str) -> Path:
@@ -87,8 +99,8 @@ def editor(address: str, folder: Path) -> Iterator[EditorPage]:
             page.evaluate("async () => { window.app ??= (await import('/scripts/app.js')).app }")
             page.wait_for_selector(".comfystream-go-live")
             yield EditorPage(page)
-            page.screenshot(path=str(folder / "editor.png"))
         finally:
+            context.pages[0].screenshot(path=str(folder / "editor.png"))  # also of what went wrong
             context.close()
     assert not [error for error in errors if error not in ITS_OWN]
     assert not outside
@@ -118,6 +130,9 @@ class EditorPage:
 
     def wait_red(self, test: str) -> None:
         self.page.wait_for_function(f"() => {{ const red = ({RED})(); return red !== null && red {test} }}")
+
+    def set(self, id: int, name: str, value: Any) -> None:
+        self.page.evaluate(SET, [id, name, value])
 
     def hold(self, id: int, name: str) -> tuple[float, float]:
         """The mouse goes down on a widget."""

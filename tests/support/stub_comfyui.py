@@ -19,7 +19,8 @@ FILES = {
         """,
     "folder_paths.py": """
         import os
-        base_path = os.path.dirname(os.path.realpath(__file__))
+        from comfy.cli_args import args
+        base_path = args.base_directory or os.path.dirname(os.path.realpath(__file__))
         models_dir = os.path.join(base_path, "models")
         extensions = {".safetensors", ".ckpt"}
         folder_names_and_paths = {
@@ -66,6 +67,7 @@ FILES = {
         parser = argparse.ArgumentParser()
         for flag in ("--cpu", "--lowvram", "--highvram", "--disable-api-nodes"):
             parser.add_argument(flag, action="store_true")
+        parser.add_argument("--base-directory")
         args = parser.parse_args(sys.argv[1:] if comfy.options.args_parsing or {parses_argv} else [])
         """,
     "comfy/utils.py": """

@@ -120,6 +120,14 @@ def test_seeds_have_a_control_value_even_when_not_declared(catalog: Any, make_cl
     assert read(Ui().node(1, "Old", [1, "fixed", 2]), catalog)["1"] == {"noise_seed": 1, "steps": 2}
 
 
+def test_the_control_of_a_seed_was_a_boolean_once(catalog: Any, make_class: Any) -> None:
+    inputs = {"noise_seed": ("INT", {}), "is_tiled": ("BOOLEAN", {}), "steps": ("INT", {})}
+    catalog.add("Old", make_class({"required": inputs}, ("IMAGE",)))
+    expected = {"noise_seed": 1, "is_tiled": False, "steps": 2}
+    assert read(Ui().node(1, "Old", [1, True, False, 2]), catalog)["1"] == expected
+    assert read(Ui().node(1, "Old", [1, False, 2]), catalog)["1"] == expected
+
+
 def test_dummy_values_of_old_forced_inputs_are_dropped(catalog: Any, make_class: Any) -> None:
     declared = {"required": {"text": ("STRING", {"forceInput": True}), "steps": ("INT", {}), "on": ("BOOLEAN", {})}}
     catalog.add("Old", make_class(declared, ("IMAGE",)))

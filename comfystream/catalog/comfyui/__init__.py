@@ -4,6 +4,13 @@
 `compat_*` modules and nowhere else.
 """
 
-from comfystream.catalog.comfyui.checkout import ComfyUIOptions, Vram, find_checkout, is_comfyui, version_of
+from comfystream.catalog.comfyui.checkout import (
+    ComfyUIOptions,
+    Vram,
+    find_checkout,
+    find_places,
+    is_comfyui,
+    version_of,
+)
 
-__all__ = ["ComfyUIOptions", "Vram", "find_checkout", "is_comfyui", "version_of"]
+__all__ = ["ComfyUIOptions", "Vram", "find_checkout", "find_places", "is_comfyui", "version_of"]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from comfystream.errors import ConfigError
 
-__all__ = ["ComfyUIOptions", "Vram", "find_checkout", "is_comfyui", "version_of"]
+__all__ = ["ComfyUIOptions", "Vram", "find_checkout", "find_places", "is_comfyui", "version_of"]
 
 VARIABLE = "COMFYUI_PATH"
+BASE, EXTRA_PATHS = "COMFYUI_BASE_DIRECTORY", "COMFYUI_EXTRA_MODEL_PATHS"
 NOT_ONE = "it is the folder that has nodes.py, execution.py and comfy/"
 # this file is <repository>/comfystream/catalog/comfyui/checkout.py
 OUR_ROOT = Path(__file__).resolve().parents[3]
@@ -35,11 +36,15 @@ class ComfyUIOptions:
         folder: the checkout.
         api_nodes: also load the nodes that call paid services.
         vram: how its model management keeps models on the GPU.
+        base: the folder of its models, packs, input and output, if that is not the checkout; its `--base-directory`.
+        extra_model_paths: further files like its `extra_model_paths.yaml`.
     """
 
     folder: str
     api_nodes: bool = True
     vram: Vram = Vram.NORMAL
+    base: str = ""
+    extra_model_paths: tuple[str, ...] = ()
 
 
 def is_comfyui(folder: Path) -> bool:
@@ -79,3 +84,23 @@ def find_checkout(given: str = "", environ: Mapping[str, str] | None = None, hom
     if home.parent.name == "custom_nodes" and is_comfyui(home.parent.parent):
         return home.parent.parent
     return None
+
+
+def find_places(environ: Mapping[str, str] | None = None) -> tuple[str, tuple[str, ...]]:
+    """Where models and packs are beside the checkout: a base folder (or ""), and files of further paths.
+
+    Args:
+        environ: of the process by default; files are separated as in `PATH`.
+
+    Raises:
+        ConfigError: what is named is not there.
+    """
+    environ = os.environ if environ is None else environ
+    base = environ.get(BASE, "")
+    if base and not Path(base).is_dir():
+        raise ConfigError(f"{BASE} {base}: there is no such folder", code="no_folder")
+    files = tuple(file for file in environ.get(EXTRA_PATHS, "").split(os.pathsep) if file)
+    for file in files:
+        if not Path(file).is_file():
+            raise ConfigError(f"{EXTRA_PATHS} {file}: there is no such file", code="no_file")
+    return base, files

@@ -138,8 +138,9 @@ def _load(folder: Path, version: str, options: ComfyUIOptions, folders: Folders)
     extra_paths: Any = importlib.import_module("utils.extra_config")
     paths: Any = importlib.import_module("folder_paths")
     _set_folders(paths, folders)
-    if (folder / "extra_model_paths.yaml").is_file():
-        extra_paths.load_extra_path_config(str(folder / "extra_model_paths.yaml"))
+    own_paths = folder / "extra_model_paths.yaml"
+    for file in (*([str(own_paths)] if own_paths.is_file() else []), *options.extra_model_paths):
+        extra_paths.load_extra_path_config(file)
     web_server = _stand_in_for_server(folder)
     nodes: Any = importlib.import_module("nodes")
     with _quiet_root_log():
@@ -173,6 +174,7 @@ def _set_arguments(options: ComfyUIOptions) -> None:
     args.lowvram = options.vram == Vram.LOW
     args.highvram = options.vram == Vram.HIGH
     args.disable_api_nodes = not options.api_nodes
+    args.base_directory = options.base or None
 
 
 def _has_accelerator() -> bool:

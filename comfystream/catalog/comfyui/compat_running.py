@@ -6,15 +6,27 @@ Everything is looked up when it is needed: these modules are loaded by the catal
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from comfystream.errors import ComfyStreamError
 
-__all__ = ["interruption", "listen_to_messages", "listen_to_progress", "raised_by_nodes", "throw_if_interrupted"]
+__all__ = [
+    "interruption",
+    "is_interruption",
+    "listen_to_messages",
+    "listen_to_progress",
+    "node_context",
+    "node_entrance",
+    "raised_by_nodes",
+    "throw_if_interrupted",
+]
 
 OnProgress = Callable[..., None]
+RUN_NAME = "comfystream"  # where ComfyUI has the id of a queued prompt
 OnMessage = Callable[[str, Any], None]
 
 
@@ -26,6 +38,12 @@ def raised_by_nodes() -> tuple[type[BaseException], ...]:
     """
     kind = _interruption_type()
     return (Exception,) if kind is None else (Exception, kind)
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether somebody stopped the node: no fault of its own."""
+    kind = _interruption_type()
+    return kind is not None and isinstance(error, kind)
 
 
 def interruption() -> BaseException:
@@ -54,6 +72,47 @@ def listen_to_progress(hook: OnProgress) -> None:
     """
     utils: Any = importlib.import_module("comfy.utils")
     utils.set_progress_bar_global_hook(hook)
+    progress = _optional("comfy_execution.progress")
+    if progress is not None:
+        progress.add_progress_handler(_handler(progress.ProgressHandler, hook))
+
+
+def _handler(base: type, hook: OnProgress) -> Any:
+    """Hears `ComfyAPI.execution.set_progress`, which goes past the hook of the progress bars."""
+
+    class Handler(base):  # type: ignore[misc]
+        def update_handler(
+            self, node_id: str, value: float, max_value: float, state: Any, prompt_id: str, image: Any = None
+        ) -> None:
+            hook(value, max_value, image, prompt_id, node_id)
+
+    return Handler("comfystream")
+
+
+def node_entrance() -> Callable[[Any], object]:
+    """What is called with a `node_context` on the thread, or in the task, that calls a node.
+
+    `get_executing_context()` answers it from then on: helpers of packs and `ComfyAPI` find there which node calls them.
+    """
+    utils = _optional("comfy_execution.utils")
+    enter: Callable[[Any], object] = utils.current_executing_context.set if utils is not None else _enter_nothing
+    return enter
+
+
+def node_context(node_id: str, index: int | None = 0) -> Any:
+    """Which node is called, and for which item of its lists."""
+    utils = _optional("comfy_execution.utils")
+    return None if utils is None else utils.ExecutionContext(RUN_NAME, node_id, index)
+
+
+def _enter_nothing(context: Any) -> None:
+    """A ComfyUI that keeps no such context."""
+
+
+@cache
+def _optional(name: str) -> Any | None:
+    """A module that not every ComfyUI has; looked for once, for this is asked while nodes run."""
+    return importlib.import_module(name) if importlib.util.find_spec(name) is not None else None
 
 
 def listen_to_messages(hook: OnMessage) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from stub_comfyui import write_comfyui
 
-from comfystream.catalog.comfyui import find_checkout, is_comfyui, version_of
+from comfystream.catalog.comfyui import find_checkout, find_places, is_comfyui, version_of
 from comfystream.errors import ConfigError
 
 
@@ -44,3 +45,18 @@ def test_version_and_recognition(comfyui: Path, tmp_path: Path) -> None:
     assert version_of(tmp_path) == ""
     assert is_comfyui(comfyui)
     assert not is_comfyui(tmp_path)
+
+
+def test_places_beside_the_checkout_are_named_by_the_environment(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("one.yaml", "two more.yaml")]
+    for file in files:
+        file.touch()
+    named = {"COMFYUI_BASE_DIRECTORY": str(tmp_path), "COMFYUI_EXTRA_MODEL_PATHS": os.pathsep.join(map(str, files))}
+    assert find_places(named) == (str(tmp_path), tuple(map(str, files)))
+    assert find_places({}) == ("", ())
+
+
+@pytest.mark.parametrize("variable", ["COMFYUI_BASE_DIRECTORY", "COMFYUI_EXTRA_MODEL_PATHS"])
+def test_a_place_that_is_not_there_is_named(variable: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=variable):
+        find_places({variable: str(tmp_path / "nowhere")})

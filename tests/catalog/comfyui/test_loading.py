@@ -25,6 +25,7 @@ def load(folder: str, options: dict[str, Any], more: dict[str, Any]) -> dict[str
     from comfystream.catalog.comfyui import ComfyUIOptions
     from comfystream.errors import ComfyStreamError
 
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     try:
         catalog = load_catalog(CatalogOptions(comfyui=ComfyUIOptions(folder, **options), **more))
     except ComfyStreamError as error:
@@ -195,3 +196,17 @@ def test_which_versions_are_known(version: str, known: bool) -> None:
     from comfystream.catalog.comfyui.compat_loading import is_known
 
     assert is_known(version) is known
+
+
+def test_models_and_packs_may_be_in_another_folder(comfyui: Path, tmp_path: Path) -> None:
+    base = tmp_path / "my data"
+    write_pack(base / "custom_nodes", "mine", "ImageMine")
+    write_pack(comfyui / "custom_nodes", "left", "ImageLeft")
+    more = tmp_path / "more paths.yaml"
+    more.write_text(f"more:\n  base_path: {tmp_path}\n  checkpoints: weights of mine\n")
+    told = loaded(comfyui, {"base": str(base), "extra_model_paths": [str(more)]})
+    assert "ImageMine" in told["packs"]
+    assert "ImageLeft" not in told["packs"]
+    assert str(base / "models" / "checkpoints") in told["checkpoints"]
+    assert str(tmp_path / "weights of mine") in told["checkpoints"]
+    assert str(comfyui / "elsewhere" / "weights") in told["checkpoints"], "the checkout's own file counts as well"

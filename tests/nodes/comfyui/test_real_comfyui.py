@@ -34,6 +34,17 @@ CALM = {
     "Comfy.Workflow.ShowMissingModelsWarning": False,
     "Comfy.UseNewMenu": "Top",
 }
+# A pack that only this base folder has: our server has to load what ComfyUI itself was started with.
+PACK = """
+class TestFromBase:
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "test"
+    @classmethod
+    def INPUT_TYPES(cls): return {"required": {"image": ("IMAGE",)}}
+    def run(self, image): return (image,)
+NODE_CLASS_MAPPINGS = {"TestFromBase": TestFromBase}
+"""
+FROM_BASE = {"class_type": "TestFromBase", "inputs": {"image": ["1", 0]}}
+INVERT = {"class_type": "ImageInvert", "inputs": {"image": ["5", 0]}}
 OURS = ("LoadTensor", "SaveTensor", "LoadAudioTensor", "SaveAudioTensor", "SaveTextTensor", "ComfyStreamUIPreview")
 
 
@@ -46,6 +57,7 @@ def _version(checkout: Path) -> tuple[int, ...]:
 def _comfyui(checkout: Path, folder: Path) -> Iterator[str]:
     base = folder / "base folder"
     pack = put_pack(base / "custom_nodes")
+    (base / "custom_nodes" / "from_base.py").write_text(PACK)
     (base / "user" / "default").mkdir(parents=True)
     (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps(CALM))
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -95,7 +107,8 @@ def test_it_starts_with_our_nodes_and_a_drag_changes_the_live_picture(
         modules = {classes[name]["python_module"] for name in OURS}
         assert modules == {"custom_nodes.ComfyStream"}
         with editor(address, tmp_path) as editing:
-            editing.load(BLEND)
+            editing.page.set_default_timeout(120_000)  # all of its node classes are loaded before the first picture
+            editing.load({**BLEND, "3": INVERT, "5": FROM_BASE})
             editing.open_panel()
             editing.go_live()
             editing.wait_red("< 90")

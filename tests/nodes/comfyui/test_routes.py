@@ -7,13 +7,14 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from comfyui_stub import StubComfyUI, until
+from comfyui_stub import StubComfyUI, embedded_python, make_checkout, until
 from PIL import Image
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")]
@@ -173,13 +174,28 @@ def test_the_server_starts_restarts_and_stops(comfyui: Callable[..., StubComfyUI
     taken.close()
 
 
+def test_a_server_that_dies_is_started_again_and_that_is_told(comfyui: Callable[..., StubComfyUI]) -> None:
+    host = comfyui()
+    pid = host.call("control", {"action": "start"})[1]["status"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    status = until(lambda: (now := host.status())["state"] == "restarting" and now)
+    assert (status["running"], status["exit_code"]) == (False, -signal.SIGKILL)
+    assert "SIGKILL" in status["reason"]
+    assert any("ComfyStream:" in line for line in status["lines"])
+    status = until(lambda: (now := host.status())["running"] and now)
+    assert status["pid"] != pid
+    assert status["restarts"] == 1
+    assert "SIGKILL" in status["last_end"]["reason"]
+    assert any("ComfyStream:" in line for line in status["last_end"]["lines"])
+
+
 def test_a_server_that_dies_is_told_with_its_last_lines(comfyui: Callable[..., StubComfyUI]) -> None:
     host = comfyui()
+    assert host.call("settings", {"restart": False})[0] == 200
     pid = host.call("control", {"action": "start"})[1]["status"]["pid"]
     os.kill(pid, signal.SIGKILL)
     status = until(lambda: (now := host.status())["state"] == "failed" and now)
     assert (status["running"], status["exit_code"]) == (False, -signal.SIGKILL)
-    assert "SIGKILL" in status["reason"]
     assert any("ComfyStream:" in line for line in status["lines"])
     assert host.call("control", {"action": "start"})[1]["status"]["running"]
 
@@ -205,9 +221,29 @@ def test_no_process_is_left_when_comfyui_ends(comfyui: Callable[..., StubComfyUI
     until(lambda: not any(map(_is_there, everyone)))
 
 
-def test_installing_twice_does_nothing(python: Path, checkout: Path) -> None:
-    import subprocess
+def test_a_portable_build_with_its_embedded_python(tmp_path: Path) -> None:
+    portable = tmp_path / "Meine portable Ausgabe für ä"
+    checkout = make_checkout(portable)
+    python = embedded_python(portable, checkout.name)
+    installed = [str(python), "-s", str(checkout / "custom_nodes" / "ComfyStream" / "install.py")]
+    done = subprocess.run(installed, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "nothing to do" in done.stdout) == (0, True), done.stdout + done.stderr
+    host = StubComfyUI(python, checkout, tmp_path)
+    try:
+        assert set(host.said["classes"]) >= OURS
+        status = host.call("control", {"action": "start"})[1]["status"]
+        assert status["running"], status
+        pid = status["pid"]
+        said = until(lambda: [line for line in host.call("log")[1]["lines"] if "node classes" in line], 90)
+        assert "engine" in said[0], "lines come while it runs, and the engine has found everything, too"
+        everyone = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        assert len(everyone) > 1
+    finally:
+        host.end()
+    until(lambda: not any(map(_is_there, everyone)))
 
+
+def test_installing_twice_does_nothing(python: Path, checkout: Path) -> None:
     command = [str(python), "-P", str(checkout / "custom_nodes" / "ComfyStream" / "install.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
