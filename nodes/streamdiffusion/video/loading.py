@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from comfystream.errors import AssetError
 
@@ -215,7 +215,7 @@ def load_video_model(
 
 def placed(model: VideoModel, device: torch.device, dtype: torch.dtype) -> VideoModel:
     """The model on a device, in a precision. Its modules are moved, not copied."""
-    model.transformer.to(device, dtype)
+    nn.Module.to(model.transformer, device, dtype)  # all of it, as published; diffusers would warn of its training
     model.autoencoder.module.to(device, dtype)
     if model.text.module is not None:  # UMT5 overflows in float16
         model.text.module.to(device, torch.bfloat16 if dtype == torch.float16 else dtype)

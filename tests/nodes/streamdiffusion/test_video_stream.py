@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent import futures
 from dataclasses import replace
 from itertools import pairwise
 
@@ -248,6 +249,7 @@ def test_a_chunk_made_ahead_is_the_same_a_chunk_later(pipeline: Pipeline) -> Non
 def test_what_is_made_ahead_ends_before_a_new_beginning() -> None:
     stream = VideoStream(model_of(), VideoSettings(prompt(), works_ahead=True))
     run(stream, range(6))
+    futures.wait([stream._ahead._future])
     begun, go_on, make = threading.Event(), threading.Event(), stream._make
 
     def slowly(pictures, settings):
