@@ -32,7 +32,7 @@ def how_of(acceleration: str, device: torch.device) -> How:
             code="backend_missing",
             hint="set acceleration to none to run in PyTorch; a slower backend is never taken silently",
         )
-    return How(ACCELERATIONS[acceleration], device.type, keeps_engine=False)
+    return How(ACCELERATIONS[acceleration], str(device), keeps_engine=False)
 
 
 def spec_of(name: str, inputs: dict[str, Tensor], output: str, dtype: torch.dtype) -> ModelSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 from pathlib import Path
@@ -31,17 +32,15 @@ def _text(hint: str = "", is_long: bool = False, default: str = "") -> tuple[str
 
 
 def _located(name: str, *kinds: str) -> Path:
-    """A file or folder by its path, or by a name below one of the model folders.
+    """A file or folder by its path, or by a name below one of the model folders, of which the first is the usual one.
 
     Raises:
-        AssetError: as the last of them says it.
+        AssetError: it is in none of them; names the first.
     """
-    for kind in kinds[:-1]:
-        try:
+    for kind in kinds[1:]:
+        with contextlib.suppress(AssetError):
             return find(name, kind)
-        except AssetError:
-            continue
-    return find(name, kinds[-1])
+    return find(name, kinds[0])
 
 
 class StreamVideoLoadModel:

@@ -73,6 +73,21 @@ def test_a_checkpoint_of_causal_training(tmp_path, prefix: str) -> None:
     assert (found.config.num_attention_heads, found.config.attention_head_dim, found.config.ffn_dim) == (2, 12, 48)
 
 
+def test_the_names_are_those_of_the_published_files() -> None:
+    """Diffusers' own conversions, which know these files, find the same."""
+    from diffusers.loaders import single_file_utils as known
+
+    transformer, vae = tiny_video.transformer().state_dict(), tiny_video.wan_vae().state_dict()
+    for own, pairs, convert in (
+        (transformer, transformer_pairs(2), known.convert_wan_transformer_to_diffusers),
+        (vae, autoencoder_pairs(4, 2), known.convert_wan_vae_to_diffusers),
+    ):
+        theirs = tiny_video.original(own, pairs)
+        assert set(theirs) != set(own)
+        assert all(torch.equal(value, own[name]) for name, value in convert(dict(theirs)).items())
+        assert set(convert(dict(theirs))) == set(own)
+
+
 def test_nested_checkpoints_and_single_safetensors(tmp_path) -> None:
     made = tiny_video.transformer(num_attention_heads=1, attention_head_dim=128, num_layers=1)
     weights = tiny_video.original(made.state_dict(), transformer_pairs(1))
