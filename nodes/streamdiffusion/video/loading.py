@@ -173,7 +173,9 @@ def _umt5(path: Path) -> Any:
             module = transformers.UMT5EncoderModel(transformers.UMT5Config(**config))
     except (TypeError, ValueError) as error:
         raise AssetError(f"{path}: its config does not make a UMT5: {error}", code="bad_config") from error
-    return fill(module, weights, str(path))
+    fill(module, weights, str(path))
+    module.encoder.embed_tokens.weight = module.shared.weight  # one again: it is two gigabytes
+    return module
 
 
 _EMBEDDED = "spiece_model"  # ComfyUI's files carry the tokenizer as a tensor

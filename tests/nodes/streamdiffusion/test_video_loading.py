@@ -15,6 +15,7 @@ import tiny_video
 from safetensors.torch import save_file
 
 from comfystream.errors import AssetError, ConfigError
+from comfystream_nodes.streamdiffusion.video import loading
 from comfystream_nodes.streamdiffusion.video.loading import (
     load_autoencoder,
     load_text,
@@ -202,3 +203,31 @@ def test_pipelines() -> None:
         assert all(side % 16 == 0 for side in made.size)
     with pytest.raises(ConfigError, match="pipeline 'memflow' is unknown"):
         pipeline_of("memflow")
+
+
+@pytest.mark.parametrize(("heads", "layers", "ffn", "millions"), [(12, 30, 8960, 1419), (40, 40, 13824, 14288)])
+def test_transformers_of_the_published_sizes(monkeypatch, tmp_path, heads, layers, ffn, millions) -> None:
+    """By their shapes alone: Wan 2.1's 1.3B and 14B, which all pipelines are trained from."""
+    with torch.device("meta"):
+        made = tiny_video.WanTransformer3DModel(num_attention_heads=heads, num_layers=layers, ffn_dim=ffn)
+    weights = tiny_video.original(made.state_dict(), transformer_pairs(layers))
+    monkeypatch.setattr(loading, "read_weights", lambda path: {f"model.{name}": one for name, one in weights.items()})
+    (tmp_path / "model.pt").touch()
+    found = load_transformer(tmp_path / "model.pt")
+    assert sum(one.numel() for one in found.parameters()) / 1e6 == pytest.approx(millions, abs=1)
+    assert (found.config.num_attention_heads, found.config.attention_head_dim) == (heads, 128)
+
+
+def test_the_text_encoder_of_the_published_size(monkeypatch, tmp_path) -> None:
+    """In Wan's folders the config beside it is the transformer's."""
+    with torch.device("meta"):
+        made = tiny_video.UMT5EncoderModel(tiny_video.UMT5Config(**loading._XXL))
+    weights = {name: value for name, value in made.state_dict().items() if "embed_tokens" not in name}
+    theirs = tiny_video.original(weights, text_pairs(24))
+    assert {"blocks.23.pos_embedding.embedding.weight", "blocks.0.ffn.gate.0.weight", "norm.weight"} <= set(theirs)
+    (tmp_path / "models_t5.pth").touch()
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "WanModel", "dim": 1536, "num_heads": 12}))
+    for given in (theirs, {**weights, "spiece_model": torch.zeros(3)}):
+        monkeypatch.setattr(loading, "read_weights", lambda path, given=given: given)
+        found = load_text(tmp_path / "models_t5.pth", None).module
+        assert sum(one.numel() for one in found.parameters()) / 1e9 == pytest.approx(5.68, abs=0.02)
