@@ -62,6 +62,7 @@ class ServerSettings(BaseModel):
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     max_sessions: int = Field(4, ge=1, le=1000)
+    min_fps: float = Field(2.0, ge=0, le=1000)
     max_viewers: int = Field(32, ge=1, le=10_000)
     connects_per_s: int = Field(20, ge=1, le=10_000)
     abandoned_after_s: float = Field(30.0, ge=0, le=86400)

@@ -53,7 +53,7 @@ class Parts:
             ConfigError: settings that cannot be used.
         """
         host = EngineHost(start_engine)
-        sessions = Sessions(host, settings.max_sessions)
+        sessions = Sessions(host, settings.max_sessions, least_fps=settings.min_fps)
         library = Library([Path(folder) for folder in settings.workflow_folders])
         folders = [Path(folder) for folder in settings.source_folders]
         rules = SourceRules(folders, settings.allowed_urls, settings.decoder)
