@@ -1,4 +1,4 @@
-"""ComfyUI's way in: the nodes of a stream and for accelerated models, the editor's extension, and the routes behind it.
+"""ComfyUI's way in: nodes for streams, accelerated models and live diffusion, the editor's extension, its routes.
 
 Nothing is replaced: of ComfyUI's own node classes, and of those that other packs bring, none is handed on here.
 Where no ComfyUI is around, nothing is loaded.
@@ -20,12 +20,15 @@ def _load(root):
     """The two mappings, and the routes at ComfyUI's server."""
     if importlib.util.find_spec("comfystream") is None:
         sys.path.append(str(root / "importable"))
-    from comfystream_nodes import accel, stream
+    from comfystream_nodes import accel, stream, streamdiffusion
     from comfystream_nodes.comfyui.extension import attach
 
     attach(root)
-    classes = {**stream.NODE_CLASS_MAPPINGS, **accel.OWN_CLASS_MAPPINGS}
-    return classes, {**stream.NODE_DISPLAY_NAME_MAPPINGS, **accel.OWN_DISPLAY_NAME_MAPPINGS}
+    classes, names = dict(stream.NODE_CLASS_MAPPINGS), dict(stream.NODE_DISPLAY_NAME_MAPPINGS)
+    for pack in (accel, streamdiffusion):
+        classes |= pack.OWN_CLASS_MAPPINGS
+        names |= pack.OWN_DISPLAY_NAME_MAPPINGS
+    return classes, names
 
 
 _IS_IN_COMFYUI = "folder_paths" in sys.modules or importlib.util.find_spec("folder_paths") is not None

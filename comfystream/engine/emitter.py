@@ -17,6 +17,7 @@ from comfystream.engine.values import PASSTHROUGH, Items, as_items
 from comfystream.errors import EngineError, NodeError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
 from comfystream.media.convert import ImageWriter
+from comfystream.media.planes import blank
 from comfystream.media.slate import slate
 
 __all__ = ["Emitter"]
@@ -39,6 +40,7 @@ class Emitter:
         self._meter = meter
         self._writer = ImageWriter()
         self._last_good: av.VideoFrame | None = None
+        self._black: av.VideoFrame | None = None
         self._slate: tuple[tuple[Any, ...], av.VideoFrame] | None = None
 
     def put(
@@ -69,10 +71,16 @@ class Emitter:
                 self._put_text(output, value, frame, duration(frame))
 
     def _hold(self, output: Output, frame: VideoFrame | AudioFrame) -> None:
-        """A blocked output: the picture stays as it is."""
+        """A blocked output: the picture stays as it is; black before the first one, for the input was not asked for."""
         self._meter.dropped["blocked"] += 1
         if output.modality == "video" and isinstance(frame, VideoFrame):
-            self._put_image(self._last_good or frame.image, frame)
+            self._put_image(self._last_good or self._black_for(frame), frame)
+
+    def _black_for(self, frame: VideoFrame) -> av.VideoFrame:
+        shape = frame.image.width, frame.image.height
+        if self._black is None or (self._black.width, self._black.height) != shape:
+            self._black = blank(*shape)
+        return self._black
 
     def _put_picture(self, output: Output, value: Any, frame: VideoFrame | AudioFrame) -> None:
         if value is PASSTHROUGH and isinstance(frame, VideoFrame):

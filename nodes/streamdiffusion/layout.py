@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import nn
 
+from comfystream.accel.comfy_modules import residuals_of_config
 from comfystream.accel.model_specs import SCALE, Ranges, controlnet_spec, decoder_spec, encoder_spec, unet_spec
 from comfystream.accel.modules import ControlNetModule, UNetModule, VaeDecoderModule, VaeEncoderModule
 from comfystream.accel.spec import ModelSpec
@@ -18,22 +18,10 @@ from .loading.infer import Family
 from .model import StreamModel
 from .shelf import Shelf
 
-__all__ = ["Layout", "Network", "Role", "Shapes", "residual_shapes"]
+__all__ = ["Layout", "Network", "Role", "Shapes"]
 
 Role = str | ControlModel
 Shapes = dict[str, tuple[int, ...]]
-
-
-def residual_shapes(net: Any) -> tuple[tuple[int, int], ...]:
-    """(channels, division) of what a diffusers ControlNet gives, the middle one last."""
-    widths, layers = net.config.block_out_channels, net.config.layers_per_block
-    shapes, division = [(widths[0], 1)], 1
-    for number, width in enumerate(widths):
-        shapes += [(width, division)] * layers
-        if number < len(widths) - 1:
-            division *= 2
-            shapes.append((width, division))
-    return (*shapes, (widths[-1], division))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +117,7 @@ class _Networks:
     def _unet(self) -> Network:
         model, adapter, takes_residuals = self.model, self.model.image_prompt, self.layout.takes_residuals
         layers = adapter.layers if adapter is not None else ()
-        residuals = residual_shapes(model.unet) if takes_residuals else ()
+        residuals = residuals_of_config(model.unet.config) if takes_residuals else ()
         spec = unet_spec(
             replace(self.ranges, tokens=self.layout.text_tokens + (adapter.tokens if adapter is not None else 0)),
             self.acceleration.precision,
@@ -154,7 +142,7 @@ class _Networks:
             self.ranges,
             self.acceleration.precision,
             text_width=model.unet.config.cross_attention_dim,
-            outputs=len(residual_shapes(net.module)),
+            outputs=len(residuals_of_config(net.module.config)),
             pooled_width=pooled_width(model),
         )
 

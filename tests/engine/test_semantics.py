@@ -162,6 +162,18 @@ class TestBlockers:
         assert [grey(f) for f in run.pictures] == pytest.approx([255, 255, 155, 155], abs=1)
         assert run.runner.stats().dropped["blocked"] == 2
 
+    def test_before_the_first_picture_a_blocked_one_is_black(self, open_run: Open) -> None:
+        run = open_run()
+        run.load(
+            {
+                "in": node("LoadTensor"),
+                "b": node("TestBlock", value=LIVE, block=True, message=""),
+                "out": node("SaveTensor", images=link("b")),
+            }
+        )
+        run.feed(video(0, 200), video(1, 200)).finish()
+        assert [grey(f) for f in run.pictures] == pytest.approx([0, 0], abs=1), "the raw input was not asked for"
+
     @pytest.mark.parametrize("kind", ["TestBlock", "TestV3Block"])
     def test_a_blocked_text_is_not_put_out(self, open_run: Open, kind: str) -> None:
         inputs = {"value": LIVE, **({"block": True, "message": "no"} if kind == "TestBlock" else {})}

@@ -36,6 +36,22 @@ OURS = {
     "SaveAudioTensor",
     "SaveTensor",
     "SaveTextTensor",
+    "StreamDiffusionAccelerate",
+    "StreamDiffusionBlendPrompts",
+    "StreamDiffusionControl",
+    "StreamDiffusionDepth",
+    "StreamDiffusionFromModel",
+    "StreamDiffusionIPAdapter",
+    "StreamDiffusionLoRA",
+    "StreamDiffusionLoadControlNet",
+    "StreamDiffusionLoadModel",
+    "StreamDiffusionPrompt",
+    "StreamDiffusionSampler",
+    "StreamDiffusionStyle",
+    "StreamVideoLoRA",
+    "StreamVideoLoadModel",
+    "StreamVideoPrompt",
+    "StreamVideoSampler",
 }
 
 
