@@ -81,6 +81,7 @@ class ServerSettings(BaseModel):
     source_folders: tuple[str, ...] = ()
     allowed_urls: tuple[str, ...] = ()
     threads: int = Field(0, ge=0)
+    frames_on: Literal["auto", "host", "cuda"] = "auto"
     on_error: Literal["hold", "slate", "passthrough", "stop"] = "hold"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["text", "json"] = "text"

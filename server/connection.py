@@ -105,6 +105,10 @@ class Connection:
         """Take candidates that came later; raises what `Peer.trickle` raises."""
         await self.peer.trickle(fragment)
 
+    async def restart(self, fragment: str) -> str:
+        """Go on over a new ICE connection: the fragment to answer with; raises what `Peer.restart` raises."""
+        return await self.peer.restart(fragment)
+
     def attach(self) -> None:
         """Keep the session alive from here on. Idempotent."""
         if not self._is_attached and self._ending is None:

@@ -6,6 +6,8 @@ import importlib
 import os
 import platform
 import secrets
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from rich.markup import escape
 
 from comfystream.catalog.comfyui import is_comfyui
 from comfystream.catalog.comfyui import version_of as comfyui_version
+from comfystream.media.push_target import FORMATS
 
 from .machine import version_of
 
@@ -84,6 +87,7 @@ def _torch() -> Iterator[Finding]:
     torch.ones(4).sum().item()
     yield Finding("PyTorch", Verdict.GOOD, f"{torch.__version__}, {torch.get_num_threads()} threads")
     yield _gpu(torch)
+    yield _frames()
 
 
 def _gpu(torch: Any) -> Finding:
@@ -96,6 +100,15 @@ def _gpu(torch: Any) -> Finding:
         return Finding("GPU", Verdict.GOOD, "Apple GPU (MPS)")
     built = "this PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds no CUDA device"
     return Finding("GPU", Verdict.MISSING, f"none: {built}", "not needed; workflows run on the processor")
+
+
+def _frames() -> Finding:
+    """Where the engine would put pictures, and why."""
+    from comfystream.media.device.backend import open_backend, why_no_device
+
+    found = open_backend("auto")
+    where = f"on {found.name}" if found is not None else f"on the host: {why_no_device()}"
+    return Finding("Frames", Verdict.GOOD, f"--frames-on auto puts pictures {where}")
 
 
 def _media() -> Iterator[Finding]:
@@ -115,6 +128,23 @@ def _media() -> Iterator[Finding]:
             detail += f"; listed, but not working here: {', '.join(failed)}"
         hint = f"{', '.join(lacking)} is needed: pip install --force-reinstall av" if lacking else ""
         yield Finding(kind, _good(not lacking), detail, hint)
+
+
+def _ffmpeg() -> Iterator[Finding]:
+    """The program, which sends streams on and reads SRT; PyAV does the rest."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        hint = "needed to push a stream and to read SRT: apt install ffmpeg"
+        yield Finding("ffmpeg program", Verdict.MISSING, "not found", hint)
+        return
+    said = subprocess.run(
+        [program, "-v", "error", "-protocols"], capture_output=True, text=True, timeout=20, check=True
+    )
+    spoken = {*said.stdout.partition("Output:")[2].split()} & {*FORMATS}
+    lacking = [name for name in ("rtmp", "rtmps", "srt") if name not in spoken]
+    hint = f"this build lacks {', '.join(lacking)}: such addresses cannot be pushed to" if lacking else ""
+    verdict = Verdict.MISSING if lacking else Verdict.GOOD
+    yield Finding("ffmpeg program", verdict, f"{program}, pushes by {', '.join(sorted(spoken)) or 'nothing'}", hint)
 
 
 def encodes_picture(name: str) -> str:
@@ -234,6 +264,7 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "Packages": _packages,
     "PyTorch": _torch,
     "PyAV": _media,
+    "ffmpeg program": _ffmpeg,
     "OpenCV": _opencv,
     "Shared memory": _shared_memory,
     "Nodes": _nodes,

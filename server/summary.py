@@ -13,7 +13,7 @@ from comfystream.session.stages import node_share, slowest
 
 from .display import clock
 
-__all__ = ["show_summary", "size_in_words"]
+__all__ = ["node_table", "show_summary", "size_in_words"]
 
 SHOWN_NODES = 15
 
@@ -31,7 +31,7 @@ def show_summary(console: Console, result: FileResult) -> None:
     console.print(_stage_table(result))
     console.print()
     if result.nodes:
-        console.print(_node_table(result.nodes))
+        console.print(node_table(result.nodes))
         console.print()
     for line in (_failed_line(result), _dropped_line(result), *_result_lines(result)):
         if line:
@@ -65,8 +65,10 @@ def _stage_table(result: FileResult) -> Table:
     return table
 
 
-def _node_table(nodes: tuple[NodeTiming, ...]) -> Table:
-    table = _table("Node", "calls", "mean", "max", "total", "share")
+def node_table(nodes: tuple[NodeTiming, ...]) -> Table:
+    """Time per node, the longest first; with frames on a device also where its pictures are and what is moved."""
+    has_places = any(node.place for node in nodes)
+    table = _table("Node", "calls", "mean", "max", "total", "share", *(("pictures on", "moved") if has_places else ()))
     ordered = sorted(nodes, key=lambda node: (node.where == "static", -node.total_ms))
     for node in ordered[:SHOWN_NODES]:
         name = f'{node.node_id} "{node.class_type}"' + (f" ({node.title})" if _has_own_title(node) else "")
@@ -79,12 +81,23 @@ def _node_table(nodes: tuple[NodeTiming, ...]) -> Table:
             f"{node.max_ms:.2f} ms",
             f"{node.total_ms / 1000:.2f} s",
             share,
+            *((node.place, _moved(node)) if has_places else ()),
         )
+    if has_places:
+        table.caption = "on cuda: the time to give the GPU its work, not the time that it takes"
     if len(ordered) > SHOWN_NODES:
         rest = ordered[SHOWN_NODES:]
         total_s = sum(node.total_ms for node in rest) / 1000
         table.add_row(f"{len(rest)} more", "", "", "", f"{total_s:.2f} s", "")
     return table
+
+
+def _moved(node: NodeTiming) -> str:
+    """What is brought to or from the GPU per call, and how long that takes."""
+    if not node.moved_bytes:
+        return ""
+    calls = max(node.calls, 1)
+    return f"{node.moved_bytes / calls / 1e6:.1f} MB, {node.moved_ms / calls:.2f} ms"
 
 
 def _has_own_title(node: NodeTiming) -> bool:

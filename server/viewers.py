@@ -134,15 +134,16 @@ class Viewers:
         self.messages_per_s = messages_per_s
         self.most_message = most_message
 
-    async def connect(self, session: LiveSession, sdp: str, kind: str) -> tuple[str, str]:
-        """A new viewer of `session`: SDP and type of the answer.
+    async def connect(self, session: LiveSession, sdp: str, kind: str) -> tuple[Connection, str, str]:
+        """A new viewer of `session`: the connection, SDP and type of the answer.
 
         Raises:
             NetworkError: the offer cannot be used.
             TooManyViewers: no room.
         """
         self.connections.expect_viewer()
-        return await _Viewer(self, session).answer(sdp, kind)
+        viewer = _Viewer(self, session)
+        return viewer, *await viewer.answer(sdp, kind)
 
 
 def _too_much(session: LiveSession) -> Reply:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .backend import BuildOptions
-from .build import BuildProgress, build_all, job_of_module
+from .build import BuildProgress, EngineJob, build_all, job_of_module
 from .cache import EngineCache
 from .key import EngineKey, Lora, digest_of_module
 from .machine import machine
@@ -18,7 +18,7 @@ from .spec import ModelSpec
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Accelerated", "How", "accelerate"]
+__all__ = ["Accelerated", "How", "accelerate", "device_of", "job_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +79,27 @@ def accelerate(
     """
     how = how or How()
     choice = choose(how.backend)
-    here = machine()
-    device = how.device or ("cpu" if choice.backend.name == "onnxruntime" else here.device)
-    backend = choice.backend
-    engine = ""
-    if backend.plan_name and (how.keeps_engine or backend.name != "inductor"):
-        key = EngineKey.of(choice.capability, here, spec, how.options, digest_of_module(module), loras)
-        job = job_of_module(choice, module.eval().to(device), key, device, verifies=how.verifies)
-        entry = build_all([job], how.cache, on_build)[0]
-        runner, engine = backend.load(entry.plan, spec, device), entry.digest
+    job = job_for(choice, module, spec, how, loras)
+    if job is None:
+        runner, engine = choice.backend.wrap(module, spec, device_of(choice, how)), ""
     else:
-        runner = backend.wrap(module, spec, device)
+        entry = build_all([job], how.cache, on_build)[0]
+        runner, engine = choice.backend.load(entry.plan, spec, device_of(choice, how)), entry.digest
     runner.bind()
     return Accelerated(runner, choice, engine)
+
+
+def device_of(choice: Choice, how: How) -> str:
+    """Where a backend runs models."""
+    return how.device or ("cpu" if choice.backend.name == "onnxruntime" else machine().device)
+
+
+def job_for(
+    choice: Choice, module: nn.Module, spec: ModelSpec, how: How, loras: Sequence[Lora] = (), label: str = ""
+) -> EngineJob | None:
+    """The engine that a module needs on a backend; None where the module itself is run."""
+    backend, device = choice.backend, device_of(choice, how)
+    if not backend.plan_name or (backend.name == "inductor" and not how.keeps_engine):
+        return None
+    key = EngineKey.of(choice.capability, machine(), spec, how.options, digest_of_module(module), loras)
+    return job_of_module(choice, module.eval().to(device), key, device, verifies=how.verifies, label=label)

@@ -55,6 +55,11 @@ class FunctionRunner(Runner):
             for buffer, result in zip(self._results, self._results_of_call(), strict=True):
                 buffer.copy_(result, non_blocking=True)
 
+    def twin(self) -> FunctionRunner:
+        if self._call is None:
+            raise EngineError(f"{self.place} is closed", code="closed")
+        return FunctionRunner(self._call, self.spec, self.device, self.backend)
+
     def close(self) -> None:
         super().close()
         self._call, self._arguments, self._results = None, (), ()

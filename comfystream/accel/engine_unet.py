@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from comfystream.errors import EngineError
 
+from .engine_residuals import EngineResiduals
 from .nvidia import NvidiaBackend, tensorrt, tensorrt_rtx
 from .runner import Runner, torch_dtype
 from .spec import Axis
@@ -18,9 +19,10 @@ __all__ = ["EngineUNet", "load_engine_unet", "nvidia_backend"]
 
 
 class EngineUNet(nn.Module):
-    """A UNet that is an engine, with the inputs `x, timesteps, context` and, for SDXL, `y`.
+    """A UNet that is an engine, with the inputs `x, timesteps, context`, for SDXL `y`, and residuals of a ControlNet.
 
-    There are no attention modules to patch in it, and no residuals of a ControlNet go in: who asks for them is told.
+    There are no attention modules to patch in it. An engine that was built without residual inputs takes no ControlNet,
+    and who asks for one is told.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -33,6 +35,8 @@ class EngineUNet(nn.Module):
                 code="bad_graph",
                 hint="build it with `names: comfyui`",
             )
+        self.has_pooled = "y" in names
+        self.residuals = EngineResiduals(runner.spec, runner.place)
         self.dtype = torch_dtype(runner.spec.inputs[0].dtype)
         rows = runner.spec.inputs[0].shape[0]
         self.most_rows = rows.max if isinstance(rows, Axis) else rows
@@ -47,14 +51,26 @@ class EngineUNet(nn.Module):
         transformer_options: Any = None,
         **unused: Any,
     ) -> Tensor:
-        """One prediction; more rows than the engine takes are done in parts."""
-        if control:
+        """One prediction; more rows than the engine takes are done in parts.
+
+        Raises:
+            EngineError: it needs pooled text that is not given, or cannot take this ControlNet.
+        """
+        if control and not self.residuals:
             raise EngineError(
-                f"{self.runner.place}: this engine takes no ControlNet", code="no_control", hint="use the model itself"
+                f"{self.runner.place}: this engine takes no ControlNet",
+                code="no_control",
+                hint="build it with `controlnet`, or use the model itself",
+            )
+        if self.has_pooled and y is None:
+            raise EngineError(
+                f"{self.runner.place}: this engine needs pooled text, and none came",
+                code="bad_input",
+                hint="choose the model type of the engine: an SDXL engine is no SD 1.x",
             )
         values = {"x": x, "timesteps": timesteps.expand(x.shape[0]), "context": context}
-        if y is not None and any(one.name == "y" for one in self.runner.spec.inputs):
-            values["y"] = y
+        values |= {"y": y} if self.has_pooled and y is not None else {}
+        values |= self.residuals.values(control, x)
         output = self.runner.spec.outputs[0]
         parts = []
         for start in range(0, x.shape[0], self.most_rows):

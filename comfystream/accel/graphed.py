@@ -89,6 +89,9 @@ class GraphedRunner(Runner):
             raise EngineError(f"{self.place}: nothing is bound yet", code="not_bound")
         self._replay()
 
+    def twin(self) -> GraphedRunner:
+        return GraphedRunner(self._inner.twin(), self._capture)
+
     def close(self) -> None:
         self._replay = None
         super().close()

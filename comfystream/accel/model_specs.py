@@ -8,7 +8,7 @@ from comfystream.errors import EngineError
 
 from .spec import PRECISIONS, Axis, ModelSpec, TensorSpec
 
-__all__ = ["Ranges", "controlnet_spec", "decoder_spec", "encoder_spec", "unet_spec"]
+__all__ = ["SCALE", "Ranges", "controlnet_spec", "decoder_spec", "encoder_spec", "unet_spec"]
 
 SCALE = 8  # pixels per latent value, each way
 
@@ -49,6 +49,7 @@ def unet_spec(
     channels: int = 4,
     pooled_width: int = 0,
     residuals: tuple[tuple[int, int], ...] = (),
+    picture_layers: int = 0,
 ) -> ModelSpec:
     """Inputs of `UNetModule`.
 
@@ -58,7 +59,8 @@ def unet_spec(
         text_width: 768 for SD 1.x, 1024 for SD 2.x and SD-Turbo, 2048 for SDXL.
         channels: of the latent.
         pooled_width: 1280 for SDXL; 0 for models without pooled text.
-        residuals: (channels, division) of each residual, the middle one last; `residuals_of` knows them.
+        residuals: (channels, division) of each residual, the middle one last.
+        picture_layers: in how many layers an IP-Adapter works; 0 for none.
     """
     dtype, batch = PRECISIONS[precision], ranges.axis("batch")
     inputs = [
@@ -66,6 +68,8 @@ def unet_spec(
         TensorSpec("timestep", "float32", (batch,)),
         TensorSpec("encoder_hidden_states", dtype, (batch, ranges.axis("tokens"), text_width)),
     ]
+    if picture_layers:
+        inputs.append(TensorSpec("ipadapter_scale", dtype, (picture_layers,)))
     if pooled_width:
         inputs += [TensorSpec("text_embeds", dtype, (batch, pooled_width)), TensorSpec("time_ids", dtype, (batch, 6))]
     for index, (width, division) in enumerate(residuals):

@@ -1,11 +1,13 @@
 """Diffusion models with tensors in and tensors out, as engines want them; what they take is in `model_specs`.
 
 What may change from frame to frame is an input: time step, text, the SDXL pooled text and sizes, the residuals of
-ControlNets, the strength of a ControlNet. None of it is baked into an engine.
+ControlNets, the strength of a ControlNet, the strength of a picture prompt in each layer. None of it is baked into an
+engine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,26 +22,50 @@ class UNetModule(nn.Module):
         unet: a `UNet2DConditionModel`.
         controls: how many residuals of ControlNets it takes, the middle one included; 0 is none.
         is_xl: whether it takes pooled text and sizes.
+        picture_layers: of an IP-Adapter: names of the modules in the UNet whose attribute `scale` is the strength of
+            the picture there, in the order of the input `ipadapter_scale`; empty without one.
     """
 
-    def __init__(self, unet: nn.Module, controls: int = 0, is_xl: bool = False) -> None:
+    def __init__(
+        self, unet: nn.Module, controls: int = 0, is_xl: bool = False, picture_layers: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.unet = unet
         self.controls = controls
         self.is_xl = is_xl
+        self.picture_layers = tuple(picture_layers)
 
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, *more: Tensor) -> Tensor:
-        """One prediction; `more` is pooled text and sizes (SDXL), then the residuals, the middle one last."""
+        """One prediction.
+
+        Args:
+            sample: [rows, channels, h, w].
+            timestep: [rows].
+            encoder_hidden_states: [rows, tokens, width], tokens of a picture last.
+            more: the strengths of the picture [layers] (IP-Adapter), pooled text and sizes (SDXL), then the residuals,
+                the middle one last.
+        """
         given: dict[str, Any] = {}
-        residuals = more
+        rest = list(more)
+        scales = rest.pop(0) if self.picture_layers else None
         if self.is_xl:
-            given["added_cond_kwargs"] = {"text_embeds": more[0], "time_ids": more[1]}
-            residuals = more[2:]
+            given["added_cond_kwargs"] = {"text_embeds": rest.pop(0), "time_ids": rest.pop(0)}
         if self.controls:
-            given["down_block_additional_residuals"] = tuple(residuals[:-1])
-            given["mid_block_additional_residual"] = residuals[-1]
+            given["down_block_additional_residuals"] = tuple(rest[:-1])
+            given["mid_block_additional_residual"] = rest[-1]
+        before = self._set_scales(scales.unbind(0)) if scales is not None else []
         latent: Tensor = self.unet(sample, timestep, encoder_hidden_states, return_dict=False, **given)[0]
+        self._set_scales(before)  # exporters refuse a module that is another one afterwards
         return latent
+
+    def _set_scales(self, scales: Sequence[Tensor]) -> list[Any]:
+        """Set the strengths of the picture; gives those of before."""
+        before = []
+        for name, scale in zip(self.picture_layers, scales, strict=False):
+            layer: Any = self.unet.get_submodule(name)
+            before.append(layer.scale)
+            layer.scale = scale
+        return before
 
 
 class ControlNetModule(nn.Module):
@@ -78,7 +104,7 @@ class VaeEncoderModule(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         found = self.vae.encode(images, return_dict=False)[0]  # type: ignore[operator]
-        latent: Tensor = found.mode() if hasattr(found, "mode") else found
+        latent: Tensor = found if isinstance(found, Tensor) else found.mode()  # a TAESD gives the latent itself
         return latent
 
 

@@ -95,8 +95,11 @@ class NvidiaBackend(Backend):
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
         if spec.is_dynamic:
             config.add_optimization_profile(_profile(builder, spec))
-        config.progress_monitor = _monitor_of(trt, on_step)
+        monitor = _monitor_of(trt, on_step)
+        config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
+        if monitor.stopped_by is not None:
+            raise monitor.stopped_by
         if plan is None:
             raise EngineError(
                 f"{spec.name}: {self.name} could not build it: {logger.last or 'it did not say why'}",
@@ -235,6 +238,14 @@ class TensorRtRunner(Runner):
         if not self._context.execute_async_v3(self._stream()):
             raise EngineError(f"{self.place}: the engine did not start", code="enqueue_failed")
 
+    def twin(self) -> TensorRtRunner:
+        """One more execution context of the engine."""
+        if self._engine is None:
+            raise EngineError(f"{self.place} is closed", code="closed")
+        made = TensorRtRunner(self._trt, self._engine, self.spec, self.device, self.backend, self._stream)
+        made.keep_alive = self.keep_alive
+        return made
+
     def close(self) -> None:
         super().close()
         self._context = self._engine = None
@@ -307,13 +318,18 @@ def _logger_of(trt: Any) -> Any:
 
 
 def _monitor_of(trt: Any, on_step: Step) -> Any:
-    """The builder tells phases within phases; the share of the outermost one is what people want to know."""
+    """The builder tells phases within phases; the share of the outermost one is what people want to know.
+
+    What `on_step` raises ends the build, but must not go through the builder, which is C++: it is kept for the caller.
+    """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.outer = ""
             self.steps = 1
+            self.share = 0.0
+            self.stopped_by: BaseException | None = None
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
             if not parent:
@@ -321,8 +337,12 @@ def _monitor_of(trt: Any, on_step: Step) -> Any:
 
         def step_complete(self, phase: str, step: int) -> bool:
             if phase == self.outer:
-                on_step("building", min(1.0, (step + 1) / self.steps))
-            return True
+                self.share = min(1.0, (step + 1) / self.steps)
+            try:
+                on_step("building", self.share)
+            except BaseException as error:  # noqa: BLE001 - raised again by who started the build
+                self.stopped_by = error
+            return self.stopped_by is None
 
         def phase_finish(self, phase: str) -> None:
             pass

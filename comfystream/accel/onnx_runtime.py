@@ -55,23 +55,39 @@ class OnnxRuntimeBackend(Backend):
 
 
 class OnnxRunner(Runner):
-    """A session with its buffers bound once; a run copies nothing."""
+    """A session with its buffers bound once; a run copies nothing.
 
-    def __init__(self, plan: Path, spec: ModelSpec) -> None:
+    Args:
+        plan: the graph's file.
+        spec: what it takes and gives.
+        session: of another runner of the same file; by default one of its own.
+    """
+
+    def __init__(self, plan: Path, spec: ModelSpec, session: Any = None) -> None:
         super().__init__(spec, "cpu", "onnxruntime")
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+        self._plan = plan
+        self._binding: Any = None
+        if session is not None:
+            self._session = session
+            return
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(plan), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(plan), options, providers=["CPUExecutionProvider"])
         except (state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.NoSuchFile, state.NotImplemented) as error:
             raise EngineError(
                 f"{plan.name}: not an ONNX graph that can be run: {' '.join(str(error).split())[:160]}",
                 code="engine_refused",
             ) from error
-        self._binding: Any = None
+
+    def twin(self) -> OnnxRunner:
+        """The same session with another binding."""
+        if self._session is None:
+            raise EngineError(f"{self.place} is closed", code="closed")
+        return OnnxRunner(self._plan, self.spec, self._session)
 
     def _prepare(self) -> None:
         """One run without buffers of ours shows how large the outputs are."""

@@ -129,6 +129,16 @@ class Runner(ABC):
         self.enqueue()
         return self.outputs
 
+    def twin(self) -> Runner:
+        """Another runner of the same model, with buffers of its own; weights and engine are shared.
+
+        Two streams that use one model have a twin each, so that what one puts in never shows in the other.
+
+        Raises:
+            EngineError: it is closed, or the device has no room for it.
+        """
+        raise EngineError(f"{self.place} cannot be used twice", code="no_twin")
+
     def close(self) -> None:
         """Let go of buffers and engine."""
         self.inputs, self.outputs, self._shapes = {}, {}, {}

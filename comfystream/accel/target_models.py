@@ -12,12 +12,15 @@ from torch import nn
 
 from comfystream.errors import AssetError, ConfigError, EngineError
 
+from .comfy_modules import diffusers_unet, residuals_of_config
+from .depth import DepthModule, depth_spec, load_depth_model
 from .model_specs import controlnet_spec, decoder_spec, encoder_spec, unet_spec
 from .modules import ControlNetModule, UNetModule, VaeDecoderModule, VaeEncoderModule
 from .runner import torch_dtype
 from .spec import PRECISIONS, ModelSpec
 from .taesd import TaesdEncoder, load_taesd
 from .targets import BuildTarget
+from .upscaler_files import load_upscaler, upscaler_spec
 from .weights import check_safetensors, read_weights
 
 __all__ = ["load_model"]
@@ -45,9 +48,10 @@ def _taesd(target: BuildTarget, workspace: Path) -> tuple[nn.Module, ModelSpec]:
 
 def _unet(target: BuildTarget, workspace: Path) -> tuple[nn.Module, ModelSpec]:
     unet = _diffusers(target, workspace, "UNet2DConditionModel", "unet")
+    if target.names == "comfyui":
+        return diffusers_unet(unet, target.ranges, target.precision, target.controlnet)
     is_xl = unet.config.addition_embed_type == "text_time"
-    if is_xl and target.names == "comfyui":
-        raise ConfigError(f"{target.id}: SDXL engines with ComfyUI's input names are not made here", code="bad_targets")
+    residuals = residuals_of_config(unet.config) if target.controlnet else ()
     pooled = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim if is_xl else 0
     spec = unet_spec(
         target.ranges,
@@ -55,8 +59,9 @@ def _unet(target: BuildTarget, workspace: Path) -> tuple[nn.Module, ModelSpec]:
         text_width=_text_width(unet),
         channels=unet.config.in_channels,
         pooled_width=pooled,
+        residuals=residuals,
     )
-    return UNetModule(unet, is_xl=is_xl), spec
+    return UNetModule(unet, len(residuals), is_xl), spec
 
 
 def _controlnet(target: BuildTarget, workspace: Path) -> tuple[nn.Module, ModelSpec]:
@@ -80,12 +85,25 @@ def _vae(target: BuildTarget, workspace: Path) -> tuple[nn.Module, ModelSpec]:
     return VaeDecoderModule(vae), decoder_spec(target.ranges, target.precision, channels=vae.config.latent_channels)
 
 
+def _depth(target: BuildTarget, workspace: Path) -> tuple[nn.Module, ModelSpec]:
+    if not isinstance(target.batch, int):
+        raise ConfigError(f"{target.id}: batch: a depth model has one number of rows", code="bad_targets")
+    model = load_depth_model(_found(target, workspace))
+    return DepthModule(model), depth_spec(model, target.side, target.batch, target.precision)
+
+
+def _upscaler(target: BuildTarget, workspace: Path) -> tuple[nn.Module, ModelSpec]:
+    return load_upscaler(workspace / target.model, target.scale), upscaler_spec(target.ranges, target.precision)
+
+
 _LOADERS: dict[str, Callable[[BuildTarget, Path], tuple[nn.Module, ModelSpec]]] = {
     "taesd": _taesd,
     "unet": _unet,
     "controlnet": _controlnet,
     "vae_encoder": _vae,
     "vae_decoder": _vae,
+    "depth": _depth,
+    "upscaler": _upscaler,
 }
 
 

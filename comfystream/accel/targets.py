@@ -16,14 +16,16 @@ from .model_specs import Ranges
 __all__ = ["BuildTarget", "load_targets"]
 
 Size = int | tuple[int, int, int]
-Kind = Literal["unet", "controlnet", "vae_encoder", "vae_decoder", "taesd", "onnx"]
+Kind = Literal["unet", "controlnet", "vae_encoder", "vae_decoder", "taesd", "depth", "upscaler", "onnx"]
 
 
 class BuildTarget(BaseModel):
     """One engine. Paths are relative to the workspace; ranges are [smallest, best, largest].
 
     `output` is a further place for the engine, under the name that workflows use; `names: comfyui` gives a UNet the
-    input names that ComfyUI's TensorRT nodes expect. `shapes` is for ONNX files: of inputs that leave theirs open.
+    input names that ComfyUI's TensorRT nodes expect, and `controlnet` one that takes the residuals of ControlNets.
+    `side` is for depth models, which look at a square; `scale` for an upscaler whose file does not say it. `shapes` is
+    for ONNX files: of inputs that leave theirs open.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +44,9 @@ class BuildTarget(BaseModel):
     step: int = Field(64, ge=8)
     level: int = Field(3, ge=0, le=5)
     names: Literal["ours", "comfyui"] = "ours"
+    controlnet: bool = False
+    side: int = Field(518, ge=14)
+    scale: int = Field(0, ge=0, le=4)
     shapes: dict[str, tuple[int, ...]] = {}
     output: str = ""
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from comfystream.byoc.messages import StreamParams
 from comfystream.frames import AudioFrame, Frame, VideoFrame
 
-__all__ = ["Backend", "Loading", "Outlet", "Pipe", "PipeReport", "StreamStart"]
+__all__ = ["Backend", "Loading", "Modalities", "Outlet", "Pipe", "PipeReport", "StreamStart"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,14 @@ class StreamStart:
     size: tuple[int, int] | None
     capability: str
     outlet: Outlet
+
+
+@dataclass(frozen=True, slots=True)
+class Modalities:
+    """What a stream's work reads ("video", "audio") and puts out ("video", "audio", "text")."""
+
+    takes: frozenset[str]
+    gives: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,14 @@ class Backend(Protocol):
 
     async def open(self, start: StreamStart) -> Pipe:
         """A pipe for a new stream; takes little time, what takes long goes on beside it.
+
+        Raises:
+            ComfyStreamError: the parameters cannot be used.
+        """
+        ...
+
+    async def modalities(self, params: StreamParams, capability: str) -> Modalities:
+        """What a stream with these parameters would read and put out.
 
         Raises:
             ComfyStreamError: the parameters cannot be used.

@@ -38,9 +38,7 @@ def heartbeat(channels: Channels, figures: Figures) -> dict[str, Any]:
     """That the stream is alive, and how fast."""
     urls = {name.removesuffix("_url"): url or "" for name, url in channels.model_dump().items()}
     width, height = figures.size
-    return event(
-        "heartbeat", HEARTBEAT, urls=urls, dimensions={"width": width, "height": height}, fps=figures.fps()
-    )
+    return event("heartbeat", HEARTBEAT, urls=urls, dimensions={"width": width, "height": height}, fps=figures.fps())
 
 
 def status(pipeline: str, figures: Figures, report: PipeReport, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.scale import Scaler, SizeMode
 from comfystream.trickle.media_in import MediaReader
 from comfystream.trickle.media_out import MediaWriter
-from comfystream.trickle.messages import DataWriter, EventWriter
+from comfystream.trickle.messages import DataWriter, EventWriter, data_lines, object_lines
 from comfystream.trickle.reader import ReaderOptions, TrickleReader
 from comfystream.trickle.writer import TrickleWriter, WriterOptions
 
@@ -100,10 +100,11 @@ class Links:
         writer = self._writer(url, "application/json")
         return Outgoing(writer, EventWriter(writer))
 
-    def data(self, url: str) -> Outgoing:
-        """For texts."""
+    def data(self, url: str, *, as_objects: bool = False) -> Outgoing:
+        """For texts, in arrays or as an object per line."""
         writer = self._writer(url, "application/jsonl")
-        return Outgoing(writer, DataWriter(writer, keep_alive_s=DATA_ALIVE_S))
+        lines = object_lines if as_objects else data_lines
+        return Outgoing(writer, DataWriter(writer, keep_alive_s=DATA_ALIVE_S, lines=lines))
 
     def _writer(self, url: str, mime: str) -> TrickleWriter:
         return TrickleWriter(url, content_type=mime, verify_tls=self.verify_tls, options=self._writing)
@@ -139,9 +140,7 @@ class Sized:
             if size is None or isinstance(frame, AudioFrame) or (frame.image.width, frame.image.height) == size:
                 yield frame
             else:
-                image = await loop.run_in_executor(
-                    self._thread, self._scaler.resize, frame.image, size, SizeMode.FILL
-                )
+                image = await loop.run_in_executor(self._thread, self._scaler.resize, frame.image, size, SizeMode.FILL)
                 yield replace(frame, image=image)
 
     async def close(self) -> None:

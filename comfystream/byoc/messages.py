@@ -151,6 +151,7 @@ class StartBody(BaseModel):
         gateway_request_id: names the stream.
         params: of the stream; None is the same as none.
         model_id: the capability, where one worker serves several and the caller uses the ai-runner path.
+        data_as_objects: texts go out as a JSON object per line, as clients of live runners read them, not in arrays.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -159,6 +160,11 @@ class StartBody(BaseModel):
     channels: Channels
     params: StreamParams = StreamParams()
     model_id: str = ""
+    data_as_objects: bool = False
+
+    def as_objects(self) -> StartBody:
+        """The same, with texts as objects."""
+        return self.model_copy(update={"data_as_objects": True})
 
     @model_validator(mode="before")
     @classmethod

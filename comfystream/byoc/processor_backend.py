@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from comfystream.byoc.backend import Loading, PipeReport, StreamStart
+from comfystream.byoc.backend import Loading, Modalities, PipeReport, StreamStart
 from comfystream.byoc.events import EVENTS, now_ms
 from comfystream.byoc.frames import AudioFrame, VideoFrame, to_sound
 from comfystream.byoc.messages import StreamParams
@@ -65,6 +65,10 @@ class ProcessorBackend:
         if given:
             await _asked(call_with(None, self.processor.update_params, given), "params_refused")
         return ProcessorPipe(self, start, given)
+
+    async def modalities(self, params: StreamParams, capability: str) -> Modalities:
+        """An app may do anything with everything."""
+        return Modalities(frozenset({"video", "audio"}), frozenset({"video", "audio", "text"}))
 
     async def close(self) -> None:
         """Nothing of an app has to be ended."""

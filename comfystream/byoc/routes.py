@@ -23,6 +23,7 @@ __all__ = ["Identity", "add_routes", "guard"]
 
 _log = logging.getLogger(__name__)
 PREFIXES = ("", "/api")
+OPEN = ("/health", "/healthz")
 STREAM_ID = "X-Stream-Id"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,20 +43,26 @@ class Identity:
     app_version: str = "0.0.1"
 
 
-def guard(token: str) -> Any:
+def guard(token: str, admits: Callable[[web.Request], Awaitable[bool]] | None = None) -> Any:
     """A middleware: errors become JSON, a token is asked for if there is one, and pages of other sites are refused.
 
     Args:
-        token: empty for none. It is asked for on all paths but `/health`, and a wrong one is the only reason for 401,
-            since orchestrators take a worker that says so off their list.
+        token: empty for none. It is asked for on all paths but those of health, and a wrong one is the only reason for
+            401, since orchestrators take a worker that says so off their list.
+        admits: asked about requests without it: those of a live runner's sessions bring none.
     """
+
+    async def is_known(request: web.Request) -> bool:
+        if not token or request.path in OPEN or _has(token, request):
+            return True
+        return admits is not None and await admits(request)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get("Origin", "")
         if origin and urlsplit(origin).netloc.lower() != request.host.lower():
             return _reply(403, Said(status="error", message="pages of other sites may not call a worker"))
-        if token and request.path != "/health" and not _has(token, request):
+        if not await is_known(request):
             return _reply(401, Said(status="error", message="a bearer token is needed"))
         try:
             return await handler(request)

@@ -22,6 +22,9 @@ from comfystream.byoc.capability import (
     worker_token_from,
 )
 from comfystream.byoc.links import Links
+from comfystream.byoc.live_routes import LiveRoutes
+from comfystream.byoc.live_runner import LiveRunner
+from comfystream.byoc.live_sessions import LiveSessions
 from comfystream.byoc.processor import FrameProcessor
 from comfystream.byoc.processor_backend import ProcessorBackend
 from comfystream.byoc.registration import Registration
@@ -117,6 +120,7 @@ class StreamServer:
         access = orchestrator_from(os.environ, self._token) if register else None
         self._access = None if access is None else replace(access, verify_tls=verify_tls)
         self._worker: Worker | None = None
+        self._live: LiveSessions | None = None
         self._runner: web.AppRunner | None = None
         self._stopped = asyncio.Event()
 
@@ -130,8 +134,12 @@ class StreamServer:
     def app(self) -> web.Application:
         """The web application. Its worker is made here, so this is for the event loop."""
         self._worker = self._worker or Worker(self._backend, self._links, self._options)
-        app = web.Application(middlewares=[guard(self._token)], client_max_size=MOST_BODY)
+        self._live = self._live or LiveSessions(self._worker, self._backend)
+        names, runners = self.identity.capabilities, [one for one in self._beside if isinstance(one, LiveRunner)]
+        live = LiveRoutes(self._worker, self._live, names, runners, verify_tls=self._links.verify_tls)
+        app = web.Application(middlewares=[guard(self._token, live.admits)], client_max_size=MOST_BODY)
         add_routes(app, self._worker, self.identity)
+        live.add_to(app)
         if self._more_routes is not None:
             self._more_routes(app)
         return app
@@ -142,9 +150,7 @@ class StreamServer:
         Raises:
             ConfigError: the port is taken.
         """
-        self._runner = web.AppRunner(
-            self.app(), access_log=None, shutdown_timeout=DRAIN_S, handler_cancellation=True
-        )
+        self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=DRAIN_S, handler_cancellation=True)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self.host, self.port).start()
@@ -185,6 +191,8 @@ class StreamServer:
         await asyncio.gather(*(task.close() for task in self._beside))
         if self._worker is not None:
             await self._worker.close()
+        if self._live is not None:
+            await self._live.close()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()

@@ -16,6 +16,7 @@ from comfystream.byoc.figures import Figures
 from comfystream.byoc.links import Links, Outgoing
 from comfystream.byoc.media import MediaPath
 from comfystream.byoc.messages import StartBody, StreamParams, stream_params
+from comfystream.byoc.recent import RecentItems
 from comfystream.errors import BusyError, ComfyStreamError, ConfigError, NetworkError
 from comfystream.trickle.messages import read_messages
 
@@ -39,6 +40,9 @@ class Stream:
         capability: the name under which it was asked for.
         links: opens its channels.
         backend: does its work.
+
+    Attributes:
+        recent: items that it said last on its data channel, or would have said.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Stream:
         self.channels = body.channels
         self.params: dict[str, Any] = body.params.model_dump(exclude_unset=True)
         self.figures = Figures(body.params.size or size)
+        self.recent = RecentItems()
         self._body = body
         self._size = body.params.size or size
         self._capability = capability
@@ -131,9 +136,9 @@ class Stream:
             self._events = links.events(urls.events_url)
             work += [("events", _until_over(self._events.run(), "events")), ("beat", self._beat())]
         if urls.data_url:
-            self._data = links.data(urls.data_url)
+            self._data = links.data(urls.data_url, as_objects=self._body.data_as_objects)
             while self._early:
-                self._put_data(self._early.popleft())
+                self._put_data(self._early.popleft(), is_early=True)
             work.append(("data", _until_over(self._data.run(), "data")))
         return [asyncio.create_task(coroutine, name=f"stream-{name}-{self.id}") for name, coroutine in work]
 
@@ -225,8 +230,10 @@ class Stream:
 
     # --- what it says
 
-    def _put_data(self, item: Any) -> None:
+    def _put_data(self, item: Any, *, is_early: bool = False) -> None:
         """Say something on the data channel; what an app says while it is being started waits for the channel."""
+        if not is_early:
+            self.recent.put(item)
         if self._data is None and self._media is None:
             self._early.append(item)
         elif self._data is not None:

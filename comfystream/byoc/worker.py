@@ -317,6 +317,16 @@ class Worker:
             await self._until_gone(slot)
         return True
 
+    async def until_over(self, stream: Stream) -> None:
+        """Return when nothing is left of a stream."""
+
+        def is_gone() -> bool:
+            slot = self._slots.get(stream.id)
+            return slot is None or slot.stream is not stream
+
+        async with self._lock:
+            await self._lock.wait_for(is_gone)
+
     async def close(self) -> None:
         """Stop everything. Idempotent."""
         await self._loaded(LoadState.CLOSED)

@@ -80,9 +80,7 @@ def effective_inputs(spec: NodeSpec, values: Mapping[str, Any]) -> EffectiveInpu
     growing = _Growing(values)
     growing.add(spec.inputs, ())
     sections = growing.sections
-    return EffectiveInputs(
-        sections["required"], sections["optional"], growing.paths, growing.empty, growing.unchosen
-    )
+    return EffectiveInputs(sections["required"], sections["optional"], growing.paths, growing.empty, growing.unchosen)
 
 
 def has_dynamic_inputs(sections: Sections) -> bool:

@@ -128,6 +128,10 @@ class Activation:
             general=general,
         )
 
+    def frame_is_for_host(self, lane: LanePlan) -> bool:
+        """See `Binder.frame_is_for_host`."""
+        return self.binder.frame_is_for_host(lane)
+
     def cross_index(self, link: Link) -> int | None:
         """Where a link's value stands in `cross`, if it crosses lanes."""
         return self._cross_index.get(link)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfystream.catalog import v3
 from comfystream.catalog.dynamic import effective_inputs, nest_inputs
 from comfystream.engine.dynprompt import DynamicPrompt
 from comfystream.engine.step import Step
+
+if TYPE_CHECKING:
+    from comfystream.engine.plan import LanePlan
 
 __all__ = ["Binder", "HiddenValues", "Instances"]
 
@@ -105,6 +108,18 @@ class Binder:
             return bound
         effective = effective_inputs(step.spec, {**step.constants, **dict.fromkeys(name for name, _ in step.links)})
         return lambda **inputs: bound(**nest_inputs(effective, inputs))
+
+    def shown_place(self, step: Step) -> str:
+        """Where the node gets its pictures, "cuda" or "host", when frames are on a device; else empty."""
+        return ""
+
+    def moved(self, step: Step) -> tuple[int, int]:
+        """Bytes that were brought to or from a device for the node, and the nanoseconds that it waited for them."""
+        return 0, 0
+
+    def frame_is_for_host(self, lane: LanePlan) -> bool:
+        """Whether a lane's frames are wanted on the host although the others are on a device."""
+        return False
 
     def extra_arguments(self, step: Step) -> dict[str, Any]:
         """Hidden inputs that a V1 function gets as arguments."""

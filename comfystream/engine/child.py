@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from comfystream.engine.child_process import ChildProcess
@@ -168,7 +168,7 @@ class ChildEngine:
                 ),
             )
         for runner in runners:
-            runner.engine_died()
+            runner.engine_died(reason)
         process.end(0.1)
         try:
             self._start_again()
@@ -176,8 +176,9 @@ class ChildEngine:
             for runner in runners:
                 runner.give_up(error)
             return
-        for runner in runners:
-            runner.reopen(reason)
+        if runners:  # side by side: none waits for the models of another
+            with ThreadPoolExecutor(len(runners), thread_name_prefix="engine-reopen") as pool:
+                list(pool.map(lambda runner: runner.reopen(reason), runners))
 
     def _start_again(self) -> None:
         now = time.monotonic()

@@ -181,7 +181,11 @@ def main() -> None:
     address, key, options, level = pickle.loads(sys.stdin.buffer.read())  # from our parent, over our own pipe
     logs.to_parent(level, sys.stderr)
     wire = Wire(Client(address, authkey=key))
-    engine = LocalEngine(options)
+    try:
+        engine = LocalEngine(options)
+    except ComfyStreamError as error:
+        wire.send(Reply(0, error=_portable(error)))
+        return
     gc.collect()
     wire.send(Ready())
     server = _Server(wire, engine)

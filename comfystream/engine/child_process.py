@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from comfystream import logs
 from comfystream.engine.protocol import EngineOptions
-from comfystream.engine.wire import Ready, Wire
+from comfystream.engine.wire import Ready, Reply, Wire
 from comfystream.errors import EngineDied
 
 __all__ = ["ChildProcess"]
@@ -35,6 +35,7 @@ class ChildProcess:
     """One engine process. `wire` is ready for calls once the constructor returns.
 
     Raises:
+        ComfyStreamError: why it could not load what it was told to.
         EngineDied: it ended, or did not answer in time, while it was loading; the message has its last lines.
     """
 
@@ -98,6 +99,8 @@ class ChildProcess:
             raise EngineDied(
                 f"the engine process ended while loading: {self.describe_end()}", hint=self._tail()
             ) from error
+        if isinstance(message, Reply) and message.error is not None:
+            raise message.error
         assert isinstance(message, Ready)
 
     def _relay_log(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from comfystream.channels import Closed
 from comfystream.engine.protocol import (
     Activated,
+    EngineLost,
     EngineRestarted,
     Event,
     FailPolicy,
@@ -186,8 +187,10 @@ class ChildRunner:
 
     # --- when the child dies
 
-    def engine_died(self) -> None:
+    def engine_died(self, reason: str) -> None:
         """The child is gone: what is under way is lost or sent again."""
+        if not self._closed:
+            self._on_event(EngineLost(reason))
         self._alive.clear()
         self._slots.close()
         self._reader.close()

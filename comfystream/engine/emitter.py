@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import av
 
 from comfystream.engine.lane_io import audio_frame
 from comfystream.engine.meter import Meter
@@ -17,9 +19,6 @@ from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
 from comfystream.media.convert import ImageWriter
 from comfystream.media.slate import slate
 
-if TYPE_CHECKING:
-    import av
-
 __all__ = ["Emitter"]
 
 
@@ -31,6 +30,8 @@ class Emitter:
         blocker: the `ExecutionBlocker` class.
         meter: counts conversion time and drops.
     """
+
+    is_pipelined = False
 
     def __init__(self, on_output: Callable[[Frame], None], blocker: type, meter: Meter) -> None:
         self._on_output = on_output
@@ -76,6 +77,8 @@ class Emitter:
     def _put_picture(self, output: Output, value: Any, frame: VideoFrame | AudioFrame) -> None:
         if value is PASSTHROUGH and isinstance(frame, VideoFrame):
             image = frame.image
+        elif isinstance(value, av.VideoFrame):
+            image = value
         else:
             began = time.perf_counter_ns()
             image = self._to_image(output, value, frame)
@@ -84,12 +87,20 @@ class Emitter:
         self._put_image(image, frame)
 
     def _to_image(self, output: Output, value: Any, frame: VideoFrame | AudioFrame) -> av.VideoFrame:
+        like = frame.image if isinstance(frame, VideoFrame) else None
+        return self._writer.write(self.one_picture(output, value), like)
+
+    def one_picture(self, output: Output, value: Any) -> Any:
+        """The tensor that an output shows.
+
+        Raises:
+            EngineError: the value is no tensor.
+        """
         if type(value) is Items:
             value = value[0] if value else None
         if not hasattr(value, "shape"):
             raise EngineError(f"gave {type(value).__name__} where an IMAGE was expected", node_id=output.node_id)
-        like = frame.image if isinstance(frame, VideoFrame) else None
-        return self._writer.write(value, like)
+        return value
 
     def _put_image(self, image: av.VideoFrame, frame: VideoFrame | AudioFrame) -> None:
         frame.stamps.computed = time.monotonic_ns()
@@ -99,16 +110,20 @@ class Emitter:
             self._on_output(VideoFrame(frame.id, frame.pts, frame.time_base, image, frame.stamps))
 
     def _put_sound(self, output: Output, value: Any, frame: VideoFrame | AudioFrame) -> None:
-        if not isinstance(frame, AudioFrame):
-            like = AudioFrame(frame.id, frame.pts, frame.time_base, _NO_SAMPLES, 48_000, frame.stamps)
-        else:
-            like = frame
         if value is PASSTHROUGH:
-            self._on_output(like)
+            self._on_output(_sound_like(frame))
             return
-        made = audio_frame(value[0] if type(value) is Items else value, like, output.node_id)
+        made = value if isinstance(value, AudioFrame) else self.sound(output, value, frame)
         made.stamps.computed = time.monotonic_ns()
         self._on_output(made)
+
+    def sound(self, output: Output, value: Any, frame: VideoFrame | AudioFrame) -> AudioFrame:
+        """The sound that an output gives.
+
+        Raises:
+            EngineError: the value is no sound.
+        """
+        return audio_frame(value[0] if type(value) is Items else value, _sound_like(frame), output.node_id)
 
     def _put_text(self, output: Output, value: Any, frame: VideoFrame | AudioFrame, duration: int) -> None:
         for item in as_items(value):
@@ -134,6 +149,15 @@ class Emitter:
         else:
             self._put_image(self._slate_for(error, frame), frame)
 
+    def wait_for_room(self) -> None:
+        """Nothing is under way here: what is put is out."""
+
+    def flush(self) -> None:
+        """The same."""
+
+    def close(self, *, discard: bool) -> None:
+        """The same."""
+
     def _slate_for(self, error: NodeError, frame: VideoFrame) -> av.VideoFrame:
         shape = self._last_good if self._last_good is not None else frame.image
         width, height = (shape.width, shape.height) if shape is not None else (512, 512)
@@ -142,6 +166,12 @@ class Emitter:
             title = f'Node {error.node_id} "{error.class_type}" failed'
             self._slate = (key, slate(width, height, title, [error.message, error.hint]))
         return self._slate[1]
+
+
+def _sound_like(frame: VideoFrame | AudioFrame) -> AudioFrame:
+    if isinstance(frame, AudioFrame):
+        return frame
+    return AudioFrame(frame.id, frame.pts, frame.time_base, _NO_SAMPLES, 48_000, frame.stamps)
 
 
 _NO_SAMPLES: Any = None

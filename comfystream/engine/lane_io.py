@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from comfystream.errors import EngineError
 from comfystream.frames import AudioFrame
 
+if TYPE_CHECKING:
+    from comfystream.media.device.backend import DeviceBackend
+
 __all__ = ["audio_frame", "audio_value", "empty_mask"]
 
 
-def empty_mask() -> Any:
-    """What ComfyUI's LoadImage gives as MASK for a picture without transparency: zeros [1, 64, 64]."""
+def empty_mask(backend: DeviceBackend | None = None) -> Any:
+    """What ComfyUI's LoadImage gives as MASK for a picture without transparency: zeros [1, 64, 64], float32."""
     import torch
 
-    return torch.zeros((1, 64, 64), dtype=torch.float32)
+    shape = 1, 64, 64
+    return torch.zeros(shape, dtype=torch.float32) if backend is None else backend.zeros(*shape)
 
 
 def audio_value(frame: AudioFrame) -> dict[str, Any]:

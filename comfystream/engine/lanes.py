@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from comfystream.channels import BoundedQueue, Broadcast, Closed, LatestSlot, Subscription
 from comfystream.engine.emitter import Emitter
@@ -19,7 +20,12 @@ from comfystream.frames import AudioFrame, Lane, VideoFrame
 from comfystream.media.convert import TensorReader
 from comfystream.media.sound import AudioBuffers
 
-__all__ = ["Input", "LaneState", "Lanes", "Ticker"]
+if TYPE_CHECKING:
+    import av
+
+    from comfystream.engine.delivery import PipelinedEmitter
+
+__all__ = ["Input", "LaneState", "Lanes", "Reader", "Ticker"]
 
 Input = VideoFrame | AudioFrame
 FILE_QUEUE = 4
@@ -48,8 +54,8 @@ class Ticker(Protocol):
     def enter_thread(self) -> None:
         """Called first on every thread that runs nodes."""
 
-    def new_lane_state(self) -> LaneState:
-        """What one lane thread owns."""
+    def new_lane_states(self, lanes: Iterable[Lane]) -> dict[Lane, LaneState]:
+        """What one thread owns, for each lane that ticks on it."""
         ...
 
     def tick(self, lane: Lane, frame: Input, state: LaneState) -> None:
@@ -59,11 +65,24 @@ class Ticker(Protocol):
         """A thread met something that is no node's fault."""
 
 
+class Reader(Protocol):
+    """From pictures to IMAGE tensors."""
+
+    def read(self, image: av.VideoFrame) -> Any:
+        """The picture as [1, H, W, 3], RGB, 0..1."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds on a device. Idempotent."""
+        ...
+
+
 class LaneState:
     """What one lane thread owns: its converters and what it knows about the sound and the pace."""
 
-    def __init__(self, emitter: Emitter) -> None:
-        self.reader = TensorReader()
+    def __init__(self, reader: Reader, emitter: Emitter | PipelinedEmitter) -> None:
+        self.host_reader = TensorReader()
+        self.reader = reader
         self.emitter = emitter
         self._buffers: AudioBuffers | None = None
         self._buffer_key = (0.0, 0)
@@ -89,6 +108,11 @@ class LaneState:
     def flush(self) -> list[AudioFrame]:
         """What was gathered and fills no buffer."""
         return self._buffers.flush() if self._buffers is not None else []
+
+    def close(self, *, discard: bool) -> None:
+        """Put out what is under way, unless it is discarded, and give back what is held."""
+        self.emitter.close(discard=discard)
+        self.reader.close()
 
     def duration(self, frame: Input) -> int:
         """Media time that an input spans, or that passed since this was asked before; 0 when that cannot be known."""
@@ -162,25 +186,36 @@ class Lanes:
 
     # --- loops
 
+    @contextlib.contextmanager
+    def _states(self, *lanes: Lane) -> Iterator[dict[Lane, LaneState]]:
+        states = self._runner.new_lane_states(lanes)
+        try:
+            yield states
+        finally:
+            for state in states.values():
+                state.close(discard=self._runner.is_closed)
+
     def _run_file(self) -> None:
-        states = {lane: self._runner.new_lane_state() for lane in Lane}
-        for lane, frame in self._file:
-            if lane is Lane.VIDEO:
-                self._runner.tick(lane, frame, states[lane])
-            else:
-                self._feed_sound(frame, states[lane])
-        self._flush_sound(states[Lane.AUDIO])
+        with self._states(*Lane) as states:
+            for lane, frame in self._file:
+                if lane is Lane.VIDEO:
+                    self._runner.tick(lane, frame, states[lane])
+                else:
+                    self._feed_sound(frame, states[lane])
+            self._flush_sound(states[Lane.AUDIO])
 
     def _run_pictures(self) -> None:
-        state = self._runner.new_lane_state()
-        while True:
-            self._runner.tick(Lane.VIDEO, self._pictures.get(), state)
+        with self._states(Lane.VIDEO) as states:
+            state = states[Lane.VIDEO]
+            while True:
+                state.emitter.wait_for_room()
+                self._runner.tick(Lane.VIDEO, self._pictures.get(), state)
 
     def _run_sound(self) -> None:
-        state = self._runner.new_lane_state()
-        for frame in self._sound_inbox:
-            self._feed_sound(frame, state)
-        self._flush_sound(state)
+        with self._states(Lane.AUDIO) as states:
+            for frame in self._sound_inbox:
+                self._feed_sound(frame, states[Lane.AUDIO])
+            self._flush_sound(states[Lane.AUDIO])
 
     def _feed_sound(self, frame: Input, state: LaneState) -> None:
         running = self._runner.current
@@ -196,9 +231,12 @@ class Lanes:
 
     def _run_clock(self) -> None:
         """Tick a workflow without an input: paced when live, as fast as it can for a file."""
+        with self._states(Lane.CLOCK) as states:
+            self._tick_by_clock(states[Lane.CLOCK])
+
+    def _tick_by_clock(self, state: LaneState) -> None:
         options = self._runner.options
         fps = Fraction(options.clock_fps).limit_denominator(1001 * 60)
-        state = self._runner.new_lane_state()
         began = time.monotonic()
         for count in itertools.count():
             if self._ending.is_set() or (options.clock_ticks is not None and count >= options.clock_ticks):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfystream.catalog.object_info import object_info
 from comfystream.clock import Clock
@@ -20,6 +20,9 @@ from comfystream.workflow.check import check
 from comfystream.workflow.model import Workflow
 from comfystream.workflow.problem import Problem
 
+if TYPE_CHECKING:
+    from comfystream.media.device.backend import DeviceBackend
+
 __all__ = ["LocalEngine"]
 
 
@@ -28,11 +31,16 @@ class LocalEngine:
 
     Args:
         options: what to load.
-        clock: injected for tests.
+        clock, backend: injected for tests.
     """
 
-    def __init__(self, options: EngineOptions | None = None, clock: Clock | None = None) -> None:
-        self.host = Host(options or EngineOptions(), clock)
+    def __init__(
+        self,
+        options: EngineOptions | None = None,
+        clock: Clock | None = None,
+        backend: DeviceBackend | None = None,
+    ) -> None:
+        self.host = Host(options or EngineOptions(), clock, backend)
         self._runners: list[LocalRunner] = []
         self._once: OnceService | None = None
         self._lock = threading.Lock()

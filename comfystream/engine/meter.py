@@ -24,6 +24,7 @@ class Meter:
         self.failed = 0
         self.convert_ns = 0
         self.graph_ns = 0
+        self.device_ns = 0
         self._ticks: dict[Lane, deque[int]] = {lane: deque(maxlen=KEPT_TICKS) for lane in Lane}
 
     def tick(self, lane: Lane, spent_ns: int) -> None:
@@ -41,7 +42,7 @@ class Meter:
             tick_ms={lane: tuple(spent / 1e6 for spent in list(ticks)) for lane, ticks in self._ticks.items() if ticks},
             convert_ms=self.convert_ns / 1e6,
             nodes=node_timings(activation) if activation is not None else (),
-            graph_ms=self.graph_ns / 1e6,
+            graph_ms=(self.graph_ns + self.device_ns) / 1e6,
         )
 
 
@@ -51,14 +52,29 @@ def node_timings(activation: Activation) -> tuple[NodeTiming, ...]:
     for id in activation.prepared.run:
         step, spent_ms = activation.plan.steps.get(id), activation.prepared.spent_ns.get(id, 0) / 1e6
         if step is not None:
-            timings.append(_timing(step, "static", 1, spent_ms, spent_ms))
+            timings.append(NodeTiming(step.id, step.spec.key, step.title, "static", 1, spent_ms, spent_ms))
     for lane, tick in activation.lanes.items():
         for i, step in enumerate((*tick.plan.steps, *tick.plan.on_demand)):
             calls = tick.calls_of(i)
             if calls:
-                timings.append(_timing(step, lane.value, calls, tick.total_ns[i] / 1e6, tick.max_ns[i] / 1e6))
+                times = tick.total_ns[i] / 1e6, tick.max_ns[i] / 1e6
+                timings.append(_live_timing(activation, step, lane.value, calls, *times))
     return tuple(timings)
 
 
-def _timing(step: Step, where: str, calls: int, total_ms: float, max_ms: float) -> NodeTiming:
-    return NodeTiming(step.id, step.spec.key, step.title, where, calls, total_ms, max_ms)
+def _live_timing(
+    activation: Activation, step: Step, where: str, calls: int, total_ms: float, max_ms: float
+) -> NodeTiming:
+    moved_bytes, moved_ns = activation.binder.moved(step)
+    return NodeTiming(
+        step.id,
+        step.spec.key,
+        step.title,
+        where,
+        calls,
+        total_ms,
+        max_ms,
+        place=activation.binder.shown_place(step),
+        moved_bytes=moved_bytes,
+        moved_ms=moved_ns / 1e6,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wave
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,10 @@ def pixels_of(value: Any, node_id: str) -> np.ndarray[Any, Any]:
     return np.concatenate(found)
 
 
-def write_pictures(pixels: np.ndarray[Any, Any], stem: Path, wanted: Wanted) -> list[Path]:
-    """Each picture as a file of the wanted format."""
+def write_pictures(
+    pixels: np.ndarray[Any, Any], stem: Path, wanted: Wanted, written: Callable[[Path], None]
+) -> list[Path]:
+    """Each picture as a file of the wanted format; `written` is told of each, and may raise to end it."""
     made = []
     for index, one in enumerate(pixels):
         picture = Image.fromarray(one[..., 0] if one.shape[-1] == 1 else one)
@@ -109,6 +112,7 @@ def write_pictures(pixels: np.ndarray[Any, Any], stem: Path, wanted: Wanted) -> 
         path = stem.with_name(f"{stem.name}-{index}.{wanted.image}")
         quality = {} if wanted.image == "png" else {"quality": wanted.quality}
         picture.save(path, wanted.image.upper(), **TO_FILE[wanted.image], **quality)
+        written(path)
         made.append(path)
     return made
 

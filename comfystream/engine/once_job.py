@@ -33,12 +33,16 @@ class Wanted:
         quality: of the latter two, 1..100.
         as_video: pictures of one output become an MP4, with the sound that the workflow gives.
         fps: of that.
+        most_bytes: of all results together; 0 for no limit.
+        most_results: how many there may be; 0 for no limit.
     """
 
     image: str = "png"
     quality: int = 90
     as_video: bool = False
     fps: float = 24.0
+    most_bytes: int = 0
+    most_results: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from comfystream.engine.plan import Output
 from comfystream.engine.progress import PrepareProgress
 from comfystream.engine.protocol import OnEvent
 from comfystream.engine.step import Step
+from comfystream.errors import WorkflowError
 from comfystream.workflow.bind import INPUTS, OUTPUT_INPUT, OUTPUTS, PRIMARY, STILL, Bindings, LiveInput, LiveOutput
 from comfystream.workflow.model import Workflow
 
@@ -63,9 +64,9 @@ class _Watched(PrepareProgress):
         self.check()
         super().started(step)
 
-    def steps(self, value: float, maximum: float, node_id: str | None = None) -> None:
+    def steps(self, value: float, maximum: float, node_id: str | None = None, message: str = "") -> None:
         self.check()
-        super().steps(value, maximum, node_id)
+        super().steps(value, maximum, node_id, message)
 
     def check(self) -> None:
         """Go on, or not.
@@ -169,6 +170,25 @@ class _Writer:
     def __init__(self, job: OnceJob) -> None:
         self._job = job
         self._folder = Path(job.folder)
+        self._bytes = self._count = 0
+
+    def _take(self, size: int, node_id: str) -> None:
+        """Count a result.
+
+        Raises:
+            WorkflowError: `result_too_large`, that is more than is wanted.
+        """
+        wanted = self._job.wanted
+        self._bytes += size
+        self._count += 1
+        if wanted.most_bytes and self._bytes > wanted.most_bytes:
+            words = f"the results are larger than {wanted.most_bytes >> 20} MiB"
+        elif wanted.most_results and self._count > wanted.most_results:
+            words = f"there are more than {wanted.most_results} results"
+        else:
+            return
+        hint = "fewer or smaller pictures, JPEG or WebP for PNG, or MP4 for many"
+        raise WorkflowError(words, code="result_too_large", node_id=node_id, hint=hint)
 
     def write(self, done: OnceResult) -> list[Result]:
         """All results, in the order of the workflow's nodes."""
@@ -192,18 +212,20 @@ class _Writer:
         if _is_blocked(value):
             return []
         if output.modality == "text":
-            return [Result("text", id, text=text) for text in _texts(value)]
+            return [self._text(id, text) for text in _texts(value)]
         if output.modality == "audio":
             path = stem.with_name(f"{stem.name}.wav")
             write_sound(value, path, id)
+            self._take(path.stat().st_size, id)
             return [Result("audio", id, path.name, "audio/wav")]
         pixels = pixels_of(value, id)
         height, width = pixels.shape[1:3]
         if wanted.as_video:
             path = stem.with_name(f"{stem.name}.mp4")
             write_video(pixels, sound if isinstance(sound, dict) else None, path, wanted.fps)
+            self._take(path.stat().st_size, id)
             return [Result("video", id, path.name, "video/mp4", width=width, height=height)]
-        paths = write_pictures(pixels, stem, wanted)
+        paths = write_pictures(pixels, stem, wanted, lambda path: self._take(path.stat().st_size, id))
         return [Result("image", id, path.name, MIME[wanted.image], width=width, height=height) for path in paths]
 
     def _shown(self, id: str, ui: Mapping[str, Any]) -> list[Result]:
@@ -214,8 +236,12 @@ class _Writer:
                 if isinstance(item, Mapping):
                     found += self._taken(id, item)
                 elif isinstance(item, str):
-                    found.append(Result("text", id, text=item))
+                    found.append(self._text(id, item))
         return found
+
+    def _text(self, id: str, text: str) -> Result:
+        self._take(len(text.encode()), id)
+        return Result("text", id, text=text)
 
     def _taken(self, id: str, item: Mapping[str, Any]) -> list[Result]:
         import folder_paths  # a module of the host
@@ -228,6 +254,7 @@ class _Writer:
         source = Path(base, str(item.get("subfolder") or ""), name)
         if not folder_paths.is_within_directory(base, str(source)) or not source.is_file():
             return []
+        self._take(source.stat().st_size, id)
         target = self._folder / f"out-{len(list(self._folder.iterdir()))}{source.suffix.lower()}"
         shutil.copyfile(source, target)
         if item.get("type") == "temp":

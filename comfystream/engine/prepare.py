@@ -14,6 +14,7 @@ from comfystream.engine.activation import Prepared
 from comfystream.engine.bound import Binder, HiddenValues, Instances
 from comfystream.engine.dynprompt import DynamicPrompt
 from comfystream.engine.fingerprint import Fingerprint
+from comfystream.engine.placement import PlacedBinder, Places
 from comfystream.engine.plan import Plan, compile_plan
 from comfystream.engine.scheduler import Observer, Scheduler
 from comfystream.engine.step import Schedule, Step
@@ -43,11 +44,12 @@ def compile_checked(workflow: Workflow, catalog: Catalog) -> Plan:
     return compile_plan(checked.workflow, catalog, bindings, checked.dropped)
 
 
-def make_binder(plan: Plan, instances: Instances) -> Binder:
-    """Functions and hidden values for one activation of a plan."""
+def make_binder(plan: Plan, instances: Instances, places: Places | None = None) -> Binder:
+    """Functions and hidden values for one activation of a plan; with `places`, for frames on a device."""
     prompt = to_api(plan.workflow)
     pnginfo = {"workflow": plan.workflow.ui} if plan.workflow.ui is not None else None
-    return Binder(instances, HiddenValues(prompt, DynamicPrompt(prompt), pnginfo))
+    hidden = HiddenValues(prompt, DynamicPrompt(prompt), pnginfo)
+    return Binder(instances, hidden) if places is None else PlacedBinder(instances, hidden, places, plan)
 
 
 def run_static(

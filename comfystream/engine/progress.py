@@ -22,6 +22,7 @@ class PrepareProgress(Observer):
         self._total = 0
         self._done = 0
         self._node_id: str | None = None
+        self._said = ("", -1)
 
     def phase(self, name: str, total: int = 0) -> None:
         """A new phase begins."""
@@ -39,11 +40,14 @@ class PrepareProgress(Observer):
     def cached(self, step: Step, ui: Mapping[str, Any] | None) -> None:
         self._done += 1
 
-    def steps(self, value: float, maximum: float, node_id: str | None = None) -> None:
-        """A node's own progress bar moved."""
-        self._on_event(
-            Progress(self._revision, self._phase, self._done, self._total, node_id or self._node_id, value, maximum)
-        )
+    def steps(self, value: float, maximum: float, node_id: str | None = None, message: str = "") -> None:
+        """A node's own progress bar moved, or it said what it does; the same words are passed on per percent."""
+        said = (message, round(100 * value / maximum) if maximum else 0)
+        if message and said == self._said:
+            return
+        self._said = said
+        node = node_id or self._node_id
+        self._on_event(Progress(self._revision, self._phase, self._done, self._total, node, value, maximum, message))
 
     def _send(self) -> None:
         self._on_event(Progress(self._revision, self._phase, self._done, self._total, self._node_id))

@@ -24,6 +24,7 @@ __all__ = [
     "Activated",
     "Engine",
     "EngineOptions",
+    "EngineLost",
     "EngineRestarted",
     "Event",
     "FailPolicy",
@@ -97,7 +98,16 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class NodeTiming:
-    """Time spent in one node. `where` is "static" (run once), "video", "audio" or "clock"."""
+    """Time spent in one node.
+
+    Attributes:
+        where: "static" (run once), "video", "audio" or "clock".
+        total_ms, max_ms: for a node on a GPU, the time to give it its work, not the time that the GPU takes.
+        place: when frames are on a device: "cuda" for a node whose pictures are there, "host" for one whose pictures
+            are on the host, empty for one without.
+        moved_bytes, moved_ms: in all calls, what was brought to or from the device for it, and how long that took,
+            which is part of `total_ms`.
+    """
 
     node_id: str
     class_type: str
@@ -106,6 +116,9 @@ class NodeTiming:
     calls: int
     total_ms: float
     max_ms: float
+    place: str = ""
+    moved_bytes: int = 0
+    moved_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +132,8 @@ class RunnerStats:
         tick_ms: per lane, the last up to 1024 tick durations in milliseconds (conversion in and out included).
         convert_ms: total milliseconds spent on pixel conversion, in and out.
         nodes: time per node of the active revision, in execution order.
-        graph_ms: total milliseconds spent in the graphs: the nodes and what the engine does between them.
+        graph_ms: total milliseconds spent in the graphs: the nodes and what the engine does between them, and waiting
+            for a GPU.
     """
 
     submitted: Mapping[Lane, int]
@@ -136,7 +150,8 @@ class RunnerStats:
 class Progress:
     """Preparing revision `revision` is in `phase` ("check", "compile", "load", "warm"); `done` of `total` nodes.
 
-    `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`.
+    `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`,
+    and what it says of what it does as `message` ("building engine 3/5 (unet), about 4 min left").
     """
 
     revision: int
@@ -146,6 +161,7 @@ class Progress:
     node_id: str | None = None
     value: float = 0.0
     maximum: float = 0.0
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +219,13 @@ class NodeMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineLost:
+    """The engine process died (`reason`); it is being started again, and the last good workflow loaded into it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRestarted:
     """The engine process died (`reason`) and runs again with revision `revision` (0 = none was active)."""
 
@@ -230,7 +253,16 @@ class Stopped:
 
 
 Event = (
-    Progress | Activated | RolledBack | NodeFailed | NodeBlocked | NodeMessage | EngineRestarted | PackBroken | Stopped
+    Progress
+    | Activated
+    | RolledBack
+    | NodeFailed
+    | NodeBlocked
+    | NodeMessage
+    | EngineLost
+    | EngineRestarted
+    | PackBroken
+    | Stopped
 )
 
 
@@ -334,6 +366,7 @@ class EngineOptions:
         threads: torch's intra-op threads; 0 = torch's own choice.
         folders: what nodes get from `folder_paths`.
         comfyui: a ComfyUI checkout to load: its nodes, its packs, its model folders. None: the bundled nodes alone.
+        frames_on: where pictures are while nodes work on them: "auto" (a GPU if there is one), "host" or "cuda".
     """
 
     pack_folders: tuple[str, ...] = ()
@@ -343,3 +376,4 @@ class EngineOptions:
     threads: int = 0
     folders: Folders = field(default_factory=Folders)
     comfyui: ComfyUIOptions | None = None
+    frames_on: str = "auto"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -16,12 +16,13 @@ from comfystream import logs
 from comfystream.channels import Closed
 from comfystream.engine.activation import Activation, Prepared
 from comfystream.engine.bound import Binder, Instances
-from comfystream.engine.emitter import Emitter
 from comfystream.engine.failures import BlockedObserver, FailureLog
-from comfystream.engine.host import Host
+from comfystream.engine.host import Host, settle_memory
 from comfystream.engine.lane_io import audio_value, empty_mask
+from comfystream.engine.lane_states import make_states
 from comfystream.engine.lanes import Input, Lanes, LaneState
 from comfystream.engine.meter import Meter
+from comfystream.engine.placement import Places
 from comfystream.engine.prepare import compile_checked, make_binder, run_static
 from comfystream.engine.progress import PrepareProgress
 from comfystream.engine.protocol import (
@@ -41,7 +42,6 @@ from comfystream.engine.running import Running
 from comfystream.engine.step import Step
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
-from comfystream.media.convert import TensorReader
 from comfystream.workflow.model import Workflow
 
 __all__ = ["LocalRunner"]
@@ -62,6 +62,7 @@ class LocalRunner:
         self._meter = Meter()
         self._failures = FailureLog(host.clock)
         self._instances = Instances()
+        self._places = Places(host.backend) if host.backend is not None else None
         self._numbers = itertools.count(1)
         self._prepared: dict[int, Running] = {}
         self._attempt: list[int] = []
@@ -91,7 +92,7 @@ class LocalRunner:
             progress.phase("check")
             plan = compile_checked(workflow, self._host.catalog)
             if current is not None:
-                self._instances.keep_only([*current.activation.plan.steps.values(), *plan.steps.values()])
+                self._keep_only([*current.activation.plan.steps.values(), *plan.steps.values()])
             binder = make_binder(plan, self._instances)
             progress.phase("load", total=len(plan.static_roots))
             host = self._host
@@ -101,6 +102,8 @@ class LocalRunner:
             progress.phase("warm", total=len(plan.lanes))
             cross = current.activation.crossing_values() if current is not None else {}
             cross = {**self._rehearse(prepared, current, sample), **cross}
+        if self._places is not None:
+            binder = make_binder(plan, self._instances, self._places)
         activation = self._activation(prepared, binder, cross=cross, observer=BlockedObserver(self.blocked, number))
         bindings = plan.bindings
         revision = Revision(
@@ -113,8 +116,14 @@ class LocalRunner:
         )
         self._keep(Running(revision, activation))
         if current is None:
-            _settle()
+            settle_memory()
         return revision
+
+    def _keep_only(self, steps: list[Step]) -> None:
+        """Forget what is known of all other nodes."""
+        self._instances.keep_only(steps)
+        if self._places is not None:
+            self._places.keep_only(steps)
 
     def _hold_attempt(self, signatures: list[int]) -> None:
         """Keep what the newest attempt loaded, whether it succeeds or not, until the next one."""
@@ -147,14 +156,14 @@ class LocalRunner:
         if not (wanted and (self._options.live or crosses)):
             return {}
         forked = self._instances.fork() if self._options.live else Instances()
-        activation = self._activation(prepared, make_binder(plan, forked), without_sinks=True)
+        activation = self._activation(prepared, make_binder(plan, forked, self._places), without_sinks=True)
         image = picture_of(self._newest or sample)
-        picture = TensorReader().read(image) if Lane.VIDEO in plan.lanes else None
+        picture = self._host.read_once(image) if Lane.VIDEO in plan.lanes else None
         sound = None
         if Lane.AUDIO in plan.lanes:
             quiet = silence(plan.audio_buffer_ms, self._sample_rate)
             sound = audio_value(AudioFrame(0, 0, Fraction(1, self._sample_rate), quiet, self._sample_rate))
-        cross = rehearse(activation, picture, empty_mask(), sound)
+        cross = rehearse(activation, picture, empty_mask(self._host.backend), sound)
         if self._options.live:
             self._instances.adopt_new(forked)
         return cross
@@ -225,17 +234,22 @@ class LocalRunner:
             return
         if done and not running.is_settled:
             self._proved(running, lane, frame)
-        self._meter.tick(lane, time.perf_counter_ns() - began)
+        if not io.emitter.is_pipelined:
+            self._meter.tick(lane, time.perf_counter_ns() - began)
 
     def _tick_once(self, running: Running, lane: Lane, frame: Input, io: LaneState) -> bool:
         tick = running.activation.lanes[lane]
         value = mask = None
         if tick.plan.reads_frame:
             began = time.perf_counter_ns()
-            value = io.reader.read(frame.image) if isinstance(frame, VideoFrame) else audio_value(frame)
+            if isinstance(frame, VideoFrame):
+                reader = io.host_reader if running.activation.frame_is_for_host(tick.plan) else io.reader
+                value = reader.read(frame.image)
+            else:
+                value = audio_value(frame)
             self._meter.convert_ns += time.perf_counter_ns() - began
         if tick.plan.reads_mask:
-            mask = empty_mask()
+            mask = empty_mask(self._host.backend)
         began = time.perf_counter_ns()
         try:
             values = tick.run(value, mask)
@@ -269,6 +283,7 @@ class LocalRunner:
         if self._roll_back(running, error):
             self.tick(lane, frame, io)
         elif self._options.on_error is FailPolicy.STOP:
+            io.emitter.flush()
             self.stop(error)
         else:
             if not running.is_settled:
@@ -308,9 +323,9 @@ class LocalRunner:
         """Pass a frame on."""
         self._on_output(frame)
 
-    def new_lane_state(self) -> LaneState:
-        """What one lane thread owns."""
-        return LaneState(Emitter(self.output, self._host.blocker, self._meter))
+    def new_lane_states(self, lanes: Iterable[Lane]) -> dict[Lane, LaneState]:
+        """What one thread owns, for each lane that ticks on it."""
+        return make_states(tuple(lanes), self._host, self._meter, self.output, self.enter_thread, self.crashed)
 
     def enter_thread(self) -> None:
         """Called first on every thread that runs nodes."""
@@ -383,15 +398,3 @@ class LocalRunner:
         self._hold_attempt([])
         if not already:
             self.send(Stopped())
-
-
-def _settle() -> None:
-    """A full collection now, and short ones from here on: what loading made is never garbage, so it is set aside.
-
-    Once: what is set aside later belongs to runs, and would never be given back when they end. The second collection
-    counts what lives anew, so that the next one comes when little is new, not a quarter of what loading made.
-    """
-    gc.collect()
-    if not gc.get_freeze_count():
-        gc.freeze()
-        gc.collect()

@@ -75,9 +75,7 @@ class Resampled:
         self.dropped += count <= 0
         self.repeated += max(0, count - 1)
         for _ in range(count):
-            yield replace(
-                frame, id=self._tick, pts=self._tick, time_base=1 / self._fps, stamps=replace(frame.stamps)
-            )
+            yield replace(frame, id=self._tick, pts=self._tick, time_base=1 / self._fps, stamps=replace(frame.stamps))
             self._tick += 1
 
     def close(self) -> None:

@@ -9,10 +9,23 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     import av
 
-__all__ = ["Colour", "Matrix", "colour_of", "copy_tags", "default_matrix", "is_rgb", "tag"]
+__all__ = [
+    "Colour",
+    "Matrix",
+    "colour_like",
+    "colour_of",
+    "copy_tags",
+    "default_matrix",
+    "is_rgb",
+    "tag",
+    "yuv_matrix",
+]
 
 _UNSPECIFIED = 2
 _LIMITED, _FULL = 1, 2
@@ -81,6 +94,32 @@ def colour_of(image: av.VideoFrame) -> Colour:
         return Colour(matrix, full=True)
     untagged_full = name.startswith(("yuvj", "gray")) and int(image.color_range) != _LIMITED
     return Colour(matrix, full=untagged_full or int(image.color_range) == _FULL)
+
+
+def colour_like(like: av.VideoFrame | None, width: int, height: int) -> Colour:
+    """Of a picture of that size that was made from `like`: what that one had, or what players assume."""
+    if like is None or like.format.is_rgb:
+        return Colour(default_matrix(width, height))
+    came = colour_of(like)
+    return came if not like.format.name.startswith("gray") else Colour(came.matrix)
+
+
+def yuv_matrix(colour: Colour) -> NDArray[np.float32]:
+    """3x4: 8-bit RGB to 8-bit Y, Cb, Cr (ITU-T H.273 equations 8-48 to 8-50 and their quantisation)."""
+    return _MATRICES[colour]
+
+
+def _compute(colour: Colour) -> NDArray[np.float32]:
+    red, green, blue = colour.matrix.weights
+    luma, chroma = (1.0, 1.0) if colour.full else (219 / 255, 224 / 255)
+    y = np.array([red, green, blue])
+    cb = (np.array([0, 0, 1]) - y) / (2 * (1 - blue))
+    cr = (np.array([1, 0, 0]) - y) / (2 * (1 - red))
+    offsets = [[0.0 if colour.full else 16.0], [128.0], [128.0]]
+    return np.hstack([np.stack([y * luma, cb * chroma, cr * chroma]), offsets]).astype(np.float32)
+
+
+_MATRICES = {colour: _compute(colour) for colour in (Colour(m, f) for m in Matrix for f in (False, True))}
 
 
 def tag(image: av.VideoFrame, colour: Colour) -> None:

@@ -75,9 +75,7 @@ class HttpFile:
         NetworkError: it is not there.
     """
 
-    def __init__(
-        self, url: str, may_open: Callable[[str], object], stopped: threading.Event, timeout_s: float
-    ) -> None:
+    def __init__(self, url: str, may_open: Callable[[str], object], stopped: threading.Event, timeout_s: float) -> None:
         self._url = url
         self._may_open = may_open
         self._stopped = stopped

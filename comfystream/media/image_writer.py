@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comfystream.errors import MediaError
-from comfystream.media.colour import Colour, Matrix, colour_of, copy_tags, default_matrix, tag
+from comfystream.media.colour import Colour, colour_like, copy_tags, tag, yuv_matrix
 from comfystream.media.planes import byte_planes, packed_plane
 from comfystream.media.scale import Scaler
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ImageWriter", "opencv"]
+__all__ = ["ImageWriter", "first_picture", "opencv"]
 
 _BLOCK_BYTES = 512 << 10  # float rows per step: what stays in the second-level cache between two operations
 
@@ -44,9 +44,7 @@ class ImageWriter:
         self._scaler = Scaler()
         self._block = np.empty(0, np.float32)
 
-    def write(
-        self, tensor: torch.Tensor, like: av.VideoFrame | None = None, format: str = "yuv420p"
-    ) -> av.VideoFrame:
+    def write(self, tensor: torch.Tensor, like: av.VideoFrame | None = None, format: str = "yuv420p") -> av.VideoFrame:
         """The first picture of a batch.
 
         Args:
@@ -63,7 +61,7 @@ class ImageWriter:
     ) -> av.VideoFrame:
         """As `write`, for an array [H, W, 1 or 3] of float32 (0..1) or uint8."""
         height, width, _ = pixels.shape
-        colour = _colour(like, width, height)
+        colour = colour_like(like, width, height)
         if format == "rgb24":
             image = self._rgb(pixels)
         elif format != "yuv420p":
@@ -97,7 +95,7 @@ class ImageWriter:
         rows = self._rows(width)
         rgb, yuv = np.empty((rows, even, 3), np.uint8), np.empty((rows, even, 3), np.uint8)
         half = np.empty((rows // 2, even // 2, 3), np.uint8)
-        matrix = _matrix(colour)
+        matrix = yuv_matrix(colour)
         for start in range(0, height, rows):
             count = min(rows, height - start)
             padded, at = count + count % 2, start // 2
@@ -135,10 +133,12 @@ class ImageWriter:
             np.copyto(target, block, casting="unsafe")
 
 
-def _pixels(tensor: torch.Tensor) -> NDArray[Any]:
-    """First picture as a numpy array [H, W, 1 or 3], float32 or uint8, on the CPU."""
-    import torch
+def first_picture(tensor: torch.Tensor) -> torch.Tensor:
+    """The first picture of a batch as [H, W, 1 or 3], on its device.
 
+    Raises:
+        MediaError: the tensor is no picture.
+    """
     picture = tensor.detach()
     if picture.dim() == 4 and picture.shape[0]:
         picture = picture[0]
@@ -148,34 +148,16 @@ def _pixels(tensor: torch.Tensor) -> NDArray[Any]:
             code="not_a_picture",
             hint="connect an IMAGE output here",
         )
-    picture = picture[..., :3]
+    return picture[..., :3]
+
+
+def _pixels(tensor: torch.Tensor) -> NDArray[Any]:
+    """First picture as a numpy array [H, W, 1 or 3], float32 or uint8, on the CPU."""
+    import torch
+
+    picture = first_picture(tensor)
     if picture.device.type != "cpu" and picture.is_floating_point():  # a quarter of the bytes to carry over
         picture = picture.float().nan_to_num(0.0, 1.0, 0.0).clamp(0, 1).mul(255).add_(0.5).to(torch.uint8)
     if picture.dtype not in (torch.float32, torch.uint8):
         picture = picture.float()
     return picture.cpu().numpy()
-
-
-def _colour(like: av.VideoFrame | None, width: int, height: int) -> Colour:
-    if like is None or like.format.is_rgb:
-        return Colour(default_matrix(width, height))
-    came = colour_of(like)
-    return came if not like.format.name.startswith("gray") else Colour(came.matrix)
-
-
-def _matrix(colour: Colour) -> NDArray[np.float32]:
-    """3x4: 8-bit RGB to 8-bit Y, Cb, Cr (ITU-T H.273 equations 8-48 to 8-50 and their quantisation)."""
-    return _MATRICES[colour]
-
-
-def _compute(colour: Colour) -> NDArray[np.float32]:
-    red, green, blue = colour.matrix.weights
-    luma, chroma = (1.0, 1.0) if colour.full else (219 / 255, 224 / 255)
-    y = np.array([red, green, blue])
-    cb = (np.array([0, 0, 1]) - y) / (2 * (1 - blue))
-    cr = (np.array([1, 0, 0]) - y) / (2 * (1 - red))
-    offsets = [[0.0 if colour.full else 16.0], [128.0], [128.0]]
-    return np.hstack([np.stack([y * luma, cb * chroma, cr * chroma]), offsets]).astype(np.float32)
-
-
-_MATRICES = {colour: _compute(colour) for colour in (Colour(m, f) for m in Matrix for f in (False, True))}

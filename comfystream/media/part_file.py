@@ -24,9 +24,7 @@ class PartFile:
         MediaError: the folder is missing or not writable, the target exists, or is the input itself.
     """
 
-    def __init__(
-        self, target: Path, *, overwrite: bool = False, source: str | os.PathLike[str] | None = None
-    ) -> None:
+    def __init__(self, target: Path, *, overwrite: bool = False, source: str | os.PathLike[str] | None = None) -> None:
         self.target = target
         self._check(overwrite, source)
         self.path = target.with_name(f".{target.stem}.part-{secrets.token_hex(4)}{target.suffix}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from comfystream.errors import ConfigError, MediaError
 
-__all__ = ["FORMATS", "check_push_url", "is_allowed", "push_command", "shown"]
+__all__ = ["FORMATS", "PushCommand", "check_push_url", "is_allowed", "push_command", "shown", "without_secrets"]
 
 FORMATS = {
     "rtmp": ["-f", "flv", "-flvflags", "no_duration_filesize"],
@@ -22,6 +24,11 @@ FORMATS = {
     "rtsps": ["-f", "rtsp", "-rtsp_transport", "tcp", "-tls_verify", "1"],
 }
 _READ = ["-fpsprobesize", "0", "-analyzeduration", "500000", "-f", "flv", "-i", "pipe:0"]
+
+_MOST_LINE = 990  # bytes of a line that FFmpeg reads of a preset
+# What is secret in the query of an SRT address, as options. FFmpeg decodes escapes in an identifier only.
+_SRT = {"passphrase": "passphrase", "streamid": "srt_streamid"}
+_SRT_READS = {"passphrase": lambda value: value.replace("+", " "), "streamid": unquote_plus}
 
 
 def check_push_url(url: str, allowed: Sequence[str]) -> str:
@@ -68,21 +75,64 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{_host(parts)}{folder}" + ("/..." if parts.path.strip("/") or parts.query else "")
 
 
-def push_command(url: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class PushCommand:
     """The program that takes an FLV stream and sends it.
+
+    Attributes:
+        arguments: with its name; other users of the machine can read them.
+        preset: options for its `-fpre FILE`, which has to come before the last of `arguments`; "" if there are none.
+    """
+
+    arguments: list[str]
+    preset: str
+
+
+def push_command(url: str, *, hides: bool = sys.platform != "win32") -> PushCommand:
+    """How the program is called for an address.
+
+    Args:
+        url: one that `check_push_url` has let through.
+        hides: keep its key out of the arguments. On Windows nobody else can read them.
 
     A program of its own, because a peer that stops reading can hold libav's calls for ever, and a process can be ended.
     PyAV's own libraries also come without SRT, and do not let a caller ask for TLS certificates to be checked.
 
     Raises:
-        MediaError: it is not installed.
+        MediaError: it is not installed, or the address has a key that it cannot be told in a file.
     """
     program = shutil.which("ffmpeg")
     if program is None:
         raise MediaError("pushing needs the program ffmpeg", code="no_ffmpeg", hint="install it: apt install ffmpeg")
     quiet = ["-hide_banner", "-nostdin", "-loglevel", "error", "-progress", "pipe:1", "-stats_period", "0.5"]
-    out = ["-c", "copy", "-flush_packets", "1", *FORMATS[urlsplit(url).scheme], url]
-    return [program, *quiet, *_READ, *out]
+    address, secrets = without_secrets(url) if hides else (url, {})
+    for name, value in secrets.items():
+        if value.startswith("=") or len(name) + len(value.encode()) > _MOST_LINE:
+            raise MediaError(f"{shown(url)}: its key is too long, or begins with =", code="bad_url")
+    out = ["-c", "copy", "-flush_packets", "1", *FORMATS[urlsplit(url).scheme], address]
+    preset = "".join(f"{name}={value}\n" for name, value in secrets.items())
+    return PushCommand([program, *quiet, *_READ, *out], preset)
+
+
+def without_secrets(url: str) -> tuple[str, dict[str, str]]:
+    """An address without its stream key or passphrase, and these as options of FFmpeg's protocol.
+
+    RTMP: what follows the application's name, which has two parts where three or more are given, as FFmpeg reads it.
+    RTSP has no such option: its address stays whole.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("rtmp", "rtmps"):
+        names = parts.path.lstrip("/").split("/")
+        count = 2 if len(names) > 2 and ":" not in names[1] else 1
+        app, key = "/".join(names[:count]), "/".join(names[count:]) + (f"?{parts.query}" if parts.query else "")
+        if app and key:
+            return f"{parts.scheme}://{parts.netloc}/{app}", {"rtmp_app": app, "rtmp_playpath": key}
+    if parts.scheme == "srt":
+        given = [pair.partition("=")[::2] for pair in parts.query.split("&")]
+        secrets = {_SRT[name]: _SRT_READS[name](value) for name, value in given if name in _SRT}
+        left = "&".join(f"{name}={value}" for name, value in given if name and name not in _SRT)
+        return parts._replace(query=left).geturl(), secrets
+    return url, {}
 
 
 def _split(url: str) -> SplitResult | None:

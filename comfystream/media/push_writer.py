@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import threading
 from collections import deque
@@ -13,7 +14,7 @@ import av.error
 from comfystream.errors import ComfyStreamError, MediaError, NetworkError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.live_mux import LiveMux, MuxOptions
-from comfystream.media.push_target import push_command, shown
+from comfystream.media.push_target import PushCommand, push_command, shown, without_secrets
 
 __all__ = ["PushWriter"]
 
@@ -54,6 +55,27 @@ class _Pipe:
         return len(data)
 
 
+def _start(command: PushCommand) -> subprocess.Popen[bytes]:
+    """The program; what is secret it reads from a pipe, because others can read its arguments."""
+    if not command.preset:
+        return _open(command.arguments)
+    *arguments, address = command.arguments
+    reading, writing = os.pipe()
+    try:
+        with open(writing, "wb") as file:
+            file.write(command.preset.encode())  # two short lines: the pipe takes them at once
+        return _open([*arguments, "-fpre", f"/dev/fd/{reading}", address], reading)
+    finally:
+        os.close(reading)
+
+
+def _open(arguments: list[str], *files: int) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        arguments, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True, pass_fds=files
+    )
+
+
 class PushWriter:
     """One connection to a receiver; when it breaks, another writer makes the next.
 
@@ -69,10 +91,7 @@ class PushWriter:
     def __init__(self, url: str, kbps: int, expects: frozenset[str] = frozenset()) -> None:
         self._url = url
         self._said: deque[str] = deque(maxlen=_KEPT_LINES)
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            push_command(url), stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
-        )
+        self._process = _start(push_command(url))
         assert self._process.stdin is not None
         self._pipe = _Pipe(self._process.stdin)
         self._mux = LiveMux(self._pipe, push_options(kbps), expects)
@@ -153,7 +172,8 @@ class PushWriter:
         self.close()
         said = next((line for line in reversed(self._said) if line), "")
         place = shown(self._url)
-        reason = said.replace(self._url, "").strip(" :")[:200] or f"ffmpeg ended with code {self._process.returncode}"
+        address = without_secrets(self._url)[0]
+        reason = said.replace(address, "").strip(" :")[:200] or f"ffmpeg ended with code {self._process.returncode}"
         return NetworkError(f"{place}: {reason}", code="push_failed")
 
     def _follow(self, stream: IO[bytes]) -> None:

@@ -7,11 +7,14 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 
 from comfystream.errors import MediaError
+from comfystream.media.push_target import without_secrets
 
 __all__ = ["Relay"]
 
@@ -47,17 +50,19 @@ class Relay:
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + first_s
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the relay
-        listen = ["-fflags", "nobuffer", "-probesize", "500000", "-analyzeduration", "1000000"]
-        listen += ["-listen_timeout", str(int(first_s * 1e6))]  # nor does it outlive us for long
+        options = {"probesize": "500000", "analyzeduration": "1000000"}
+        options["listen_timeout"] = str(int(first_s * 1e6))  # nor does it outlive us for long
         take = ["-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"]
         give = ["-f", "mpegts", "-muxdelay", "0", "-muxpreload", "0", "-flush_packets", "1", "pipe:1"]
-        self._process = subprocess.Popen(
-            [program, "-nostdin", "-hide_banner", "-loglevel", "error", "-protocol_whitelist", protocols]
-            + [*listen, "-f", "mpegts", "-i", url, *take, *give],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-        )
+        with _input(url, options, protocols) as (arguments, files):
+            self._process = subprocess.Popen(
+                [program, "-nostdin", "-hide_banner", "-loglevel", "error", "-fflags", "nobuffer"]
+                + [*arguments, *take, *give],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                pass_fds=files,
+            )
         assert self._process.stdout is not None
         self._pipe = self._process.stdout.fileno()
         self._poll = select.poll()
@@ -88,3 +93,35 @@ class Relay:
             self._said.close()
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+
+@contextlib.contextmanager
+def _input(url: str, options: dict[str, str], protocols: str) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+    """Arguments that make ffmpeg read an address, and files that it needs for that.
+
+    Others can read a program's arguments. An address with a passphrase or a key is told in a list of one entry, through
+    a pipe; on Windows, where they cannot, as it is.
+    """
+    if not without_secrets(url)[1] or sys.platform == "win32":
+        given = [word for name, value in options.items() for word in (f"-{name}", value)]
+        yield ["-protocol_whitelist", protocols, *given, "-f", "mpegts", "-i", url], ()
+        return
+    reading, writing = os.pipe()
+    try:
+        with open(writing, "w", encoding="utf-8") as file:
+            file.write(_concat_list(url, options))  # less than what a pipe takes at once
+        allowed = f"{protocols},file,fd,pipe"
+        yield ["-protocol_whitelist", allowed, "-f", "concat", "-safe", "0", "-i", f"/dev/fd/{reading}"], (reading,)
+    finally:
+        os.close(reading)
+
+
+def _concat_list(url: str, options: dict[str, str]) -> str:
+    """A list of one address for FFmpeg's demuxer "concat"."""
+    address = url.replace("'", r"'\''")
+    lines = [
+        "ffconcat version 1.0",
+        f"file '{address}'",
+        *(f"option {name} {value}" for name, value in options.items()),
+    ]
+    return "\n".join([*lines, ""])

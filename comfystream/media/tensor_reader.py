@@ -42,3 +42,6 @@ class TensorReader:
         out = np.empty((1, *pixels.shape), np.float32)
         np.divide(pixels, np.float32(65535 if deep else 255), out=out[0], dtype=np.float32, casting="unsafe")
         return self._from_numpy(out)
+
+    def close(self) -> None:
+        """Nothing is held."""

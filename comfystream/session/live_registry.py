@@ -48,9 +48,7 @@ class TooManySessions(BusyError):
     default_code = "too_many_sessions"
 
     def __init__(self, limit: int, retry_after_s: int) -> None:
-        super().__init__(
-            f"all {limit} sessions of this server are taken", hint=f"try again in {retry_after_s} s"
-        )
+        super().__init__(f"all {limit} sessions of this server are taken", hint=f"try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 

@@ -41,9 +41,7 @@ _NEXT: Mapping[SessionState, frozenset[SessionState]] = {
         {SessionState.IDLE, SessionState.RUNNING, SessionState.PAUSED, SessionState.FAILED, SessionState.ENDED}
     ),
     SessionState.RUNNING: frozenset({SessionState.PAUSED, SessionState.FAILED, SessionState.ENDED}),
-    SessionState.PAUSED: frozenset(
-        {SessionState.IDLE, SessionState.RUNNING, SessionState.FAILED, SessionState.ENDED}
-    ),
+    SessionState.PAUSED: frozenset({SessionState.IDLE, SessionState.RUNNING, SessionState.FAILED, SessionState.ENDED}),
     SessionState.FAILED: frozenset({SessionState.PREPARING, SessionState.ENDED}),
     SessionState.ENDED: frozenset(),
 }

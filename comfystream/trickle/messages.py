@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from comfystream.errors import ConfigError, NetworkError
@@ -18,10 +18,11 @@ from comfystream.errors import ConfigError, NetworkError
 from .reader import TrickleReader
 from .writer import TrickleWriter
 
-__all__ = ["MOST_LINE_BYTES", "DataWriter", "EventWriter", "data_lines", "read_messages"]
+__all__ = ["MOST_LINE_BYTES", "DataWriter", "EventWriter", "data_lines", "object_lines", "read_messages"]
 
 MOST_MESSAGE_BYTES = 1024 * 1024
 MOST_LINE_BYTES = 60 * 1024  # gateways read lines of up to 64 KiB, and do not get past a longer one
+LINE_ROOM = 32  # for what is around an item
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class DataWriter:
         flush_s: how long items are gathered.
         keep_alive_s: a channel that is quiet for so long gets `[]`.
         most_waiting: more items than that drop the oldest (`dropped` counts).
+        lines: makes the lines of items: `data_lines` (arrays) or `object_lines`.
     """
 
     def __init__(
@@ -113,8 +115,10 @@ class DataWriter:
         flush_s: float = 0.333,
         keep_alive_s: float = 25.0,
         most_waiting: int = 1000,
+        lines: Callable[[Sequence[bytes]], list[bytes]] | None = None,
     ) -> None:
         self._writer = writer
+        self._lines = lines or data_lines
         self._flush_s = flush_s
         self._keep_alive_s = keep_alive_s
         self._waiting: deque[bytes] = deque()
@@ -130,7 +134,7 @@ class DataWriter:
             ConfigError: `not_json`, it cannot be written as JSON.
         """
         encoded = _encoded(item)
-        if len(encoded) + 3 > MOST_LINE_BYTES:
+        if len(encoded) + LINE_ROOM > MOST_LINE_BYTES:
             _log.warning("%s: an item of %d bytes is too long for a line, and dropped", self._writer.url, len(encoded))
             self.dropped += 1
             return False
@@ -160,7 +164,7 @@ class DataWriter:
             items = list(self._waiting)
             self._waiting.clear()
             if items or not self._is_closing:
-                await self._writer.send(b"".join(data_lines(items)))
+                await self._writer.send(b"".join(self._lines(items)))
             if self._is_closing and not self._waiting:
                 return
 
@@ -186,6 +190,13 @@ def data_lines(items: Sequence[bytes], most_bytes: int = MOST_LINE_BYTES) -> lis
         lines[-1].append(item)
         length += len(item) + 1
     return [b"[" + b",".join(line) + b"]\n" for line in lines]
+
+
+def object_lines(items: Sequence[bytes]) -> list[bytes]:
+    """Items that are JSON already as a JSON object per line; what is none becomes `{"type": "text", "text": ...}`."""
+    if not items:
+        return [b'{"keep":"alive"}\n']
+    return [(item if item.startswith(b"{") else b'{"type":"text","text":' + item + b"}") + b"\n" for item in items]
 
 
 def _encoded(document: object) -> bytes:

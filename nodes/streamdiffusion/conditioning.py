@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -12,7 +11,7 @@ from .model import StreamModel
 from .preprocess import constant
 from .settings import StreamSettings
 
-__all__ = ["Conditioning", "Rows", "predictor"]
+__all__ = ["Conditioning", "Rows"]
 
 
 class Rows:
@@ -112,37 +111,3 @@ class Conditioning:
             into.added["time_ids"].copy_(times)
             return Rows(tokens, text, into.added)
         return Rows(tokens, text, {"text_embeds": pooled, "time_ids": times.contiguous()})
-
-
-Model = Callable[[Tensor, Tensor], Tensor]
-
-
-def predictor(
-    model: StreamModel, rows: Rows, extra: Callable[[Tensor, Tensor, Rows], tuple[Any, Any]], kept: Tensor
-) -> Model:
-    """The UNet for the batch: predicts noise, whatever it was trained to predict.
-
-    Args:
-        model: its UNet.
-        rows: what every row is told.
-        extra: gives what ControlNets add.
-        kept: cumulated alphas of all timesteps, on the model's device.
-    """
-
-    def denoise(x: Tensor, times: Tensor) -> Tensor:
-        down, middle = extra(x, times, rows)
-        predicted = model.unet(
-            x,
-            times,
-            encoder_hidden_states=rows.tokens,
-            added_cond_kwargs=rows.added,
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=middle,
-            return_dict=False,
-        )[0]
-        if not model.predicts_velocity:
-            return predicted
-        alpha = kept.index_select(0, times).view(-1, 1, 1, 1)
-        return alpha.sqrt().to(x.dtype) * predicted + (1 - alpha).sqrt().to(x.dtype) * x
-
-    return denoise

@@ -16,6 +16,7 @@ from .loading.infer import Family, control_config
 from .loading.names import control_pairs, renamed
 from .loading.parts import component, from_folder
 from .loading.weights import read_weights, under
+from .shelf import Shelf
 
 __all__ = ["Control", "ControlModel", "load_control", "residuals"]
 
@@ -27,10 +28,12 @@ class ControlModel:
     Attributes:
         name: for people.
         module: diffusers' ControlNetModel.
+        shelf: what a backend has made ready of it.
     """
 
     name: str
     module: Any
+    shelf: Shelf = field(default_factory=Shelf, compare=False, repr=False)
 
     def check(self, family: Family, unet: Any) -> None:
         """Say so when it is not for this UNet.
@@ -90,12 +93,12 @@ def load_control(path: Path) -> ControlModel:
 
 
 def residuals(
-    active: list[tuple[Any, Tensor, float]], x: Tensor, times: Tensor, tokens: Tensor, added: dict[str, Tensor] | None
+    active: list[tuple[Any, Tensor, Tensor]], x: Tensor, times: Tensor, tokens: Tensor, added: dict[str, Tensor] | None
 ) -> tuple[list[Tensor], Tensor] | tuple[None, None]:
     """What all ControlNets together add to the UNet's skips.
 
     Args:
-        active: network, control pictures [rows, 3, height, width] of 0..1, scale.
+        active: network, control pictures [rows, 3, height, width] of 0..1, strength [1].
         x: [rows, channels, h, w].
         times: [rows].
         tokens: [rows, tokens, width], of the text alone.

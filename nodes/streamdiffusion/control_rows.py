@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .control import Control, residuals
-from .preprocess import draw
+from .control import Control
+from .networks import ActiveControl
+from .preprocess import constant, draw
 
 __all__ = ["ControlRows"]
 
@@ -23,7 +22,13 @@ class ControlRows:
         self._frames = 1
 
     def push(
-        self, controls: tuple[Control, ...], picture: Tensor, slots: int, frames: int, last_output: Tensor | None
+        self,
+        controls: tuple[Control, ...],
+        picture: Tensor,
+        slots: int,
+        frames: int,
+        last_output: Tensor | None,
+        keeps_idle: bool = False,
     ) -> None:
         """A group of frames comes in: draw its control pictures, and move those of the others one slot on.
 
@@ -33,8 +38,9 @@ class ControlRows:
             slots: how many steps.
             frames: F.
             last_output: what the stream put out last.
+            keeps_idle: whether those of strength 0 are run, too.
         """
-        self._controls = tuple(control for control in controls if control.scale > 0)
+        self._controls = tuple(control for control in controls if control.scale > 0 or keeps_idle)
         self._frames = frames
         before, self._rows = self._rows, {}
         for control in self._controls:
@@ -64,14 +70,12 @@ class ControlRows:
         rows[:frames].copy_(drawn)
         return rows
 
-    def residuals(
-        self, front: int, x: Tensor, times: Tensor, tokens: Tensor, added: dict[str, Tensor] | None
-    ) -> tuple[Any, Any]:
-        """What the ControlNets add for `front` unguided rows and the guided ones behind them."""
-        active = []
+    def active(self, front: int, needed: int) -> list[ActiveControl]:
+        """What is in use, for `front` unguided rows and `needed` guided ones behind them."""
+        found = []
         for control in self._controls:
             rows = self._rows[id(control.model)]
-            needed = len(x) - front
             shown = rows if len(rows) == needed else rows[:needed]
-            active.append((control.model.module, torch.cat([shown[:front], shown]) if front else shown, control.scale))
-        return residuals(active, x, times, tokens, added)
+            strength = constant((control.scale,), shown.device, shown.dtype)
+            found.append((control.model, torch.cat([shown[:front], shown]) if front else shown, strength))
+        return found

@@ -12,6 +12,8 @@ from comfystream.errors import ConfigError
 from .config import config_of, read_config_file
 from .configured import ConfiguredStream
 from .core import check_steps, parse_steps
+from .handover import Handover
+from .stream import Stream
 
 __all__ = ["NODES"]
 
@@ -221,7 +223,8 @@ class ControlNetTRTStreamingSampler:
         return True
 
     def __init__(self) -> None:
-        self._stream: Any = None
+        self._handover = Handover()
+        self._warmed: Any = None
         self._changes: Inputs = {}
 
     def __copy__(self) -> ControlNetTRTStreamingSampler:
@@ -236,21 +239,23 @@ class ControlNetTRTStreamingSampler:
         for name in ("latent_preprocessing_config", "latent_postprocessing_config"):
             if name in changes:
                 raise ConfigError(f"{name} is not supported", hint="leave it empty")
-        if self._stream is None or self._stream.model is not configured.model:
-            self._stream = configured.stream(changes)
-            self._warm(configured, input_image)
-        elif changes != self._changes:
-            self._stream.settings = configured.settings(changes)
-        self._changes = changes
+        stream = self._handover.to(configured.model, lambda: configured.stream(changes), input_image)
+        if stream.model is configured.model:
+            if self._warmed is not stream:
+                self._warm(configured, stream, input_image)
+            elif changes != self._changes:
+                stream.settings = configured.settings(changes)
+            self._changes = changes
         picture = configured.prepared(input_image, changes.get("image_preprocessing_config", ""), changes)
-        made = self._stream.process(picture)
+        made = stream.process(picture)
         return (configured.prepared(made, changes.get("image_postprocessing_config", ""), changes),)
 
-    def _warm(self, configured: ConfiguredStream, image: Tensor) -> None:
+    def _warm(self, configured: ConfiguredStream, stream: Stream, image: Tensor) -> None:
         """The first frame, as often as the configuration says, so that nothing is compiled or tuned in a live frame."""
+        self._warmed = stream
         for _ in range(configured.config["warmup"] if configured.model.device.type == "cuda" else 0):
-            self._stream.process(image)
-        self._stream.reset()
+            stream.process(image)
+        stream.reset()
 
 
 NODES: dict[str, tuple[type, str]] = {

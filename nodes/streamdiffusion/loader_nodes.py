@@ -8,6 +8,7 @@ from torch import Tensor
 
 from comfystream.errors import ConfigError
 
+from .acceleration import ACCELERATIONS, accelerated
 from .control import Control, ControlModel, load_control
 from .image_prompt import STYLE_TRANSFER, WEIGHT_TYPES, build
 from .loading.entry import device_of, dtype_of, find, load_model, model_from_comfyui, placed
@@ -47,14 +48,22 @@ class StreamDiffusionLoadModel:
                 "tokenizer": text_input("", "folder of a CLIP tokenizer, for single files outside ComfyUI"),
                 "dtype": DTYPES,
                 "device": DEVICE,
+                "acceleration": (list(ACCELERATIONS), {"tooltip": "which backend runs it; auto says what it chose"}),
             },
         }
 
     def load(
-        self, model: str, vae: str = "", tokenizer: str = "", dtype: str = "auto", device: str = "auto"
+        self,
+        model: str,
+        vae: str = "",
+        tokenizer: str = "",
+        dtype: str = "auto",
+        device: str = "auto",
+        acceleration: str = "none",
     ) -> tuple[StreamModel]:
         place = device_of(device)
-        return (placed(load_model(model, vae, tokenizer), place, dtype_of(dtype, place)),)
+        loaded = placed(load_model(model, vae, tokenizer), place, dtype_of(dtype, place))
+        return (accelerated(loaded, acceleration),)
 
 
 class StreamDiffusionFromModel:

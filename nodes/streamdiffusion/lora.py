@@ -16,7 +16,7 @@ from .loading.weights import read_weights
 from .model import StreamModel, with_tensors
 from .text import PromptEncoder
 
-__all__ = ["with_lora"]
+__all__ = ["read_changes", "with_lora"]
 
 _PART = re.compile(r"^(.*?)\.(lora_down|lora_up|lora_A|lora_B|lora\.down|lora\.up)(?:\.default)?\.weight$")
 _DOWN = ("lora_down", "lora_A", "lora.down")
@@ -50,7 +50,12 @@ class _Target:
     changed: dict[str, Tensor] = field(default_factory=dict)
 
 
-def _read(path: Path) -> dict[str, _Change]:
+def read_changes(path: Path) -> dict[str, _Change]:
+    """What a LoRA changes, by its own names of layers.
+
+    Raises:
+        AssetError: a damaged file, no LoRA, or one of a kind that is not understood.
+    """
     weights = read_weights(path)
     foreign = next((name for name in weights if re.search(r"\.(hada_|lokr_|dora_scale|oft_)", name)), None)
     if foreign:
@@ -122,7 +127,7 @@ def with_lora(model: StreamModel, path: str | Path, strength: float) -> StreamMo
     if model.image_prompt is not None:
         raise AssetError("add LoRAs before the IP-Adapter", hint="connect the LoRA node to the model's loader")
     file = Path(path)
-    changes = _read(file)
+    changes = read_changes(file)
     towers = [_tower_target(tower.module, number) for number, tower in enumerate(model.prompts.towers)]
     targets = [_unet_target(model.unet), *towers]
     strangers = [name for name in changes if not any(name in target.aliases for target in targets)]

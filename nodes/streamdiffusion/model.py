@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .acceleration import Acceleration
 from .core import ScheduleKind
 from .image_prompt import ImagePrompt
 from .loading.infer import Family
+from .shelf import Shelf
 from .text import PromptEncoder
 
 __all__ = ["Autoencoder", "StreamModel", "with_tensors"]
@@ -60,6 +62,8 @@ class StreamModel:
         loras: (name, strength) of what is added to its weights.
         image_prompt: the IP-Adapter that is built in, if any.
         origin: paths and switches that it was loaded by, for whoever derives a key from them.
+        acceleration: which backend runs its networks; None runs them as they are.
+        shelf: what that backend has made ready; a model that differs in any part begins with an empty one.
     """
 
     name: str
@@ -74,6 +78,8 @@ class StreamModel:
     loras: tuple[tuple[str, float], ...] = ()
     image_prompt: ImagePrompt | None = None
     origin: tuple[str, ...] = ()
+    acceleration: Acceleration | None = None
+    shelf: Shelf = field(default_factory=Shelf, compare=False, repr=False)
 
     @property
     def latent_channels(self) -> int:
@@ -82,7 +88,7 @@ class StreamModel:
 
     def with_parts(self, **changes: Any) -> StreamModel:
         """A model that differs in some parts and shares the others."""
-        return replace(self, **changes)
+        return replace(self, shelf=Shelf(), **changes)
 
 
 def with_tensors(module: nn.Module, changed: Mapping[str, Tensor]) -> Any:

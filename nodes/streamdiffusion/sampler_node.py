@@ -10,6 +10,7 @@ from comfystream.errors import ConfigError
 
 from .control import Control
 from .core import Guidance, Schedule, ScheduleKind, check_steps, parse_steps
+from .handover import Handover
 from .model import StreamModel
 from .settings import Similarity, StreamSettings, Style
 from .stream import Stream
@@ -85,8 +86,8 @@ class StreamDiffusionSampler:
         return True
 
     def __init__(self) -> None:
-        self._stream: Stream | None = None
-        self._given: tuple[Any, ...] = ()
+        self._handover = Handover()
+        self._given: tuple[Any, ...] = ((), ())
 
     def __copy__(self) -> StreamDiffusionSampler:
         """For a rehearsal beside the running stream: a stream of its own, whose frame is not among the live ones."""
@@ -97,12 +98,11 @@ class StreamDiffusionSampler:
         given = (model, prompt, inputs.get("negative"), inputs.get("style"), controls)
         rest = {name: value for name, value in inputs.items() if name not in ("negative", "style")}
         key = (*map(id, given[:4]), tuple(map(id, controls)), tuple(sorted(rest.items())))
-        if self._stream is None or self._stream.model is not model:
-            self._stream, self._given = Stream(model, _settings(model, prompt, controls, inputs)), (key, given)
-        elif key != self._given[0]:
-            self._stream.settings = _settings(model, prompt, controls, inputs).checked()
+        stream = self._handover.to(model, lambda: Stream(model, _settings(model, prompt, controls, inputs)), image)
+        if stream.model is model and key != self._given[0]:
+            stream.settings = _settings(model, prompt, controls, inputs).checked()
             self._given = (key, given)  # what is compared by identity is held, so that no id is used twice
-        return (self._stream.process(image),)
+        return (stream.process(image),)
 
 
 def _settings(

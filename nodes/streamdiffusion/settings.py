@@ -94,3 +94,13 @@ class StreamSettings:
         if not self.seeds:
             raise ConfigError("there is no seed")
         return self
+
+    def row_counts(self) -> tuple[int, ...]:
+        """All numbers of rows that the UNet is run with, the largest first."""
+        slots = len(self.steps)
+        if self.is_batched:
+            return (self.guidance.rows(slots, self.frames),)
+        front = self.guidance.unguided_rows(slots, self.frames)
+        if not front:
+            return (self.frames,)
+        return (2 * self.frames,) if front == slots * self.frames else (2 * self.frames, self.frames)

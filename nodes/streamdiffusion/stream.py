@@ -4,26 +4,42 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .conditioning import Conditioning, Rows, predictor
+from .beside import Beside
+from .conditioning import Conditioning
 from .control_rows import ControlRows
 from .core import Glide, SimilarityFilter, StreamBatch, denoise_in_turn, mixed_noise
 from .core.batch import Tables
 from .core.schedule import alphas_cumprod
 from .image_prompt import layer_weights
+from .layout import Layout
 from .model import StreamModel
+from .networks import networks_of
 from .settings import StreamSettings
 
 __all__ = ["Stream"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Settings, and what they ask of the networks."""
+
+    settings: StreamSettings
+    layout: Layout
+
+
 class Stream:
     """Frames in, frames out. `process` is called by one thread at a time.
+
+    The first frame makes the model's networks ready, which may build engines: call `prepare` before, where no frame
+    waits. Later, settings that need something that takes long are made ready on another thread, and frames go on with
+    the settings of before until then.
 
     Args:
         model: what makes the pictures.
@@ -48,12 +64,17 @@ class Stream:
         self._used_noise: Tensor | None = None
         self._used_settings: StreamSettings | None = None
         self._style_scales: tuple[Any, Tensor | None] = ((), None)
+        self._networks = networks_of(model)
+        self._plan: _Plan | None = None
+        self._work: tuple[_Plan, Beside] | None = None
+        self._refused: StreamSettings | None = None
+        self._has_controls = model.acceleration is not None and model.acceleration.takes_controls
         self.skipped = 0
 
     @property
     def delay_frames(self) -> int:
         """By how many frames the output is behind."""
-        settings = self.settings
+        settings = self._plan.settings if self._plan is not None else self.settings
         slots = len(settings.steps) if settings.is_batched else 1
         return slots * settings.frames - 1
 
@@ -78,18 +99,71 @@ class Stream:
         Raises:
             ConfigError: the settings cannot be used. The stream stays as it is.
         """
-        settings = self.settings.checked()
-        pictures = self._pictures(image, settings)
-        if settings.frames == len(pictures):
-            return self._group(pictures, settings).movedim(1, -1)
-        return torch.cat([self._gather(picture[None], settings) for picture in pictures]).movedim(1, -1)
+        plan = self._plan = self._next_plan(image)
+        self._networks.use(plan.layout)
+        pictures = self._pictures(image, plan.layout.size)
+        if plan.settings.frames == len(pictures):
+            return self._group(pictures, plan.settings).movedim(1, -1)
+        return torch.cat([self._gather(picture[None], plan.settings) for picture in pictures]).movedim(1, -1)
 
-    def _pictures(self, image: Tensor, settings: StreamSettings) -> Tensor:
-        """[frames, 3, height, width] on the model's device, of a size that it takes."""
-        picture = image[..., :3].to(self.model.device, self.model.dtype, non_blocking=True).movedim(-1, 1)
+    def is_ready(self, image: Tensor) -> bool:
+        """Whether `process` would begin at once with a frame like this one."""
+        return self._networks.is_ready(self._wanted(image).layout)
+
+    @torch.inference_mode()
+    def prepare(self, image: Tensor) -> None:
+        """Do all that takes long for frames like this one; any thread may call it while no frame is processed.
+
+        Raises:
+            ComfyStreamError: as `process`.
+        """
+        self._networks.prepare(self._wanted(image).layout)
+
+    def close(self) -> None:
+        """Let go of what a backend holds for this stream; no frame may come any more."""
+        if self._work is not None:
+            self._work[1].stop()
+        self._networks.close()
+
+    def _wanted(self, image: Tensor) -> _Plan:
+        settings = self.settings.checked()
+        self._has_controls |= bool(settings.controls)
+        nets = tuple(dict.fromkeys(control.model for control in settings.controls))
+        rows, tokens = settings.row_counts(), settings.prompt.tokens.shape[1]
+        size = self._size_for(image, settings)
+        return _Plan(settings, Layout(rows, settings.frames, size, tokens, nets, self._has_controls))
+
+    def _next_plan(self, image: Tensor) -> _Plan:
+        """What the settings ask for; while that is being made ready, what ran before."""
+        wanted, running = self._wanted(image), self._plan
+        if running is None or self._networks.is_ready(wanted.layout):
+            self._networks.prepare(wanted.layout)
+            return wanted
+        if wanted.settings is self._refused:
+            return running
+        if self._work is not None and self._work[0].layout != wanted.layout:
+            self._work[1].stop()
+            self._work = None
+        if self._work is None:
+            self._work = (wanted, Beside(lambda: self._networks.prepare(wanted.layout)))
+        if self._work[1].is_done:
+            work, self._work = self._work[1], None
+            self._refused = wanted.settings  # told once; a stream that goes on says no more of it
+            work.result()
+            self._refused = None
+            return wanted
+        return running
+
+    def _size_for(self, image: Tensor, settings: StreamSettings) -> tuple[int, int]:
+        """(width, height) that the model takes, nearest to what is asked for."""
         shrink = self.model.autoencoder.shrink
-        width, height = settings.size or (picture.shape[-1], picture.shape[-2])
-        wanted = tuple(max(shrink, round(side / shrink) * shrink) for side in (height, width))
+        width, height = settings.size or (image.shape[2], image.shape[1])
+        return max(shrink, round(width / shrink) * shrink), max(shrink, round(height / shrink) * shrink)
+
+    def _pictures(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """[frames, 3, height, width] on the model's device, of that size."""
+        picture = image[..., :3].to(self.model.device, self.model.dtype, non_blocking=True).movedim(-1, 1)
+        wanted = (size[1], size[0])
         if tuple(picture.shape[-2:]) != wanted:
             picture = interpolate(picture, wanted, mode="bilinear", antialias=True)
         return picture
@@ -112,9 +186,9 @@ class Stream:
             self.skipped += 1
             return self._output
         self._used_settings = settings
-        latent = self.model.autoencoder.encode(picture * 2 - 1)
+        latent = self._networks.encode(picture)
         made = self._denoise(latent, picture, settings)
-        self._output = (self.model.autoencoder.decode(made) / 2 + 0.5).clamp_(0, 1)
+        self._output = (self._networks.decode(made) / 2 + 0.5).clamp_(0, 1)
         return self._output
 
     def _is_similar(self, picture: Tensor, settings: StreamSettings) -> bool:
@@ -134,9 +208,8 @@ class Stream:
         size = (picture.shape[-1], picture.shape[-2])
         tables, noise = self._tables(settings), self._noise_of(settings, latent)
         self._conditioning.update(settings, size)
-        self._set_style(settings)
-        slots = tables.slots if settings.is_batched else 1
-        self._controls.push(settings.controls, picture, slots, tables.frames, self._output)
+        slots, keeps_idle = tables.slots if settings.is_batched else 1, self._networks.keeps_idle_controls
+        self._controls.push(settings.controls, picture, slots, tables.frames, self._output, keeps_idle)
         if not settings.is_batched:
             self._batch = None
             return denoise_in_turn(tables, noise, latent, self._models_in_turn(tables, size))
@@ -151,17 +224,18 @@ class Stream:
         batch.fill(latent, model)
         return batch.tick(latent, model)
 
-    def _set_style(self, settings: StreamSettings) -> None:
-        """Strength of the IP-Adapter for this tick; streams that share a model set it in turn."""
-        adapter, style = self.model.image_prompt, settings.style
+    def _scales(self) -> Tensor | None:
+        """[layers], strength of the IP-Adapter in this tick; the same object as long as it is the same."""
+        adapter = self.model.image_prompt
         if adapter is None:
-            return
+            return None
+        style = self._used_settings.style if self._used_settings is not None else None
         key = (style.scale, style.weight_type) if style is not None else (0.0, "linear")
         if key != self._style_scales[0]:
             weights = layer_weights(list(adapter.layers), key[1])
             made = torch.tensor([key[0] * weight for weight in weights])
             self._style_scales = (key, made.to(adapter.scales))
-        adapter.scales.copy_(self._style_scales[1])
+        return self._style_scales[1]
 
     def _models_in_turn(self, tables: Tables, size: tuple[int, int]) -> list[Callable[[Tensor, Tensor], Tensor]]:
         frames, guidance = tables.frames, tables.guidance
@@ -169,10 +243,17 @@ class Stream:
         return [self._model_for(frames if slot < unguided else 0, frames, size) for slot in range(tables.slots)]
 
     def _model_for(self, front: int, rows: int, size: tuple[int, int]) -> Callable[[Tensor, Tensor], Tensor]:
-        def extra(x: Tensor, times: Tensor, told: Rows) -> tuple[Any, Any]:
-            return self._controls.residuals(front, x, times, told.tokens[:, : told.text_tokens], told.added)
+        """The UNet for `front` unguided rows and `rows` guided ones: predicts noise, whatever it was trained for."""
+        told, scales = self._conditioning.rows(front, rows, size), self._scales()
 
-        return predictor(self.model, self._conditioning.rows(front, rows, size), extra, self._kept)
+        def denoise(x: Tensor, times: Tensor) -> Tensor:
+            predicted = self._networks.predict(x, times, told, self._controls.active(front, len(x) - front), scales)
+            if not self.model.predicts_velocity:
+                return predicted
+            alpha = self._kept.index_select(0, times).view(-1, 1, 1, 1)
+            return alpha.sqrt().to(x.dtype) * predicted + (1 - alpha).sqrt().to(x.dtype) * x
+
+        return denoise
 
     def _tables(self, settings: StreamSettings) -> Tables:
         """Made anew only when something in them changed."""

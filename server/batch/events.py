@@ -53,9 +53,11 @@ class EventStream:
 
     Args:
         request: it.
+        send_s: how long its caller may take for a line.
     """
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, send_s: float = 120.0) -> None:
+        self._send_s = send_s
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         self._response = web.StreamResponse(headers=headers)
         self._request = request
@@ -79,7 +81,7 @@ class EventStream:
                 continue
             waiting.cancel()
             if not done:
-                await self._response.write(b": it goes on\n\n")
+                await self._write(b": it goes on\n\n")
         for step in steps.rest():
             await self.send(_step(step))
         return run.result()
@@ -113,7 +115,17 @@ class EventStream:
         line = f"data: {json.dumps(document)}"
         if len(line) > MOST_LINE:  # a name of a node that is a novel
             line = f"data: {json.dumps({'type': document['type'], 'truncated': True})}"
-        await self._response.write(f"{line}\n\n".encode())
+        await self._write(f"{line}\n\n".encode())
+
+    async def _write(self, data: bytes) -> None:
+        """Raises ConnectionError when the caller does not read."""
+        try:
+            async with asyncio.timeout(self._send_s):
+                await self._response.write(data)
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionResetError("the caller does not read") from None
 
     async def end(self) -> web.StreamResponse:
         """Close it: relays look for this line."""
@@ -131,4 +143,6 @@ async def _quietly(sending: Awaitable[Any]) -> None:
 def _step(progress: Progress) -> dict[str, Any]:
     node = {"node": progress.node_id} if progress.node_id else {}
     bar = {"value": progress.value, "maximum": progress.maximum} if progress.maximum else {}
-    return {"type": "progress", "phase": progress.phase, **node, "done": progress.done, "total": progress.total, **bar}
+    words = {"message": progress.message} if progress.message else {}
+    counts = {"done": progress.done, "total": progress.total}
+    return {"type": "progress", "phase": progress.phase, **node, **counts, **bar, **words}

@@ -47,9 +47,10 @@ class Form:
     mime: str
     is_stream: bool = False
 
-    def wanted(self, options: Options) -> Wanted:
-        """What the engine is to write."""
-        return Wanted(IMAGES.get(self.mime, "png"), options.quality, self.mime == "video/mp4", options.fps)
+    def wanted(self, options: Options, most_bytes: int = 0, most_results: int = 0) -> Wanted:
+        """What the engine is to write, and how much at most."""
+        image, is_video = IMAGES.get(self.mime, "png"), self.mime == "video/mp4"
+        return Wanted(image, options.quality, is_video, options.fps, most_bytes, most_results)
 
 
 def wanted_form(options: Options, accept: str) -> Form:

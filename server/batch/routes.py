@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from comfystream.session.loop_bridge import call
 
 from .asked import Asked, read_request
 from .events import EventStream, Steps
-from .faults import NODE_FAILED, NOT_FOUND, Refused, error_response
+from .faults import NODE_FAILED, NOT_FOUND, TOO_LARGE, Refused, error_response
 from .figures import Figures
 from .places import Places
 from .prepared import Prepared, prepare
@@ -34,6 +34,7 @@ __all__ = ["Batch", "BatchOptions"]
 _log = logging.getLogger(__name__)
 PREFIXES = ("", "/api")
 RESTART_S, RETRY_S, LOOK_S = 15.0, 0.25, 10.0
+MOST_BESIDE = 4  # requests that are read or answered while others wait and one runs
 CLIENT_GONE = 499  # nobody hears it; it is counted
 
 
@@ -44,10 +45,15 @@ class BatchOptions:
     Attributes:
         most_waiting: how many may wait while one runs.
         timeout_s: until the answer, where a request does not say.
+        most_result_bytes, most_results: of one request; a workflow that gives more is stopped there.
+        send_s: how long a caller may take for its answer, or for a part of a stream of events.
     """
 
     most_waiting: int = 8
     timeout_s: float = 120.0
+    most_result_bytes: int = 64 << 20
+    most_results: int = 1000
+    send_s: float = 120.0
 
 
 class Batch:
@@ -66,6 +72,7 @@ class Batch:
         self._capabilities = capabilities
         self._options = options
         self.runs = Runs(host, options.most_waiting)
+        self._inside = 0
         self.figures = Figures(lambda: self.runs.waiting, lambda: self.runs.is_busy)
 
     def add_routes(self, app: web.Application) -> None:
@@ -120,18 +127,50 @@ class Batch:
 
     async def _answer(self, request: web.Request, began: float) -> web.StreamResponse:
         try:
-            self.runs.check_room()
-            asked = await read_request(request)
-            form = wanted_form(asked.options, request.headers.get("Accept", ""))
-            async with _folder() as folder:
-                prepared = await self._in_time(self._prepare(request, asked, form, folder), asked)
-                if form.is_stream:
-                    return await self._stream(request, asked, prepared, began)
-                done = await self._run(asked, prepared, Watch(), began)
-                told = metadata(prepared.named.name, prepared.seed, done, time.monotonic() - began)
-                return await call(answer, form, done, folder, told)
+            with self._place():
+                return await self._work(request, began)
         except ComfyStreamError as error:
             return error_response(error)
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """From the first byte of a request to the last of its answer: what is read or sent takes memory, too.
+
+        Raises:
+            BusyError: there are as many as may be.
+        """
+        self.runs.check_room()
+        if self._inside > self._options.most_waiting + MOST_BESIDE:
+            raise BusyError(f"{self._inside} requests are here already", code="queue_full", hint="try again in a while")
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    async def _work(self, request: web.Request, began: float) -> web.StreamResponse:
+        asked = await read_request(request)
+        form = wanted_form(asked.options, request.headers.get("Accept", ""))
+        async with _folder() as folder:
+            prepared = await self._in_time(self._prepare(request, asked, form, folder), asked)
+            if form.is_stream:
+                return await self._stream(request, asked, prepared, began)
+            done = await self._run(asked, prepared, Watch(), began)
+            told = metadata(prepared.named.name, prepared.seed, done, time.monotonic() - began)
+            response = await call(answer, form, done, folder, told)
+            return await self._send(request, response)
+
+    async def _send(self, request: web.Request, response: web.Response) -> web.Response:
+        """Send it now, while its place is taken; a caller that does not read is cut off."""
+        try:
+            async with asyncio.timeout(self._options.send_s):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            _log.warning("a caller did not take its answer within %.0f s", self._options.send_s)
+            if request.transport is not None:
+                request.transport.abort()
+        return response
 
     async def _in_time(self, preparing: Awaitable[Prepared], asked: Asked) -> Prepared:
         """While the worker loads, requests wait as long as they may.
@@ -156,7 +195,9 @@ class Batch:
             named = await call(self._tasks.find, path, self._capability(request), catalog)
         else:
             named = await call(self._tasks.given, asked.options.workflow, catalog)
-        return await call(prepare, asked, named, catalog, folder, form.wanted(asked.options))
+        options = self._options
+        wanted = form.wanted(asked.options, options.most_result_bytes, options.most_results)
+        return await call(prepare, asked, named, catalog, folder, wanted)
 
     async def _run(self, asked: Asked, prepared: Prepared, watch: Watch, began: float) -> OnceDone:
         patience = began + min(self._limit_s(asked), RESTART_S)
@@ -177,7 +218,7 @@ class Batch:
             await asyncio.sleep(RETRY_S)  # it is being started again, and this run has not begun
 
     async def _stream(self, request: web.Request, asked: Asked, prepared: Prepared, began: float) -> web.StreamResponse:
-        steps, stream = Steps(), EventStream(request)
+        steps, stream = Steps(), EventStream(request, self._options.send_s)
         watch = Watch(steps.put)
         self.runs.check_room()
         run = asyncio.create_task(self._run(asked, prepared, watch, began), name="once-run")
@@ -208,6 +249,8 @@ def _whose_fault(error: WorkflowError, prepared: Prepared) -> ComfyStreamError:
     named = prepared.named
     if error.code == "bad_image":
         return Refused(error.message, field="image", code=error.code)
+    if error.code == "result_too_large":
+        return Refused(error.message, status=TOO_LARGE, code=error.code, hint=error.hint, node_id=error.node_id)
     if error.code in ("bad_audio", "too_long"):
         return Refused(error.message, field="audio", code=error.code)
     node = named.workflow.nodes.get(error.node_id or "")

@@ -120,11 +120,25 @@ def accel(json: Json = None, quick: Quick = False) -> None:
 
 
 @app.command()
-def gpu(json: Json = None, quick: Quick = False) -> None:
-    """SD-Turbo's architecture, image to image, by each backend that works on this GPU; nothing without one."""
-    from .gpu import bench_gpu
+def gpu(
+    only: Annotated[list[str] | None, typer.Option(help="A workload; may be given several times.")] = None,
+    rows: Annotated[list[int] | None, typer.Option(min=1, max=16, help="Pictures per tick, several times.")] = None,
+    backends: Annotated[list[str] | None, typer.Option("--backend", help="A backend, several times.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every workload by every backend.")] = False,
+    budget_s: Annotated[float, typer.Option(min=0, help="Leave out what would not end within so many seconds.")] = 0,
+    precision: Annotated[str, typer.Option(help="fp16, bf16 or fp32.")] = "fp16",
+    engines: Annotated[Path | None, typer.Option(help="Keep engines there.", file_okay=False)] = None,
+    json: Json = None,
+    quick: Quick = False,
+) -> None:
+    """Live models on this GPU: the first workload by each backend that works, the others by the fastest one."""
+    from .gpu.command import measure_gpu
 
-    _report(json, gpu=bench_gpu(frames=100 if quick else 300))
+    try:
+        measure_gpu(only or (), rows or (), backends or (), everything, budget_s, precision, engines, json, quick)
+    except ComfyStreamError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        raise typer.Exit(2) from None
 
 
 @app.command()

@@ -178,7 +178,7 @@ def _tick(runner: LocalRunner) -> Contestant:
     """All that a lane's thread does for a frame; pictures are there as a tensor and as a picture already."""
     import av
 
-    state = runner.new_lane_state()
+    state = runner.new_lane_states([Lane.VIDEO])[Lane.VIDEO]
     _leave_out_conversion(state, _picture(), av.VideoFrame(64, 64, "yuv420p"))
     frame = VideoFrame(0, 0, Fraction(1, 30), av.VideoFrame(64, 64, "yuv420p"))
     return lambda: runner.tick(Lane.VIDEO, frame, state)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from comfystream.byoc.backend import StreamStart
+from comfystream.byoc.backend import Modalities, StreamStart
+from comfystream.byoc.messages import StreamParams
 from comfystream.catalog.spec import Catalog
 from comfystream.engine.protocol import Engine
 from comfystream.errors import WorkflowError
@@ -16,6 +17,7 @@ from comfystream.session.live import LiveOptions
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.live_registry import Sessions
 from comfystream.session.loop_bridge import call
+from comfystream.workflow.bind import bind
 from comfystream.workflow.model import Workflow
 from comfystream.workflow.read import read_workflow
 
@@ -26,6 +28,7 @@ from .workflows import asked_workflow
 __all__ = ["WorkflowBackend"]
 
 COLLECT_S = 2.0
+PASSING = frozenset({"video", "audio"})
 
 
 class WorkflowBackend:
@@ -72,6 +75,23 @@ class WorkflowBackend:
         if errors:
             more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
             raise WorkflowError(f"{errors[0]}{more}", code="workflow_invalid", node_id=errors[0].node_id)
+
+    async def modalities(self, params: StreamParams, capability: str) -> Modalities:
+        """Those of the workflow; without one frames come back as they were.
+
+        Raises:
+            ComfyStreamError: the workflow cannot run, or the engine is gone.
+        """
+        workflow = asked_workflow(params.rest, await self.host.known())
+        if workflow is not None:
+            await self._check(workflow)
+        workflow = workflow or self._workflows.get(capability)
+        if workflow is None:
+            return Modalities(PASSING, PASSING)
+        bindings = bind(workflow)
+        return Modalities(
+            frozenset(live.modality for live in bindings.inputs), frozenset(live.modality for live in bindings.outputs)
+        )
 
     async def open(self, start: StreamStart) -> SessionPipe:
         """A session for a stream, which loads its workflow while the stream runs.

@@ -127,7 +127,7 @@ class SessionPipe:
         match event:
             case Progress() if self._progress is not None:
                 share = event.done / event.total if event.total else None
-                self._progress = Loading(PHASES.get(event.phase, event.phase), share)
+                self._progress = Loading(event.message or PHASES.get(event.phase, event.phase), share)
             case NodeFailed():
                 words = f'node {event.node_id} "{event.class_type}": {event.message}'
                 self._note(words, "node_failed", event.node_id, event.count)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,15 +22,41 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from comfystream.byoc.capability import OrchestratorAccess
-    from comfystream.byoc.server import StreamServer
+    from comfystream.byoc.capability import Capability, OrchestratorAccess
+    from comfystream.byoc.server import StreamServer, Task
     from comfystream.settings import ServerSettings
 
     from ..byoc.backend import WorkflowBackend
 
-__all__ = ["byoc", "make_server"]
+__all__ = ["PriceUnit", "RunnerMode", "RunnerOptions", "byoc", "make_server"]
 
 _NET, _WORK, _BATCH, _ENGINE, _LOG = "Network", "Streams", "Batch requests", "Engine", "Log"
+
+
+class RunnerMode(StrEnum):
+    """What a live runner is for."""
+
+    PERSISTENT = "persistent"
+    SINGLE_SHOT = "single-shot"
+    BOTH = "both"
+
+
+class PriceUnit(StrEnum):
+    """What a price is for."""
+
+    HOUR = "hour"
+    HD = "720p"
+    FIXED = "fixed"
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerOptions:
+    """How a worker is offered as a live runner."""
+
+    mode: RunnerMode = RunnerMode.PERSISTENT
+    app: str = ""
+    price: float = 0.01
+    unit: PriceUnit = PriceUnit.HOUR
 
 
 def byoc(
@@ -54,9 +82,19 @@ def byoc(
     live_runner: Annotated[
         bool, typer.Option("--live-runner", help="Heartbeats in place of registration.", rich_help_panel=_NET)
     ] = False,
+    runner_mode: Annotated[
+        RunnerMode,
+        typer.Option("--runner-mode", help="Offer sessions, single requests, or both.", rich_help_panel=_NET),
+    ] = RunnerMode.PERSISTENT,
+    runner_app: Annotated[
+        str, typer.Option("--runner-app", metavar="NAME", help="Its name, for one capability.", rich_help_panel=_NET)
+    ] = "",
     runner_price: Annotated[
-        float, typer.Option("--runner-price", help="US dollars per hour, for --live-runner.", rich_help_panel=_NET)
+        float, typer.Option("--runner-price", help="US dollars, for --live-runner.", rich_help_panel=_NET)
     ] = 0.01,
+    runner_price_unit: Annotated[
+        PriceUnit, typer.Option("--runner-price-unit", help="Of --runner-price.", rich_help_panel=_NET)
+    ] = PriceUnit.HOUR,
     capacity: Annotated[
         int | None, typer.Option("--capacity", metavar="N", help="Streams at once: 1.", rich_help_panel=_WORK)
     ] = None,
@@ -78,6 +116,10 @@ def byoc(
         float,
         typer.Option("--batch-timeout", metavar="S", help="Of those that do not say.", rich_help_panel=_BATCH, min=1),
     ] = 120.0,
+    batch_max_result: Annotated[
+        int,
+        typer.Option("--batch-max-result", metavar="MIB", help="Of one request.", rich_help_panel=_BATCH, min=1),
+    ] = 64,
     no_batch: Annotated[bool, typer.Option("--no-batch", help="Streams only.", rich_help_panel=_BATCH)] = False,
     on_error: Annotated[
         str | None, typer.Option("--on-error", help="hold, slate, passthrough or stop.", rich_help_panel=_WORK)
@@ -125,8 +167,8 @@ def byoc(
             capacity=capacity,
             size=(width - width % 2, height - height % 2) if width else None,
             insecure_tls=insecure_tls,
-            runner_price=runner_price if live_runner else None,
-            batch=None if no_batch else (batch_queue, batch_timeout),
+            runner=RunnerOptions(runner_mode, runner_app, runner_price, runner_price_unit) if live_runner else None,
+            batch=None if no_batch else (batch_queue, batch_timeout, batch_max_result << 20),
         )
     )
 
@@ -162,8 +204,8 @@ def make_server(
     capacity: int | None = None,
     size: tuple[int, int] | None = (512, 512),
     insecure_tls: bool = False,
-    runner_price: float | None = None,
-    batch: tuple[int, float] | None = (8, 120.0),
+    runner: RunnerOptions | None = None,
+    batch: tuple[int, float, int] | None = (8, 120.0, 64 << 20),
 ) -> StreamServer:
     """The worker. Secrets are taken out of `environ`, before the engine's process inherits it.
 
@@ -196,7 +238,7 @@ def make_server(
         size=size,
         token=token,
         verify_tls=not insecure_tls,
-        beside=_ways_in(access, offered, files, insecure_tls, runner_price),
+        beside=_ways_in(access, offered, files, insecure_tls, runner),
         more_routes=_more_routes(backend, files, settings, batch),
         register=False,
     )
@@ -206,7 +248,7 @@ def _more_routes(
     backend: WorkflowBackend,
     files: dict[str, Path | None],
     settings: ServerSettings,
-    batch: tuple[int, float] | None,
+    batch: tuple[int, float, int] | None,
 ) -> Callable[[web.Application], None]:
     """Adds the metrics, and the paths of batch requests, on the event loop."""
     from ..batch.routes import Batch, BatchOptions
@@ -238,23 +280,33 @@ def _more_routes(
 
 def _ways_in(
     access: OrchestratorAccess | None,
-    offered: Any,
+    offered: Capability,
     files: dict[str, Path | None],
     insecure_tls: bool,
-    runner_price: float | None,
-) -> list[Any]:
+    runner: RunnerOptions | None,
+) -> list[Task]:
     """How orchestrators learn of the capabilities."""
-    from dataclasses import replace
-
-    from comfystream.byoc.live_runner import LiveRunner, RunnerPrice
     from comfystream.byoc.registration import Registration
 
     if access is None:
+        if runner is not None:
+            words = "--live-runner needs ORCH_URL and ORCH_SECRET"
+            hint = "an orchestrator with a list of its own (-liveRunnerConfig) takes the worker without the flag"
+            raise ConfigError(words, code="no_orchestrator", hint=hint)
         return []
     access = replace(access, verify_tls=access.verify_tls and not insecure_tls)
     is_one = len(files) == 1
     urls = {name: offered.url if is_one else f"{offered.url}/capability/{name}" for name in files}
     names = [replace(offered, name=name, url=url) for name, url in urls.items()]
-    if runner_price is not None:
-        return [LiveRunner(access, one, RunnerPrice(runner_price)) for one in names]
-    return [Registration(access, names)]
+    return [Registration(access, names)] if runner is None else _runners(access, names, runner)
+
+
+def _runners(access: OrchestratorAccess, names: list[Capability], options: RunnerOptions) -> list[Task]:
+    from comfystream.byoc.live_runner import PERSISTENT, SINGLE_SHOT, LiveRunner, RunnerPrice
+
+    modes = [PERSISTENT, SINGLE_SHOT] if options.mode is RunnerMode.BOTH else [options.mode.value]
+    if options.app and len(names) * len(modes) > 1:
+        words = "--runner-app names one runner, and there are several"
+        raise ConfigError(words, code="bad_setting", hint="leave it out: they are called after their capabilities")
+    price = RunnerPrice(options.price, options.unit.value)
+    return [LiveRunner(access, one, price, options.app, mode) for one in names for mode in modes]

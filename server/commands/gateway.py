@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from comfystream.settings import ServerSettings
 
     from ..gateway.app import GatewayOptions
+    from ..gateway.rtmp import GatewayRtmp
 
 __all__ = ["gateway"]
 
 _NET, _WHO, _STREAMS = "Network", "Who may call", "Streams"
-PORT = 9935
+PORT, RTMP_PORT = 9935, 1935
 DEVELOPMENT = "development"  # on the loopback it keeps nobody out, it is only that workers have to send one
 DRAIN_S = 10.0
 
@@ -31,6 +32,10 @@ def gateway(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.", rich_help_panel=_NET)
     ] = PORT,
+    rtmp_port: Annotated[
+        int | None,
+        typer.Option("--rtmp-port", min=0, max=65535, help="Takes OBS: 1935; 0 for none.", rich_help_panel=_NET),
+    ] = None,
     media_ports: Annotated[
         str | None, typer.Option("--media-ports", help="UDP ports: 50000-50100.", rich_help_panel=_NET)
     ] = None,
@@ -65,12 +70,12 @@ def gateway(
     flags = {
         "host": host,
         "port": port,
+        "rtmp_port": rtmp_port,
         "media_ports": media_ports,
         "log_level": log_level.upper() if log_level else None,
     }
     settings = load_settings(config, flags)
-    is_made = not secret and not settings.is_loopback
-    secret = secret or (secrets.token_urlsafe(24) if is_made else DEVELOPMENT)
+    secret, shown = _secret(secret, settings)
     options = _options(
         settings,
         secret=secret,
@@ -81,8 +86,13 @@ def gateway(
         idle_s=idle,
         insecure_tls=insecure_tls,
     )
-    shown = secret if is_made or secret == DEVELOPMENT else "..."
-    asyncio.run(_serve(options, settings, shown))
+    asyncio.run(_serve(options, settings, shown, has_rtmp=rtmp_port != 0))
+
+
+def _secret(given: str, settings: ServerSettings) -> tuple[str, str]:
+    """The secret of workers, and how it is shown: one that was given is not."""
+    made = DEVELOPMENT if settings.is_loopback else secrets.token_urlsafe(24)
+    return (given, given if given == DEVELOPMENT else "...") if given else (made, made)
 
 
 def _options(
@@ -114,10 +124,10 @@ def _options(
     )
 
 
-async def _serve(options: GatewayOptions, settings: ServerSettings, shown: str) -> None:
+async def _serve(options: GatewayOptions, settings: ServerSettings, shown: str, *, has_rtmp: bool) -> None:
     from aiohttp import web
 
-    from ..gateway.app import make_gateway_app
+    from ..gateway.app import make_gateway_app, rtmp_key
     from ..serving import on_signals
 
     logging.getLogger().setLevel(settings.log_level)
@@ -137,15 +147,33 @@ async def _serve(options: GatewayOptions, settings: ServerSettings, shown: str) 
                 code="cannot_listen",
                 hint="another program may have the port; --port 0 takes a free one",
             ) from error
-        _say_address(settings.host, runner.addresses[0][1], shown)
+        port = runner.addresses[0][1]
+        if has_rtmp:
+            await _take_rtmp(app[rtmp_key], settings, port)
+        _say_address(settings.host, port, shown, app[rtmp_key].port)
         await stopped.wait()
         print("comfystream: ending; workers are told", flush=True)
     finally:
         await runner.cleanup()
 
 
-def _say_address(host: str, port: int, secret: str) -> None:
+async def _take_rtmp(rtmp: GatewayRtmp, settings: ServerSettings, http_port: int) -> None:
+    """Listen for RTMP; the usual port, which nobody asked for, may be taken."""
+    here = "127.0.0.1" if settings.host in ("0.0.0.0", "localhost") else settings.host
+    rtmp.base = f"http://{f'[{here}]' if ':' in here else here}:{http_port}"
+    try:
+        await rtmp.start(settings.host, settings.rtmp_port or RTMP_PORT)
+    except ConfigError as error:
+        if settings.rtmp_port:
+            raise
+        logging.getLogger(__name__).warning("no RTMP: %s; --rtmp-port chooses another port", error.message)
+
+
+def _say_address(host: str, port: int, secret: str, rtmp_port: int) -> None:
     name = "localhost" if host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::") else host
+    name = f"[{name}]" if ":" in name else name
     url = f"http://{name}:{port}"
     print(f"\n  Page:    {url}/")
+    if rtmp_port:
+        print(f"  OBS:     rtmp://{name}:{rtmp_port}/live/NAME?capability=comfystream&workflow=edges")
     print(f"  Worker:  ORCH_URL={url} ORCH_SECRET={secret} comfystream byoc\n", flush=True)

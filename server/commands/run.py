@@ -12,6 +12,7 @@ import typer
 from comfystream.errors import ConfigError
 
 from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes, VramMode
+from ..engine_flags import FramesOn
 from ..faults import BAD_INPUT, INTERRUPTED, Reported, say_all, say_error, say_note
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def run(
     threads: Annotated[
         int, typer.Option("--threads", metavar="N", min=0, help="Threads of torch; 0 chooses.", rich_help_panel=_RUN)
     ] = 0,
+    frames_on: FramesOn = None,
     comfyui: ComfyUIFolder = "",
     no_api_nodes: NoApiNodes = False,
     vram: VramMode = None,
@@ -155,7 +157,8 @@ def run(
     _check_paths(options, report)
     from_comfyui = comfyui_options(comfyui, api_nodes=not no_api_nodes, vram=vram)
     packs = {"allow_packs": tuple(allow_pack or ()), "block_packs": tuple(block_pack or ())}
-    hosted = _open_engine(engine, nodes or [], threads, comfyui=from_comfyui, **packs)
+    place = frames_on.value if frames_on else "auto"
+    hosted = _open_engine(engine, nodes or [], threads, comfyui=from_comfyui, frames_on=place, **packs)
     try:
         ready = _ready(hosted, workflow, early, set_ or [])
         _go(hosted, ready, options, report, is_quiet=quiet)

@@ -11,6 +11,7 @@ import typer
 from comfystream.errors import ConfigError
 
 from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes, VramMode, comfyui_settings
+from ..engine_flags import FramesOn
 
 if TYPE_CHECKING:
     from comfystream.engine.protocol import Engine, EngineOptions
@@ -78,6 +79,7 @@ def serve(
     allow_pack: AllowPacks = None,
     block_pack: BlockPacks = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch.", rich_help_panel=_ENGINE)] = None,
+    frames_on: FramesOn = None,
     log_level: Annotated[str | None, typer.Option("--log-level", help="INFO.", rich_help_panel=_LOG)] = None,
     log_format: Annotated[str | None, typer.Option("--log-format", help="text, json.", rich_help_panel=_LOG)] = None,
     monitor: Annotated[bool, typer.Option("--monitor", hidden=True)] = False,
@@ -111,6 +113,7 @@ def serve(
         "allowed_urls": allow_url or None,
         **comfyui_settings(comfyui, no_api_nodes, vram, allow_pack, block_pack),
         "threads": threads,
+        "frames_on": frames_on.value if frames_on else None,
         "log_level": log_level.upper() if log_level else None,
         "log_format": log_format,
         "stream_id_label": True if stream_id_label else None,
@@ -162,6 +165,7 @@ def engine_options(settings: ServerSettings) -> EngineOptions:
         allow_packs=settings.allow_packs,
         block_packs=settings.block_packs,
         threads=threads,
+        frames_on=settings.frames_on,
         comfyui=comfyui_options(settings.comfyui, api_nodes=settings.api_nodes, vram=settings.vram),
         **more,
     )

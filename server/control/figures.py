@@ -29,12 +29,18 @@ class Milliseconds(Said):
 
 
 class NodeFigures(Said):
-    """Mean time of one call of a node that runs per frame, and how often it was called."""
+    """Mean time of one call of a node that runs per frame, and how often it was called.
+
+    With frames on a GPU: `place` is "cuda" for a node whose pictures are there, whose time is then that of giving the
+    GPU its work, and "host" for one whose pictures are brought to the host. `moved_bytes` is what is moved per call.
+    """
 
     node: str
     class_type: str
     ms: float
     calls: int = 0
+    place: str = ""
+    moved_bytes: int = 0
 
 
 class VideoInFigures(Said):
@@ -83,6 +89,7 @@ class ConnectionFigures(Said):
     video_out: VideoOutFigures = VideoOutFigures()
     audio_in: AudioInFigures = AudioInFigures()
     audio_out: AudioOutFigures = AudioOutFigures()
+    ice_restarts: int = 0
 
 
 class GpuFigures(Said):
@@ -210,6 +217,8 @@ def _engine(stats: LiveStats) -> dict[str, Any]:
                 class_type=node.class_type,
                 ms=round(node.total_ms / max(node.calls, 1), 2),
                 calls=node.calls,
+                place=node.place,
+                moved_bytes=node.moved_bytes // max(node.calls, 1),
             )
             for node in engine.nodes
             if node.where != "static"

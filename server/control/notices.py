@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from comfystream.engine.protocol import (
     Activated,
+    EngineLost,
     EngineRestarted,
     NodeBlocked,
     NodeFailed,
@@ -50,6 +51,7 @@ _NAMES: dict[type, str] = {
     NodeFailed: "node_failed",
     NodeBlocked: "node_blocked",
     NodeMessage: "node_message",
+    EngineLost: "engine_lost",
     EngineRestarted: "engine_restarted",
     PackBroken: "pack_broken",
     ShuttingDown: "shutdown",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -21,13 +20,18 @@ from .calls import Calls
 from .client_routes import ClientRoutes
 from .gateway import Gateway
 from .orchestrator import TRICKLE_PATH, Orchestrator
+from .rtmp import GatewayRtmp
+from .runner_routes import RunnerRoutes
+from .runners import Runners
 from .stream import StreamOptions
 from .worker_routes import WorkerRoutes
 
-__all__ = ["GatewayOptions", "gateway_key", "make_gateway_app"]
+__all__ = ["GatewayOptions", "gateway_key", "make_gateway_app", "rtmp_key", "runners_key"]
 
 MOST_BODY = 64 << 20
 gateway_key: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)
+rtmp_key: web.AppKey[GatewayRtmp] = web.AppKey("rtmp", GatewayRtmp)
+runners_key: web.AppKey[Runners] = web.AppKey("runners", Runners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class GatewayOptions:
         public_url: under which clients reach it; empty takes what they called.
         verify_tls: False accepts any certificate of workers.
         watch_s: how often workers are asked how they are.
+        beat_s: how often live runners are to be heard of.
     """
 
     access: Access
@@ -53,6 +58,7 @@ class GatewayOptions:
     public_url: str = ""
     verify_tls: bool = True
     watch_s: float = 1.0
+    beat_s: float = 5.0
 
 
 def make_gateway_app(options: GatewayOptions) -> web.Application:
@@ -61,30 +67,37 @@ def make_gateway_app(options: GatewayOptions) -> web.Application:
     app = web.Application(middlewares=[access.middleware(), answer_errors], client_max_size=MOST_BODY)
     orchestrator = Orchestrator(Calls(verify_tls=options.verify_tls), watch_s=options.watch_s)
     gateway = app[gateway_key] = Gateway(orchestrator, options.ice, options.streams, options.most_streams)
+    app[runners_key] = Runners(orchestrator.trickle, options.beat_s)
     app.on_response_prepare.append(access.add_headers)
     app.add_routes([web.get("/", _page), web.get("/favicon.ico", icon), web.get("/health", _health)])
     app.add_routes([web.get("/static/{file}", static), web.get("/workflows", _workflows)])
     app.add_routes([web.get("/workflows/", _workflows)])
-    ClientRoutes(gateway, options.public_url).add_to(app, options.ice.current_servers, options.connects_per_s)
+    rtmp = app[rtmp_key] = GatewayRtmp(gateway, access.keys)
+    clients = ClientRoutes(gateway, options.public_url, lambda: rtmp.port)
+    clients.add_to(app, options.ice.current_servers, options.connects_per_s)
     WorkerRoutes(orchestrator, access).add_to(app)
+    runners = RunnerRoutes(app[runners_key], access, orchestrator.calls)
+    runners.add_to(app)
     Batch(orchestrator).add_to(app)
     app.add_subapp(TRICKLE_PATH, orchestrator.trickle.app())
-    app.cleanup_ctx.append(_life)
+    app.cleanup_ctx.append(lambda app: _life(app, runners))
     app.on_shutdown.insert(0, _drain)  # streams end while their channels are still there
     return app
 
 
-async def _life(app: web.Application) -> AsyncIterator[None]:
+async def _life(app: web.Application, runners: RunnerRoutes) -> AsyncIterator[None]:
     orchestrator = app[gateway_key].orchestrator
     watching = asyncio.create_task(orchestrator.watch(), name="gateway-workers")
+    watching_runners = asyncio.create_task(runners.watch(), name="gateway-runners")
     yield
-    watching.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watching
+    for task in (watching, watching_runners):
+        task.cancel()
+    await asyncio.wait([watching, watching_runners])
     await orchestrator.calls.close()
 
 
 async def _drain(app: web.Application) -> None:
+    await app[rtmp_key].close()
     await app[gateway_key].close()
     await app[gateway_key].orchestrator.close()
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
@@ -32,10 +32,12 @@ class ClientRoutes:
     Args:
         gateway: has the streams.
         public_url: under which clients reach it; empty takes what they called.
+        rtmp_port: where RTMP is taken; 0 for nowhere.
     """
 
-    def __init__(self, gateway: Gateway, public_url: str = "") -> None:
+    def __init__(self, gateway: Gateway, public_url: str = "", rtmp_port: Callable[[], int] = lambda: 0) -> None:
         self._gateway = gateway
+        self._rtmp_port = rtmp_port
         self._public_url = public_url.rstrip("/")
 
     def add_to(self, app: web.Application, ice_servers: Callable[[], tuple[IceServer, ...]], per_s: int) -> None:
@@ -71,13 +73,18 @@ class ClientRoutes:
             "stream_id": stream.id,
             "whip_url": f"{base}/whip" if wants.video_in else "",
             "whep_url": f"{base}/whep" if wants.video_out else "",
-            "rtmp_url": "",
+            "rtmp_url": self._rtmp_url(request, stream) if wants.video_in else "",
             "rtmp_output_url": "",
             "update_url": f"{base}/update",
             "status_url": f"{base}/status",
             "data_url": f"{base}/data" if wants.data else "",
             "stop_url": f"{base}/stop",
         }
+
+    def _rtmp_url(self, request: web.Request, stream: GatewayStream) -> str:
+        port, host = self._rtmp_port(), urlsplit(self._public_url or public_base(request)).hostname or "localhost"
+        name = f"[{host}]" if ":" in host else host
+        return f"rtmp://{name}:{port}/{quote(stream.id, safe='')}" if port else ""
 
     async def stop(self, request: web.Request) -> web.Response:
         """Stop a stream: 200 with the worker's words, also when it had none."""

@@ -75,6 +75,7 @@ class Gateway:
         if len(self._streams) >= self._most:
             raise BusyError(f"{self._most} streams run, that is the limit", code="too_many_streams")
         stream = GatewayStream(id, job, params, base, self.orchestrator, self._ice, self._options, self._gone)
+        stream.name = document.get("stream_name") or ""
         self._streams[id] = stream
         await stream.begin()
         return stream
@@ -91,6 +92,15 @@ class Gateway:
             words = f"the stream has ended: {reason}" if reason else f'there is no stream "{id[:80]}"'
             raise NoSuchStream(words)
         return stream
+
+    def find(self, name: str) -> GatewayStream:
+        """The stream of that id, or the only one that a client gave that name.
+
+        Raises:
+            NoSuchStream: there is none, or several have the name.
+        """
+        named = [stream for stream in self._streams.values() if stream.name == name]
+        return named[0] if len(named) == 1 and name not in self._streams else self.get(name)
 
     def _gone(self, stream: GatewayStream) -> None:
         if self._streams.get(stream.id) is stream:

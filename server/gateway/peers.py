@@ -6,16 +6,46 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 from comfystream.frames import AudioFrame, VideoFrame
 
 from ..rtc.ice import IceSettings
 from ..rtc.peer import Peer
 
-__all__ = ["EdgePeer", "MediaClock"]
+__all__ = ["Edge", "EdgePeer", "MediaClock"]
 
 CONNECT_S = 30.0
+
+
+class Edge(Protocol):
+    """Who sends into a stream or watches it, however it is connected.
+
+    Attributes:
+        is_watcher: it is sent pictures; others send some.
+        clock: where its frames belong in the stream's time; None before the first one.
+    """
+
+    is_watcher: bool
+    clock: MediaClock | None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether media can flow."""
+        ...
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What is known of the connection."""
+        ...
+
+    def leave(self) -> None:
+        """It ends. Idempotent; `close` also waits for it."""
+        ...
+
+    async def close(self) -> None:
+        """End it. Idempotent."""
+        ...
 
 
 class EdgePeer:
@@ -64,6 +94,11 @@ class EdgePeer:
         """Whether media can flow."""
         return self.state in ("connected", "disconnected")
 
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What is known of the connection."""
+        return self.peer.stats
+
     async def answer(self, sdp: str, kind: str = "offer") -> tuple[str, str]:
         """Answer the offer; raises what `Peer.answer` raises, and is closed then."""
         try:
@@ -77,6 +112,10 @@ class EdgePeer:
     async def trickle(self, fragment: str) -> None:
         """Take candidates that came later."""
         await self.peer.trickle(fragment)
+
+    async def restart(self, fragment: str) -> str:
+        """Go on over a new ICE connection: the fragment to answer with; raises what `Peer.restart` raises."""
+        return await self.peer.restart(fragment)
 
     def _give_up(self) -> None:
         if not self.is_connected:

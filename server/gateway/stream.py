@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
-from comfystream.errors import BusyError, ComfyStreamError
+from comfystream.errors import BusyError, ComfyStreamError, ConfigError
 from comfystream.frames import AudioFrame, VideoFrame
 
 from ..rtc.audience import Audience
@@ -23,13 +23,15 @@ from .feed import Feed
 from .job import Job
 from .leg import Hooks, Leg, Patience
 from .orchestrator import Attempt, Orchestrator
-from .peers import EdgePeer, MediaClock
+from .peers import Edge, EdgePeer, MediaClock
+from .rtmp_edge import RtmpEdge
 
 __all__ = ["GatewayStream", "StreamOptions", "StreamState"]
 
 _log = logging.getLogger(__name__)
 MOST_SWAPS, SWAPS_S = 3, 60.0  # more in that time is no bad luck any more
 MOST_PUBLISHERS = 4  # of whom one has the place
+AnEdge = TypeVar("AnEdge", bound=Edge)
 ADDRESSES = ("subscribe_url", "publish_url", "control_url", "events_url", "data_url", "gateway_request_id")
 
 
@@ -71,6 +73,9 @@ class GatewayStream:
         ice: how clients are reached.
         options: how it is treated.
         on_end: called once, with the stream.
+
+    Attributes:
+        name: that the client gave it; the id begins with it.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class GatewayStream:
         on_end: Callable[[GatewayStream], None],
     ) -> None:
         self.id, self.job, self.wants = id, job, job.wants
+        self.name = ""
         self.state = StreamState.STARTING
         self.feed = Feed()
         self.swaps = 0
@@ -93,8 +99,8 @@ class GatewayStream:
         self._params, self._base, self._orchestrator = params, base, orchestrator
         self._ice, self._options, self._on_end = ice, options, on_end
         self._audience = Audience()
-        self._peers: set[EdgePeer] = set()
-        self._publisher: EdgePeer | None = None
+        self._peers: set[Edge] = set()
+        self._publisher: Edge | None = None
         self._attempt: Attempt | None = None
         self._leg: Leg | None = None
         self._task: asyncio.Task[None] | None = None
@@ -252,7 +258,7 @@ class GatewayStream:
             "orchestrator": self._base,
             "worker": attempt.worker.url if attempt is not None else "",
             "swaps": self.swaps,
-            "ingest_metrics": {"stats": self._publisher.peer.stats if self._publisher is not None else {}},
+            "ingest_metrics": {"stats": self._publisher.stats if self._publisher is not None else {}},
             "frames": dict(self._counts),
             "viewers": len(self._watchers()),
             "error": self.error,
@@ -260,7 +266,7 @@ class GatewayStream:
 
     # --- frames and words
 
-    def _take(self, peer: EdgePeer, frame: VideoFrame | AudioFrame) -> None:
+    def _take(self, peer: Edge, frame: VideoFrame | AudioFrame) -> None:
         """A frame of a client; the one whose first frame came last has the place."""
         if peer.clock is None:
             elapsed_s = Fraction(time.monotonic_ns() - self._began_ns, 10**9)
@@ -288,10 +294,27 @@ class GatewayStream:
         Raises:
             BusyError: too many want to.
         """
-        others = [peer for peer in self._peers if not peer.is_watcher]
-        if len(others) >= MOST_PUBLISHERS:
-            raise BusyError("several publish into this stream already", code="too_many_publishers")
+        self._check_publishers()
         return self._add(EdgePeer(self._ice, on_frame=self._take, on_end=self._left))
+
+    def publish_rtmp(self, send_away: Callable[[str], None]) -> RtmpEdge:
+        """For RTMP.
+
+        Args:
+            send_away: ends the connection, saying why.
+
+        Raises:
+            ConfigError: no pictures are taken.
+            BusyError: too many want to.
+        """
+        if not self.wants.video_in:
+            raise ConfigError("this stream takes no pictures", code="no_ingress", hint="enable_video_ingress")
+        self._check_publishers()
+        return self._add(RtmpEdge(self.id, send_away, self._take, self._left))
+
+    def _check_publishers(self) -> None:
+        if len([peer for peer in self._peers if not peer.is_watcher]) >= MOST_PUBLISHERS:
+            raise BusyError("several publish into this stream already", code="too_many_publishers")
 
     async def watch(self, stream: str, request: web.Request) -> EdgePeer:
         """For WHEP.
@@ -306,14 +329,14 @@ class GatewayStream:
         ends = {"video": video, "sound": sound}
         return self._add(EdgePeer(self._ice, on_frame=self._take, on_end=self._left, is_watcher=True, **ends))
 
-    def _watchers(self) -> list[EdgePeer]:
+    def _watchers(self) -> list[Edge]:
         return [peer for peer in self._peers if peer.is_watcher]
 
-    def _add(self, peer: EdgePeer) -> EdgePeer:
+    def _add(self, peer: AnEdge) -> AnEdge:
         self._peers.add(peer)
         return peer
 
-    def _left(self, peer: EdgePeer) -> None:
+    def _left(self, peer: Edge) -> None:
         self._peers.discard(peer)
         if peer is self._publisher:
             self._publisher = None

@@ -104,11 +104,12 @@ class HealthAnswer(_Answer):
 
 
 class OfferAnswer(_Answer):
-    """The answer to an offer, and the session to come back to."""
+    """The answer to an offer, and the session to come back to. `resource`: path of the connection."""
 
     sdp: str
     type: str
     session: str
+    resource: str
 
 
 class SecondRate(_Answer):

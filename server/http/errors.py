@@ -55,6 +55,7 @@ _CODES = {
     "defect": 500,
 }
 _CODES |= {"sdp_too_large": 413, "unsupported_codec": 406, "not_found": 404, "wrong_content_type": 415, "too_fast": 429}
+_CODES |= {"no_restart": 422}
 RETRY_S = 5  # for a limit that does not say when
 
 

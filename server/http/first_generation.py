@@ -17,12 +17,14 @@ from comfystream.workflow.model import Workflow
 from ..control.first_generation import joined_workflow
 from ..parts import Parts
 from ..rtc.sdp import read_offer
+from ..rtc.signaling import Resources
 from .bodies import OfferBody
 from .errors import checked, json_body
 from .sources import set_source
 
 __all__ = ["routes"]
 
+PREFIXES = ("", "/live")
 OK_HEADERS = {"Content-Type": "application/json"}  # what they look for, although the body is none
 
 
@@ -37,12 +39,14 @@ def routes(parts: Parts) -> list[web.RouteDef]:
         ("GET", "/stream/{stream_id}/stats", old.stats),
         ("GET", "/metrics", parts.metrics.handle),
     )
-    return [web.route(method, prefix + path, handler) for prefix in ("", "/live") for method, path, handler in every]
+    found = [web.route(method, prefix + path, handler) for prefix in PREFIXES for method, path, handler in every]
+    return [*found, *(route for prefix in PREFIXES for route in old.offers.routes(f"{prefix}/offer/{{resource}}"))]
 
 
 class _Routes:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self.offers = Resources(parts.settings.connects_per_s)
 
     async def health(self, request: web.Request) -> web.Response:
         """`OK` while the engine is there or coming, else 503, as while the server ends. JSON tells the whole truth."""
@@ -79,14 +83,16 @@ class _Routes:
             await self._load(session, body)
             if body.source is not None:
                 await set_source(self._parts, session, body.source)
-            sdp, kind = await self._parts.viewers.connect(session, body.offer.sdp, body.offer.type)
+            viewer, sdp, kind = await self._parts.viewers.connect(session, body.offer.sdp, body.offer.type)
         except BaseException:
             if is_new:
                 await self._parts.sessions.end(session.id, "its first viewer could not connect")
             raise
         finally:
             session.detach()
-        return web.json_response({"sdp": sdp, "type": kind, "session": session.id})
+        headers = self.offers.add(viewer, session.id, body.offer.sdp).headers(request)
+        answer = {"sdp": sdp, "type": kind, "session": session.id, "resource": headers["Location"]}
+        return web.json_response(answer, headers=headers)
 
     async def _new_session(self, body: OfferBody) -> LiveSession:
         options = self._parts.options

@@ -30,10 +30,10 @@ class NodeTimes:
     """Time per node, of all sessions together. Past `MOST_NODES` nodes, further ones count as one."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        labels = ["class_type", "node"]
+        labels = ["class_type", "node", "place"]
         self._seconds = Counter("comfystream_node_seconds", "Time in a node", labels, registry=registry)
         self._calls = Counter("comfystream_node_calls", "Calls of a node", labels, registry=registry)
-        self._known: set[tuple[str, str]] = set()
+        self._known: set[tuple[str, str, str]] = set()
         self._seen: dict[tuple[str, int], dict[tuple[str, str, str], tuple[int, float]]] = {}
 
     def add(self, run: tuple[str, int], timings: Iterable[NodeTiming]) -> None:
@@ -52,10 +52,10 @@ class NodeTimes:
             if session == run[0] and revision != run[1]:
                 del self._seen[session, revision]
 
-    def _labels(self, timing: NodeTiming) -> tuple[str, str]:
-        labels = (timing.class_type, timing.node_id)
+    def _labels(self, timing: NodeTiming) -> tuple[str, str, str]:
+        labels = (timing.class_type, timing.node_id, timing.place)
         if labels not in self._known and len(self._known) >= MOST_NODES:
-            return OTHER, OTHER
+            return OTHER, OTHER, ""
         self._known.add(labels)
         return labels
 

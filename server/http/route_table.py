@@ -69,11 +69,30 @@ _NO_ROOM = {503: "No room: `Retry-After` says when to try again."}
 _STALE = {409: "`base_revision` is not in force any more.", 422: "The workflow or the value cannot be used."}
 
 
+def _connection(path: str) -> dict[str, About]:
+    """A connection that was answered: trickle ICE and restarts (RFC 9725 4.3), and its end."""
+    return {
+        f"PATCH {path}": About(
+            "Connecting",
+            status=204,
+            sends="application/trickle-ice-sdpfrag",
+            summary="More ICE candidates, or an ICE restart.",
+            notes="New `ice-ufrag` and `ice-pwd`, with `If-Match: *`, restart ICE: the answer is 200 with the "
+            "credentials and candidates of this end and a new `ETag`; keys, pictures and channels go on.",
+            others={
+                200: "ICE is restarted.",
+                412: "`If-Match` is not the connection's ETag.",
+                422: "It cannot be restarted: delete and post again.",
+                428: "`If-Match` is missing.",
+            },
+        ),
+        f"DELETE {path}": About("Connecting", summary="End the connection."),
+    }
+
 
 def _signaling(word: str, summary: str) -> dict[str, About]:
     """WHIP and WHEP are the same but for what flows."""
-    description, fragment = "application/sdp", "application/trickle-ice-sdpfrag"
-    stale = {412: "`If-Match` is not the connection's ETag.", 422: "ICE restart: delete and post again."}
+    description = "application/sdp"
     query = {"workflow": "One of the server's, loaded before the answer."} if word == "whip" else {}
     return {
         f"POST /{word}/{{stream}}": About(
@@ -82,14 +101,11 @@ def _signaling(word: str, summary: str) -> dict[str, About]:
             media=description,
             sends=description,
             summary=summary,
-            notes="`Location` is the connection: `DELETE` ends it, `PATCH` brings more candidates.",
+            notes="`Location` is the connection: `DELETE` ends it, `PATCH` brings more candidates or restarts ICE.",
             query=query,
             others={406: "No codec that is spoken here.", 429: "Too many at once.", **_NO_ROOM},
         ),
-        f"PATCH /{word}/{{stream}}/{{resource}}": About(
-            "Connecting", status=204, sends=fragment, summary="More ICE candidates.", others=stale
-        ),
-        f"DELETE /{word}/{{stream}}/{{resource}}": About("Connecting", summary="End the connection."),
+        **_connection(f"/{word}/{{stream}}/{{resource}}"),
     }
 
 
@@ -117,6 +133,7 @@ ROUTES: Mapping[str, About] = {
         notes="The first viewer of a new session, or with `session` one more of a session that is there.",
         others={422: "The workflow does not run.", **_NO_ROOM},
     ),
+    **_connection("/offer/{resource}"),
     "POST /prompt": About(
         "Workflows",
         body=answers.WorkflowGraph,

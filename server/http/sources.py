@@ -67,9 +67,7 @@ async def set_source(parts: Parts, session: LiveSession, choice: SourceChoice, *
         await choose(session, parts.rules, choice, is_keeping=is_keeping)
     except (MediaError, NetworkError) as error:
         body = error_body(error)
-        raise BadRequest(
-            body.message, field=place_of(choice), status=422, code=error.code, hint=error.hint
-        ) from error
+        raise BadRequest(body.message, field=place_of(choice), status=422, code=error.code, hint=error.hint) from error
 
 
 class _Sources:

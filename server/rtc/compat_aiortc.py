@@ -2,7 +2,7 @@
 
 Each entry says the cause, what it costs to go without, and when it can go. `tests/server/rtc/test_compat_aiortc.py`
 fails when a fact changes. Read in aiortc 1.16 and aioice 0.13; where an attribute is not there any more, the entry
-is left out with one warning and the connection works as plain aiortc does.
+is left out with one warning and the connection works as plain aiortc does. What concerns ICE is in `compat_aioice`.
 
 FRAME_AT_MARKER  `JitterBuffer` hands out a frame when a packet of the *next* frame comes, although the RTP marker says
                  that it is complete (RFC 6184 5.1, RFC 7741 4.1): 33 ms per hop at 30 pictures a second. It hands out
@@ -18,26 +18,17 @@ ARRIVAL          Nothing says when a frame came in, and sound waits for four mor
                  on, pictures do not: they would be taken to be that much too early. Goes when frames carry it.
 RSA              aiortc's DTLS takes certificates with ECDSA keys only, and GStreamer before 1.24 has RSA ones: no
                  connection comes about when it is the DTLS server. Goes when aiortc's cipher list has RSA.
-MEDIA_PORTS      aioice binds to any free UDP port and leaves out 127.0.0.1, and waits half a minute for a TURN server
-                 that is not there. Goes when `Connection` takes a port range and a time limit.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import logging
 import queue
-import random
 import time
 from collections.abc import Callable
 from typing import Any
 
-from aioice import Candidate
-from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import Connection, StunProtocol, server_reflexive_candidate
-from aioice.stun import TransactionError
 from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender
 from aiortc.codecs.h264 import H264Encoder
 from aiortc.codecs.vpx import Vp8Encoder
@@ -46,17 +37,15 @@ from aiortc.rtcrtpreceiver import TimestampMapper
 from aiortc.rtp import AnyRtcpPacket, RtcpSrPacket, RtpPacket
 
 from .assembly import FrameAssembler
-from .ice import IceSettings, PortRange
 
-__all__ = ["Arrivals", "accept_rsa", "limit_ports", "pack_with", "release_at_marker", "report_media_time"]
+__all__ = ["Arrivals", "accept_rsa", "pack_with", "release_at_marker", "report_media_time", "swap"]
 
 logger = logging.getLogger(__name__)
 
-_STUN_S = 5  # as aioice has it
 _warned: set[str] = set()
 
 
-def _swap(holder: object, name: str, value: object) -> bool:
+def swap(holder: object, name: str, value: object) -> bool:
     """Replace an attribute of one object that must be there already."""
     if hasattr(holder, name):
         setattr(holder, name, value)
@@ -106,7 +95,7 @@ class Arrivals(TimestampMapper):
 def release_at_marker(receiver: RTCRtpReceiver, *, is_video: bool) -> tuple[Arrivals, FrameAssembler | None]:
     """FRAME_AT_MARKER for a video receiver that was not started yet, and ARRIVAL for any."""
     arrivals = Arrivals()
-    _swap(receiver, "_RTCRtpReceiver__timestamp_mapper", arrivals)
+    swap(receiver, "_RTCRtpReceiver__timestamp_mapper", arrivals)
     _note_packets(receiver, arrivals)
     codecs: dict[int, Any] | None = getattr(receiver, "_RTCRtpReceiver__codecs", None)
     decoder: queue.Queue[Any] | None = getattr(receiver, "_RTCRtpReceiver__decoder_queue", None)
@@ -118,7 +107,7 @@ def release_at_marker(receiver: RTCRtpReceiver, *, is_video: bool) -> tuple[Arri
         decoder.put((codecs[payload_type], frame))
 
     assembler = FrameAssembler(deliver)
-    return arrivals, assembler if _swap(receiver, "_RTCRtpReceiver__jitter_buffer", assembler) else None
+    return arrivals, assembler if swap(receiver, "_RTCRtpReceiver__jitter_buffer", assembler) else None
 
 
 def _note_packets(receiver: RTCRtpReceiver, arrivals: Arrivals) -> None:
@@ -130,7 +119,7 @@ def _note_packets(receiver: RTCRtpReceiver, arrivals: Arrivals) -> None:
         arrivals.packet_came(packet.timestamp)
         await handle(packet, *more, **named)
 
-    _swap(receiver, "_handle_rtp_packet", noted)
+    swap(receiver, "_handle_rtp_packet", noted)
 
 
 # --- what goes out ---------------------------------------------------------------------------------------------------
@@ -173,8 +162,8 @@ def pack_with(
         on_key_request: told when the receiver needs a picture that it can begin with (PLI, FIR).
     """
     packer = _H264Packer(on_estimate) if codec == "H264" else _Vp8Packer(on_estimate)
-    _swap(sender, "_RTCRtpSender__encoder", packer)
-    _swap(sender, "_send_keyframe", on_key_request)
+    swap(sender, "_RTCRtpSender__encoder", packer)
+    swap(sender, "_send_keyframe", on_key_request)
 
 
 def report_media_time(sender: RTCRtpSender, wall_ntp: Callable[[], int | None]) -> None:
@@ -192,10 +181,10 @@ def report_media_time(sender: RTCRtpSender, wall_ntp: Callable[[], int | None]) 
         for packet in packets:
             if isinstance(packet, RtcpSrPacket) and (ntp := wall_ntp()) is not None:
                 packet.sender_info.ntp_timestamp = ntp
-                _swap(sender, "_RTCRtpSender__lsr", ntp >> 16 & 0xFFFFFFFF)  # what the receiver will refer to
+                swap(sender, "_RTCRtpSender__lsr", ntp >> 16 & 0xFFFFFFFF)  # what the receiver will refer to
         await send(packets)
 
-    _swap(sender, "_send_rtcp", send_rtcp)
+    swap(sender, "_send_rtcp", send_rtcp)
 
 
 # --- DTLS -------------------------------------------------------------------------------------------------------------
@@ -206,67 +195,10 @@ _CIPHERS = ("AES128-GCM-SHA256", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA"
 def accept_rsa(connection: RTCPeerConnection) -> None:
     """RSA for a connection that was just made."""
     for certificate in getattr(connection, "_RTCPeerConnection__certificates", ()):
-        _swap(certificate, "_create_ssl_context", functools.partial(_ssl_context, certificate._create_ssl_context))
+        swap(certificate, "_create_ssl_context", functools.partial(_ssl_context, certificate._create_ssl_context))
 
 
 def _ssl_context(create: Callable[..., Any], *profiles: Any, **named: Any) -> Any:
     context = create(*profiles, **named)
     context.set_cipher_list(":".join(f"ECDHE-{key}-{name}" for key in ("ECDSA", "RSA") for name in _CIPHERS).encode())
     return context
-
-
-# --- ICE --------------------------------------------------------------------------------------------------------------
-
-
-def limit_ports(connection: RTCPeerConnection, settings: IceSettings) -> None:
-    """MEDIA_PORTS for a connection whose transceivers are there but that has not begun to look for its addresses."""
-    for transport in getattr(connection, "_RTCPeerConnection__iceTransports", ()):
-        ice: Connection = transport.iceGatherer._connection
-        gather = ice.get_component_candidates
-        bound = functools.partial(_gather, ice, gather, settings)
-        _swap(ice, "get_component_candidates", bound)
-
-
-async def _gather(
-    ice: Connection, rest: Any, settings: IceSettings, component: int, addresses: list[str]
-) -> list[Candidate]:
-    """As aioice's own, but for where it binds; what comes from a TURN server is left to it."""
-    if settings.is_relay_only:
-        return await _relayed(rest, component, addresses)
-    if settings.has_loopback:
-        addresses = [*addresses, "127.0.0.1"]
-    tried = [await _bind(ice, address, settings.media_ports) for address in addresses]
-    protocols = [protocol for protocol in tried if protocol is not None]
-    for protocol in protocols:
-        host, port = protocol.transport.get_extra_info("sockname")[:2]
-        foundation, priority = candidate_foundation("host", "udp", host), candidate_priority(component, "host")
-        protocol.local_candidate = Candidate(foundation, component, "udp", priority, host, port, "host")
-    ice._protocols += protocols
-    found = [protocol.local_candidate for protocol in protocols]
-    if ice.stun_server:
-        asked = (server_reflexive_candidate(p, ice.stun_server) for p in protocols if ":" not in p.local_candidate.host)
-        answers = await asyncio.gather(*(asyncio.wait_for(answer, _STUN_S) for answer in asked), return_exceptions=True)
-        found += [answer[0] for answer in answers if not isinstance(answer, BaseException)]
-    return found + await _relayed(rest, component, [])
-
-
-async def _relayed(rest: Any, component: int, addresses: list[str]) -> list[Candidate]:
-    """What aioice finds by itself; a TURN server that is not there would hold the answer up for half a minute."""
-    try:
-        relayed: list[Candidate] = await asyncio.wait_for(rest(component, addresses), _STUN_S)
-    except (OSError, TransactionError) as error:  # among them: no answer in time, a wrong password
-        logger.warning("going on without the TURN server: %s", error or f"no answer within {_STUN_S} s")
-        return []
-    return relayed
-
-
-async def _bind(ice: Connection, address: str, ports: PortRange | None) -> StunProtocol | None:
-    loop = asyncio.get_running_loop()
-    choice = list(range(ports.first, ports.last + 1)) if ports else [0]
-    random.shuffle(choice)
-    for port in choice:
-        with contextlib.suppress(OSError):
-            _, protocol = await loop.create_datagram_endpoint(lambda: StunProtocol(ice), local_addr=(address, port))
-            return protocol
-    logger.warning("no free UDP port for media at %s", address)
-    return None

@@ -19,9 +19,11 @@ from comfystream.frames import AudioFrame, Stamps, VideoFrame
 from comfystream.media.sound import SampleReader
 
 from .assembly import FrameAssembler
-from .compat_aiortc import Arrivals, accept_rsa, limit_ports, pack_with, release_at_marker, report_media_time
+from .compat_aioice import limit_ports
+from .compat_aiortc import Arrivals, accept_rsa, pack_with, release_at_marker, report_media_time
 from .ice import IceSettings
-from .sdp import MALFORMED, SUPPORTED, read_candidates, read_offer
+from .restart import IceRestarts
+from .sdp import MALFORMED, SUPPORTED, read_fragment, read_offer
 from .timeline import MediaWall
 from .tracks import OutTrack, SoundTrack, VideoTrack
 
@@ -67,6 +69,7 @@ class Peer:
         self._on_message, self._on_state = on_message, on_state
         self._video_codecs = video_codecs
         self._connection = RTCPeerConnection(ice.configuration())
+        self._restarts = IceRestarts(self._connection, ice)
         accept_rsa(self._connection)
         self._connection.on("connectionstatechange", self._connection_changed)
         self._connection.on("datachannel", self._channel_came)
@@ -184,14 +187,25 @@ class Peer:
         Raises:
             NetworkError: they cannot be read.
         """
-        candidates, _, is_last = read_candidates(fragment)
+        said = read_fragment(fragment)
+        if self._restarts.is_later:
+            self._restarts.add(said.candidates)
+            return
         try:
-            for candidate in candidates:
+            for candidate in said.candidates:
                 await self._connection.addIceCandidate(candidate)
-            if is_last:
+            if said.is_last:
                 await self._connection.addIceCandidate(None)
         except MALFORMED as error:
             raise NetworkError(f"the ICE candidates cannot be used: {error}"[:300], code="bad_sdp") from error
+
+    async def restart(self, fragment: str) -> str:
+        """Go on over a new ICE connection, with the same keys: the fragment to answer with.
+
+        Raises:
+            NetworkError: see `IceRestarts.begin`; the connection stays as it was.
+        """
+        return await self._restarts.begin(read_fragment(fragment))
 
     # --- in ---
 
@@ -313,6 +327,7 @@ class Peer:
             "video_out": self._video.figures(),
             "audio_in": {"frames": self._received["audio"]},
             "audio_out": self._sound.figures(),
+            "ice_restarts": self._restarts.count,
         }
 
     async def close(self) -> None:
@@ -324,6 +339,7 @@ class Peer:
     async def _close(self) -> None:
         self._video.stop()
         self._sound.stop()
+        await self._restarts.close()
         try:
             await asyncio.wait_for(self._connection.close(), _CLOSE_S)
         except TimeoutError:

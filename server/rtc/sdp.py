@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from aiortc import RTCIceCandidate
 from aiortc.codecs import CODECS
 from aiortc.exceptions import InternalError, InvalidAccessError, InvalidStateError, OperationError
 from aiortc.rtcpeerconnection import find_common_codecs
-from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
+from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp, candidate_to_sdp
 
 from comfystream.errors import NetworkError
 
-__all__ = ["MALFORMED", "SUPPORTED", "Offer", "read_candidates", "read_offer"]
+__all__ = [
+    "MALFORMED",
+    "SUPPORTED",
+    "Fragment",
+    "Offer",
+    "new_credentials",
+    "read_fragment",
+    "read_offer",
+    "write_fragment",
+]
 
 SUPPORTED: Mapping[str, tuple[str, ...]] = {"video": ("H264", "VP8"), "audio": ("opus",)}  # by the codec names of SDP
 
+_UFRAG, _PASSWORD = _CREDENTIALS = ("a=ice-ufrag", "a=ice-pwd")
 MOST_BYTES, MOST_SECTIONS, MOST_CANDIDATES = 128 * 1024, 16, 64
 
 # What aiortc's parser and its state machine are known to raise on text that is no proper description.
@@ -157,27 +168,67 @@ def _named_candidates(sections: list[MediaDescription]) -> Iterator[RTCIceCandid
                 yield candidate
 
 
-def read_candidates(fragment: str) -> tuple[list[RTCIceCandidate], str | None, bool]:
-    """The candidates of a trickle ICE fragment (RFC 8840): they, the ufrag that it names, and whether these are all.
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """What a trickle ICE fragment says (RFC 8840).
+
+    Attributes:
+        candidates: in its order.
+        ufrag, password: the credentials that it names; None where it names none.
+        is_last: whether these are all the candidates.
+    """
+
+    candidates: tuple[RTCIceCandidate, ...]
+    ufrag: str | None
+    password: str | None
+    is_last: bool
+
+
+def read_fragment(fragment: str) -> Fragment:
+    """Read a trickle ICE fragment, or what an offer says of ICE.
 
     Raises:
-        NetworkError: it cannot be read, or has too many ("bad_sdp").
+        NetworkError: it cannot be read, or has too many candidates ("bad_sdp").
     """
     candidates: list[RTCIceCandidate] = []
-    mid, index, ufrag, is_last = None, -1, None, False
+    said: dict[str, str] = {}
+    mid, index, is_last = None, -1, False
     for line in fragment.splitlines():
+        name, _, value = line.partition(":")
         if line.startswith("m="):
             index, mid = index + 1, None
-        elif line.startswith("a=mid:"):
-            mid = line[6:].strip()
-        elif line.startswith("a=ice-ufrag:"):
-            ufrag = line[12:].strip()
-        elif line.startswith("a=candidate:"):
-            candidates.append(_candidate(line[12:], mid, max(index, 0)))
+        elif name == "a=mid":
+            mid = value.strip()
+        elif name in _CREDENTIALS:
+            said[name] = value.strip()
+        elif name == "a=candidate":
+            candidates.append(_candidate(value, mid, max(index, 0)))
         is_last |= line.strip() == "a=end-of-candidates"
     if len(candidates) > MOST_CANDIDATES:
         raise _bad(f"{len(candidates)} ICE candidates at once, the limit is {MOST_CANDIDATES}")
-    return candidates, ufrag, is_last
+    return Fragment(tuple(candidates), said.get(_UFRAG), said.get(_PASSWORD), is_last)
+
+
+def new_credentials(fragment: Fragment) -> tuple[str, str]:
+    """The credentials that a fragment asks to go on with: ufrag and password.
+
+    Raises:
+        NetworkError: one of them is missing, or is none (RFC 8839 5.4; "bad_sdp").
+    """
+    for name, value, least in ((_UFRAG, fragment.ufrag, 4), (_PASSWORD, fragment.password, 22)):
+        if not re.fullmatch(rf"[A-Za-z0-9+/]{{{least},256}}", value or ""):
+            raise _bad(f"an ICE restart needs {name[2:]}, {least} to 256 letters, digits, + or /")
+    return fragment.ufrag or "", fragment.password or ""
+
+
+def write_fragment(sdp: str, ufrag: str, password: str, candidates: Iterable[RTCIceCandidate]) -> str:
+    """A fragment for the first section of the description `sdp`, which the others are bundled with (RFC 9725 4.3.3)."""
+    lines = sdp.splitlines()
+    bundled = [line for line in lines if line.startswith("a=group:BUNDLE")][:1]
+    section = [next(line for line in lines if line.startswith(start)) for start in ("m=", "a=mid:")]
+    credentials = [f"{_UFRAG}:{ufrag}", f"{_PASSWORD}:{password}"]
+    found = [f"a=candidate:{candidate_to_sdp(candidate)}" for candidate in candidates]
+    return "\r\n".join([*bundled, *section, *credentials, *found, "a=end-of-candidates", ""])
 
 
 def _candidate(text: str, mid: str | None, index: int) -> RTCIceCandidate:

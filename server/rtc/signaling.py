@@ -1,11 +1,12 @@
-"""What WHIP and WHEP share: an offer is posted, the answer names a resource, and that resource is patched or deleted.
+"""What all offers share: one is posted, the answer names a resource, and that resource is patched or deleted.
 
-RFC 9725 (WHIP); WHEP keeps its shape (draft-ietf-wish-whep).
+RFC 9725 (WHIP); WHEP keeps its shape (draft-ietf-wish-whep), and so does what `/offer` answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from comfystream.errors import ComfyStreamError, NetworkError
 from ..control.messages import ErrorBody
 from ..http.errors import error_reply, refused
 from .ice import IceServer
-from .sdp import MOST_BYTES, read_candidates, read_offer
+from .sdp import MOST_BYTES, Fragment, read_fragment, read_offer
 
-__all__ = ["AnsweringPeer", "Pace", "Signaling", "TooFast"]
+__all__ = ["AnsweringPeer", "Pace", "Resource", "Resources", "Signaling", "TooFast"]
 
 _SDP, _FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 _MOST_CANDIDATES = 256  # that one connection may ever be told
@@ -70,18 +71,134 @@ class AnsweringPeer(Protocol):
         """Take candidates that came later."""
         ...
 
+    async def restart(self, fragment: str) -> str:
+        """Go on over a new ICE connection: the fragment to answer with."""
+        ...
+
     async def close(self) -> None:
         """End the connection."""
         ...
 
 
 @dataclass(slots=True)
-class _Resource:
+class Resource:
+    """A connection that was answered.
+
+    Attributes:
+        key: names it in its address; who knows it may change the connection.
+        peer: our end.
+        stream: what it belongs to.
+        tag: its ETag; each ICE restart makes a new one.
+        ufrag: of the other end.
+        candidates: how many it was told since the last restart.
+    """
+
+    key: str
     peer: AnsweringPeer
     stream: str
     tag: str
     ufrag: str | None
     candidates: int = 0
+
+    def headers(self, request: web.Request) -> dict[str, str]:
+        """For the answer to the offer that `request` brought."""
+        return {"Location": f"{request.path}/{self.key}", "ETag": self.tag, "Accept-Patch": _FRAGMENT}
+
+
+class Resources:
+    """The connections that were answered under one path, and what may be done to them.
+
+    Args:
+        restarts_per_s: how many ICE restarts may come; each takes sockets.
+    """
+
+    def __init__(self, restarts_per_s: int = 20) -> None:
+        self._pace = Pace(restarts_per_s)
+        self._held: dict[str, Resource] = {}
+
+    def routes(self, path: str) -> list[web.RouteDef]:
+        """What may be asked at `path`, which ends in `{resource}`."""
+        patch, delete = answering(self._patch), answering(self._delete)
+        return [web.options(path, options), web.patch(path, patch), web.delete(path, delete)]
+
+    async def close(self) -> None:
+        """End all of them. Idempotent."""
+        resources, self._held = self._held, {}
+        for resource in resources.values():
+            await resource.peer.close()
+
+    def add(self, peer: AnsweringPeer, stream: str, sdp: str) -> Resource:
+        """One more: the offer `sdp` was answered by `peer`."""
+        self._held = {key: held for key, held in self._held.items() if held.peer.state != "closed"}
+        resource = Resource(secrets.token_urlsafe(16), peer, stream, _new_tag(), read_fragment(sdp).ufrag)
+        self._held[resource.key] = resource
+        return resource
+
+    def _resource(self, request: web.Request) -> Resource:
+        found = self._held.get(request.match_info["resource"])
+        stream = request.match_info.get("stream")
+        if found is None or stream not in (None, found.stream) or found.peer.state == "closed":
+            raise NetworkError("there is no such connection; it may have ended", code="not_found")
+        return found
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        """More ICE candidates; with new credentials, an ICE restart (RFC 9725 4.3)."""
+        resource = self._resource(request)
+        text = await _body(request, _FRAGMENT)
+        match, said = request.headers.get("If-Match"), read_fragment(text)
+        if match is None:
+            return _no(428, "no_tag", "the request has no If-Match", "send the ETag of the last answer")
+        if match != "*" and match.removeprefix("W/") != resource.tag:
+            return _no(412, "other_tag", "If-Match is not the ETag of this connection", "send that of the last answer")
+        if said.ufrag and said.ufrag != resource.ufrag:
+            return await self._restart(resource, text, said)
+        if match == "*":
+            return _no(422, "no_restart", "these ICE credentials are those in use", "a restart takes new ones")
+        resource.candidates += len(said.candidates)
+        if resource.candidates > _MOST_CANDIDATES:
+            raise TooFast(f"more than {_MOST_CANDIDATES} ICE candidates for one connection")
+        await resource.peer.trickle(text)
+        return web.Response(status=204)
+
+    async def _restart(self, resource: Resource, text: str, said: Fragment) -> web.Response:
+        if not self._pace.takes(asyncio.get_running_loop().time()):
+            raise TooFast("ICE restarts come faster than they may", hint="try again in a second")
+        answer = await resource.peer.restart(text)
+        resource.tag, resource.ufrag, resource.candidates = _new_tag(), said.ufrag, len(said.candidates)
+        return web.Response(text=answer, content_type=_FRAGMENT, headers={"ETag": resource.tag})
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        """End the connection."""
+        resource = self._resource(request)
+        self._held.pop(resource.key, None)
+        await resource.peer.close()
+        return web.Response(status=200)
+
+
+def _new_tag() -> str:
+    return f'"{secrets.token_hex(8)}"'
+
+
+async def options(request: web.Request) -> web.Response:
+    """What may be asked here, for browsers."""
+    methods = "PATCH, DELETE" if "resource" in request.match_info else "POST"
+    headers = {"Allow": f"{methods}, OPTIONS", "Accept-Post": _SDP, "Accept-Patch": _FRAGMENT}
+    return web.Response(status=204, headers=headers)
+
+
+def answering(
+    handler: Callable[[web.Request], Awaitable[web.Response]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """With errors as answers, so that pages of other sites may read them too."""
+
+    @functools.wraps(handler)
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except ComfyStreamError as error:
+            return refused(error)
+
+    return answer
 
 
 class Signaling:
@@ -106,41 +223,18 @@ class Signaling:
         self._connect = connect
         self._ice_servers = ice_servers
         self._pace = Pace(connects_per_s)
-        self._resources: dict[str, _Resource] = {}
+        self._resources = Resources(connects_per_s)
 
     def add_to(self, app: web.Application) -> None:
         """Register the routes; open connections are closed when the application shuts down."""
         endpoint = self._path if "{stream}" in self._path else f"{self._path}/{{stream}}"
-        resource = f"{endpoint}/{{resource}}"
-        for path in (endpoint, resource):
-            app.router.add_route("OPTIONS", path, self._options)
-        app.router.add_post(endpoint, self._answering(self._post))
-        app.router.add_patch(resource, self._answering(self._patch))
-        app.router.add_delete(resource, self._answering(self._delete))
+        app.router.add_route("OPTIONS", endpoint, options)
+        app.router.add_post(endpoint, answering(self._post))
+        app.add_routes(self._resources.routes(f"{endpoint}/{{resource}}"))
         app.on_shutdown.append(self._shut_down)
 
     async def _shut_down(self, _: web.Application) -> None:
-        resources, self._resources = self._resources, {}
-        for resource in resources.values():
-            await resource.peer.close()
-
-    def _answering(
-        self, handler: Callable[[web.Request], Awaitable[web.Response]]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """With errors as answers, so that pages of other sites may read them too."""
-
-        async def answering(request: web.Request) -> web.Response:
-            try:
-                return await handler(request)
-            except ComfyStreamError as error:
-                return refused(error)
-
-        return answering
-
-    async def _options(self, request: web.Request) -> web.Response:
-        methods = "PATCH, DELETE" if "resource" in request.match_info else "POST"
-        headers = {"Allow": f"{methods}, OPTIONS", "Accept-Post": _SDP, "Accept-Patch": _FRAGMENT}
-        return web.Response(status=204, headers=headers)
+        await self._resources.close()
 
     async def _post(self, request: web.Request) -> web.Response:
         if not self._pace.takes(asyncio.get_running_loop().time()):
@@ -148,44 +242,11 @@ class Signaling:
         sdp = await _body(request, _SDP)
         read_offer(sdp, "offer")  # what is no offer makes no session
         stream = request.match_info["stream"]
-        self._resources = {key: held for key, held in self._resources.items() if held.peer.state != "closed"}
         peer = await self._connect(stream, request)
         answer, _ = await peer.answer(sdp)
-        key, tag = secrets.token_urlsafe(16), f'"{secrets.token_hex(8)}"'
-        self._resources[key] = _Resource(peer, stream, tag, read_candidates(sdp)[1])
-        headers = [("Location", f"{request.path}/{key}"), ("ETag", tag), ("Accept-Patch", _FRAGMENT)]
+        headers = [*self._resources.add(peer, stream, sdp).headers(request).items()]
         headers += [("Link", link) for server in self._ice_servers() for link in _links(server)]
         return web.Response(status=201, text=answer, content_type=_SDP, headers=headers)
-
-    def _resource(self, request: web.Request) -> _Resource:
-        found = self._resources.get(request.match_info["resource"])
-        if found is None or found.stream != request.match_info["stream"] or found.peer.state == "closed":
-            raise NetworkError("there is no such connection; it may have ended", code="not_found")
-        return found
-
-    async def _patch(self, request: web.Request) -> web.Response:
-        """Trickle ICE; restarts are refused in the standard's words for that (RFC 9725 4.3)."""
-        resource = self._resource(request)
-        fragment = await _body(request, _FRAGMENT)
-        match = request.headers.get("If-Match")
-        candidates, ufrag, _ = read_candidates(fragment)
-        if match == "*" or (ufrag and resource.ufrag and ufrag != resource.ufrag):
-            return _no(422, "no_restart", "ICE restart is not supported", "delete the connection and post again")
-        if match is None:
-            return _no(428, "no_tag", "the request has no If-Match", "send the ETag of the 201 answer")
-        if match.removeprefix("W/") != resource.tag:
-            return _no(412, "other_tag", "If-Match is not the ETag of this connection", "send that of the 201 answer")
-        resource.candidates += len(candidates)
-        if resource.candidates > _MOST_CANDIDATES:
-            raise TooFast(f"more than {_MOST_CANDIDATES} ICE candidates for one connection")
-        await resource.peer.trickle(fragment)
-        return web.Response(status=204)
-
-    async def _delete(self, request: web.Request) -> web.Response:
-        resource = self._resource(request)
-        self._resources.pop(request.match_info["resource"], None)
-        await resource.peer.close()
-        return web.Response(status=200)
 
 
 async def _body(request: web.Request, content_type: str) -> str:

@@ -29,12 +29,18 @@ export const removeCard = title => [...place().children].filter(one => one.query
 export function errorCard(title, error) {
   if (error.status === 401) return tokenCard()
   const where = error.node ? `${title}: node ${error.node}` : title
-  return card(where, error.message, error.hint || hintFor(error))
+  return card(where, SAID[error.name] || error.message, error.hint || hintFor(error))
+}
+
+const SAID = {  // what browsers say in two words
+  NotAllowedError: 'the browser does not let this page use it',
+  NotFoundError: 'the browser finds no such device',
+  NotReadableError: 'the device cannot be used',
 }
 
 function hintFor(error) {
-  if (error.name === 'NotAllowedError') return 'allow it for this page in the browser, or choose another source'
-  if (error.name === 'NotFoundError') return 'there is none; choose another source'
+  if (error.name === 'NotAllowedError') return 'allow it for this page beside the address, or choose another source'
+  if (error.name === 'NotFoundError') return 'connect one, or choose another source'
   if (error.name === 'NotReadableError') return 'another program may be using it; close that, or choose another source'
   return ''
 }

@@ -2,6 +2,7 @@
 
 const sum = values => Object.values(values || {}).reduce((a, b) => a + b, 0)
 const ms = value => value < 10 ? value.toFixed(1) : value.toFixed(0)
+const bits = rate => rate < 1e6 ? `${(rate / 1e3).toFixed(0)} kbit/s` : `${(rate / 1e6).toFixed(1)} Mbit/s`
 export const bytes = size => size < 1e6 ? `${(size / 1e3).toFixed(0)} kB` : size < 1e9 ? `${(size / 1e6).toFixed(1)} MB` : `${(size / 1e9).toFixed(2)} GB`
 
 export function showFigures($, data, revision) {
@@ -14,7 +15,7 @@ export function showFigures($, data, revision) {
     ['graph', tick && `${ms(tick.p50)} ms`, tick && `95 of 100 within ${ms(tick.p95)} ms`],
     ['whole way', whole ? `${ms(whole.p50)} ms` : `${ms(data.latency_ms)} ms`, whole ? `95 of 100 within ${ms(whole.p95)} ms` : 'through the server'],
     ['dropped', `${dropped}`, why],
-    ['sent', out.width && `${(data.connection.bitrate / 1e6).toFixed(1)} Mbit/s`, out.width && `${out.codec} ${out.width}×${out.height}`],
+    ['sent', out.width && bits(data.connection.bitrate), out.width && `${out.codec} ${out.width}×${out.height}`],
     ['picture', out.width && `${out.width}×${out.height}`, out.codec],
     ['GPU', gpu?.memory_used_bytes != null && `${gpu.utilisation ?? '?'} % · ${bytes(gpu.memory_used_bytes)}`, gpu?.name],
     ['viewers', data.viewers > 1 && `${data.viewers}`],
@@ -23,7 +24,7 @@ export function showFigures($, data, revision) {
   $('more').hidden = !data.nodes?.length && !Object.keys(data.stages || {}).length
   if (!$('more').open) return
   rows($('stages'), Object.entries(data.stages || {}).map(([name, one]) => [name, ms(one.p50), ms(one.p95)]))
-  rows($('nodes'), (data.nodes || []).map(one => [`${one.node} ${one.class_type}`, one.ms.toFixed(2), one.calls]))
+  rows($('nodes'), (data.nodes || []).map(one => [`${one.node} ${one.class_type}`, one.ms.toFixed(2), one.calls, one.place]))
 }
 
 function fill(list, figures) {

@@ -83,15 +83,19 @@ async function start() {
   try {
     const size = { width: Number($('width').value), height: Number($('height').value) }
     const wanted = { ...size, ...prompts(), ...params() }
-    page.source = await startSource($('source').value, $('sound').checked)
-    $('input').srcObject = page.source.stream
-    $('input').className = 'on'
+    const isFromObs = $('source').value === 'rtmp'
+    if (!isFromObs) {
+      page.source = await startSource($('source').value, $('sound').checked)
+      $('input').srcObject = page.source.stream
+      $('input').className = 'on'
+    }
     page.stream = await call('/process/stream/start', {
       method: 'POST', headers: { 'Content-Type': 'application/json', ...job({}, ways()) },
       body: JSON.stringify({ stream_name: 'page', params: JSON.stringify(wanted), stream_id: '', rtmp_output: '' }),
     })
     listen()
-    await publish()
+    if (isFromObs) sayWhereToSend()
+    else await publish()
     await watch()
     $('start').textContent = 'Stop'
     $('send').disabled = false
@@ -101,6 +105,12 @@ async function start() {
     card('It could not start', error.message, error.hint || hintFor(error))
   }
   $('start').disabled = false
+}
+
+function sayWhereToSend() {
+  const { rtmp_url: url, stream_id: id } = page.stream
+  if (!url) throw Object.assign(new Error('this gateway takes no RTMP'), { hint: 'start it with --rtmp-port 1935' })
+  card('Send to', url, `in OBS: server ${url.slice(0, url.lastIndexOf('/'))}, stream key ${id}; key frame interval 1 s`)
 }
 
 function hintFor(error) {

@@ -1,12 +1,14 @@
 // The connection to a session: pictures both ways, and the control protocol over the data channel.
-// It comes back by itself when it is lost, to the same session if that is still there.
+// When it is lost it moves to the network that is there now, or else comes back by itself, to the same session if that is
+// still there.
 import { api, post } from './api.js'
+import { connected, gathered, restart } from './restart.js'
 
-const GATHER_MS = 3000, LOST_MS = 3000, TRIES_MS = [0, 500, 1000, 2000, 4000, 8000, 15000, 15000, 15000]
+const LOST_MS = 1000, MOVE_MS = 8000, TRIES_MS = [0, 500, 1000, 2000, 4000, 8000, 15000, 15000, 15000]
 const SESSION = 'comfystream-session'
 
 export class Link {
-  // on: {opened, event, track, retrying, ended}
+  // on: {opened, event, track, moving, moved, retrying, ended}
   constructor(on) {
     this.on = on
     this.pc = this.channel = this.session = null
@@ -66,14 +68,28 @@ export class Link {
     const answer = await offer(pc.localDescription)
     if (pc !== this.pc) return
     this.session = answer.session
+    this.resource = answer.resource
     await pc.setRemoteDescription({ sdp: answer.sdp, type: answer.type })
   }
 
   #watch(pc) {
     if (pc !== this.pc) return
     clearTimeout(this.lost)
-    if (pc.connectionState === 'failed') this.again()
-    if (pc.connectionState === 'disconnected') this.lost = setTimeout(() => pc === this.pc && this.again(), LOST_MS)
+    const wait = { disconnected: LOST_MS, failed: 0 }[pc.connectionState]
+    if (wait !== undefined) this.lost = setTimeout(() => pc === this.pc && this.move(), wait)
+  }
+
+  // The network has changed, or was away.
+  async move() {
+    const pc = this.pc
+    if (!pc || this.isMoving) return
+    this.isMoving = true
+    this.on.moving()
+    const done = await restart(pc, this.resource).then(() => connected(pc, MOVE_MS), () => false)
+    this.isMoving = false
+    if (pc !== this.pc) return
+    if (done) this.on.moved()
+    else this.again()
   }
 
   async again() {
@@ -112,12 +128,6 @@ export class Link {
 }
 
 export const hasSession = () => Boolean(sessionStorage.getItem(SESSION))
-
-const gathered = pc => new Promise(done => {
-  if (pc.iceGatheringState === 'complete') return done()
-  pc.addEventListener('icegatheringstatechange', () => pc.iceGatheringState === 'complete' && done())
-  setTimeout(done, GATHER_MS)
-})
 
 async function offer({ sdp, type }) {
   const session = sessionStorage.getItem(SESSION)

@@ -7,6 +7,7 @@ import { presetRow } from './presets.js'
 import { sinkPanel } from './sinks.js'
 import { sizePanel } from './size.js'
 import { sourcePanel } from './sources.js'
+import { stagePanel } from './stage.js'
 import { valuePanel } from './values.js'
 import { workflowPanel } from './workflows.js'
 
@@ -14,7 +15,7 @@ const $ = id => document.getElementById(id)
 const WAS_ON = 'comfystream-on', LOST = 'The connection was lost'
 const joined = new URLSearchParams(location.search).get('session')
 
-const link = new Link({ opened, event: happened, track: showTrack, retrying, ended: lost })
+const link = new Link({ opened, event: happened, track: showTrack, moving, moved, retrying, ended: lost })
 const page = window.comfystream = {
   link, ready: false, loaded: false, stands: false, last: null, info: null, state: '',
   get pc() { return link.pc }, get session() { return link.session }, get revision() { return link.revision },
@@ -24,6 +25,7 @@ const told = (title, work) => work.catch(error => { errorCard(title, error); ref
 const say = (title, message) => told(title, link.ask(message))
 
 const sources = sourcePanel($, link, errorCard)
+const stage = stagePanel($)
 const size = sizePanel($, message => say('The size was not set', message))
 const sinks = sinkPanel($, link, told)
 const workflows = workflowPanel($, choose, errorCard)
@@ -36,9 +38,8 @@ const values = valuePanel($('parameters'), link, told, () => {
 
 // --- what the session says
 
-function show(state, extra = '') {
-  $('state').textContent = extra ? `${state} · ${extra}` : state
-  $('state').className = `state ${state}`
+function show(state, extra = '', isStale = false) {
+  stage.show(state, extra, isStale)
   $('pause').textContent = state === 'paused' ? 'Go on' : 'Pause'
   page.state = state
 }
@@ -58,8 +59,10 @@ const HEARD = {
   source(data) { sources.told(data.chosen) },
   size(data) { size.show(data.mode, data.width, data.height) },
   sink: data => sinks.changed(data),
-  progress(data) { if (page.state === 'preparing' || data.phase === 'load') show(page.state, `${data.phase} ${data.done}/${data.total}`) },
-  activated() { show(page.state) },
+  progress(data) {
+    if (page.state === 'preparing' || data.phase === 'load' || data.message) stage.progress(page.state, workflows.title, data)
+  },
+  activated() { settled() },
   node_failed(data) {
     const again = data.count > 1 ? ` (${data.count} times)` : ''
     card(`${nodeName(data)} failed`, data.message, `${data.hint || ''}${again}`)
@@ -67,14 +70,22 @@ const HEARD = {
   },
   node_blocked(data) { note(`${nodeName(data)} did not run`, data.message) },
   rolled_back(data) { note('Went back to the revision before', data.reason) },
-  engine_restarted(data) { note('The engine was started again', data.reason, 'the workflow goes on') },
+  engine_lost(data) {
+    note('The engine has ended', data.reason, 'it is being started again; the last picture stays meanwhile')
+    show(page.state, 'the engine is started again', true)
+  },
+  engine_restarted(data) {
+    removeCard('The engine has ended')
+    note('The engine was started again', data.reason, 'the workflow goes on')
+    show(page.state)
+  },
   pack_broken(data) { note(`The node pack ${data.pack} cannot be used`, data.message, data.hint) },
   shutdown(data) { page.isEnding = true; note('The server is ending', data.seconds ? `in ${data.seconds} s at the latest` : '', 'the page comes back when the server does') },
   text(data) { note('Text', data.text) },
   stats(data) {
     page.last = data
     const stands = data.state === 'running' && data.fps_in > 0 && data.fps_out === 0  // the engine is being started again, or hangs
-    if (stands !== page.stands) { page.stands = stands; show(page.state, stands ? 'no picture comes out yet' : '') }
+    if (stands !== page.stands) { page.stands = stands; show(page.state, stands ? 'no picture comes out yet' : '', stands) }
     showFigures($, data, link.revision)
     sinks.figures(data.sinks)
   },
@@ -105,6 +116,11 @@ async function refresh() {
   if (reply && !values.isBusy) describe(reply.info)
 }
 
+function settled() {
+  stage.done()
+  show(page.state)
+}
+
 // --- what a person does
 
 async function choose(message, words) {
@@ -112,6 +128,7 @@ async function choose(message, words) {
   workflows.show(message.name || '', Boolean(message.workflow), words)
   if (!link.isOpen) return
   const reply = await say('The workflow was not loaded', { type: 'set_workflow', ...message })
+  settled()
   if (reply) { clearCards(); describe(reply.info, words) }
 }
 
@@ -119,6 +136,7 @@ async function connect() {
   $('connect').disabled = true
   clearCards()
   page.isEnding = false
+  show('connecting')
   try {
     const stream = await sources.start()
     await link.open(stream, { hasSound: $('sound').checked, session: joined })
@@ -145,10 +163,20 @@ async function opened() {
 // What is set where no workflow runs yet: what was chosen here, else one that shows at once that something happens.
 const first = () => page.wanted ? [page.wanted.message, page.wanted.words] : [{ name: workflows.chosen || workflows.preferred }]
 
+function moving() {
+  stage.show('reconnecting', '', true)
+}
+
+function moved() {
+  show(page.state)
+  refresh()
+}
+
 function retrying(attempt) {
   page.ready = false
   enable(false)
-  show('reconnecting', attempt > 1 ? `try ${attempt}` : '')
+  stage.done()
+  show('reconnecting', attempt > 1 ? `try ${attempt}` : '', true)
   if (attempt > 1) note(LOST, 'it is tried again', 'press Stop to give up')
 }
 
@@ -171,6 +199,7 @@ function disconnect() {
   showPresets([], false)
   $('stats').replaceChildren()
   $('more').hidden = true
+  stage.done()
   show('not connected')
 }
 

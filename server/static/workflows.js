@@ -41,6 +41,7 @@ export function workflowPanel($, choose, failed) {
       this.show(this.preferred, false)
     },
     get preferred() { return ['edges', 'cartoon'].find(name => known.some(one => one.name === name)) || known[0]?.name },
+    get title() { return list.selectedOptions[0]?.text || '' },
     get chosen() { return list.value === OWN ? '' : list.value },
     show(name, hasWorkflow, words) {
       own.hidden = Boolean(name) || !hasWorkflow

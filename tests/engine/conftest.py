@@ -13,6 +13,7 @@ from comfystream.catalog.standin import Folders
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.local import LocalEngine
 from comfystream.engine.protocol import Engine, EngineOptions
+from comfystream.media.device.backend import HostBackend
 
 PACKS = [str(Path(__file__).with_name(name)) for name in ("testing_pack.py", "testing_pack_expand.py")]
 
@@ -38,9 +39,13 @@ def child(options: EngineOptions) -> Iterator[ChildEngine]:
     engine.close()
 
 
-@pytest.fixture(params=["local", "scheduled", "child"])
+@pytest.fixture(params=["local", "scheduled", "pipelined", "child"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Every test that takes this runs compiled, on the scheduler (which must not differ), and in a child process."""
+    """Every test that takes this runs compiled, on the scheduler (which must not differ), by the way of a device, and
+    in a child process.
+    """
+    if request.param == "pipelined":  # the processor is the device
+        monkeypatch.setattr(request.getfixturevalue("local").host, "backend", HostBackend())
     if request.param == "scheduled":
         monkeypatch.setattr("comfystream.engine.plan.may_expand", lambda spec: True)
     engine: Engine = request.getfixturevalue("child" if request.param == "child" else "local")

@@ -11,7 +11,7 @@ import pytest
 from engine_harness import DEADLINE_S, Run, camera, fill, grey, link, node, shown, video, wait_for
 
 from comfystream.engine.child import ChildEngine
-from comfystream.engine.protocol import EngineOptions, EngineRestarted, Stopped
+from comfystream.engine.protocol import EngineLost, EngineOptions, EngineRestarted, Stopped
 from comfystream.errors import ComfyStreamError, EngineDied
 
 LIVE = link("in")
@@ -36,10 +36,29 @@ def test_killed_while_live_it_comes_back_with_the_last_good_revision(mortal: Chi
         count = len(run.pictures)
         wait_for(lambda: len(run.pictures) > count + 5)
     assert "SIGKILL" in event.reason
+    (lost,) = run.events_of(EngineLost)
+    assert run.events.index(lost) < run.events.index(event), "it is said at once"
+    assert lost.reason == event.reason
     assert shown(run) == 255
     run.load(fill(0.0))  # and it takes edits, with numbers that go on
     assert run.revision.number == 4
     run.runner.close()
+
+
+def test_all_runs_come_back(mortal: ChildEngine) -> None:
+    runs = [Run(mortal, live=True) for _ in range(3)]
+    for number, run in enumerate(runs):
+        run.load(fill(number / 2))
+        with camera(run):
+            wait_for(lambda run=run: run.pictures)
+    os.kill(mortal.pid, signal.SIGKILL)
+    for number, run in enumerate(runs):
+        wait_for(lambda run=run: run.events_of(EngineRestarted), "the restart")
+        count = len(run.pictures)
+        with camera(run):
+            wait_for(lambda run=run, count=count: len(run.pictures) > count + 5)
+        assert shown(run) == pytest.approx(number * 127.5, abs=1)
+        run.runner.close()
 
 
 def test_a_segfault_names_the_code_and_goes_back_to_the_revision_before(mortal: ChildEngine) -> None:

@@ -12,7 +12,7 @@ from comfystream.catalog.standin import Folders
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import EngineOptions
 
-PACK = '''
+PACK = """
 import logging
 
 log = logging.getLogger("talkative")
@@ -41,7 +41,7 @@ class Fill(Talk):
 
 
 NODE_CLASS_MAPPINGS = {"Talk": Talk, "TestFill": Fill}
-'''
+"""
 
 
 def test_lines_come_with_level_session_and_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -36,9 +36,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
     )
     made = builder.sign(key, hashes.SHA256())
     file = tmp_path_factory.mktemp("tls") / "camera.pem"
@@ -74,9 +72,7 @@ def test_a_stranger_is_asked_nothing(certificate: Path, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["rtsps", "rtmps", "https"])
-def test_one_whose_certificate_is_known_is(
-    certificate: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_whose_certificate_is_known_is(certificate: Path, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with _camera(certificate) as (port, asked), pytest.raises((NetworkError, MediaError)):
         UrlSource(f"{scheme}://127.0.0.1:{port}/a/b", "camera", lambda url: None)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import av
@@ -21,7 +22,7 @@ from senders import ffmpeg_sender, free_port, rtsp_camera
 
 from comfystream.errors import MediaError, NetworkError
 from comfystream.frames import AudioFrame, VideoFrame
-from comfystream.media import url_source
+from comfystream.media import relay, url_source
 from comfystream.media.url_source import UrlSource
 
 
@@ -219,6 +220,26 @@ def test_srt_both_ways(ours: str, theirs: str) -> None:
     with ffmpeg_sender("-f", "mpegts", f"srt://127.0.0.1:{port}?mode={theirs}&connect_timeout=15000"):
         _, frames = _read_until_open(f"srt://127.0.0.1:{port}?mode={ours}")
     assert len(_pictures(frames)) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ours", "theirs"), [("caller", "listener"), ("listener", "caller")])
+def test_a_passphrase_is_in_no_list_of_processes(ours: str, theirs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, started = free_port(socket.SOCK_DGRAM), []
+    plain = relay.subprocess.Popen
+
+    def start(arguments: list[str], **options: Any) -> Any:
+        started.append(arguments)
+        return plain(arguments, **options)
+
+    place = f"srt://127.0.0.1:{port}?passphrase=it's+not+for+all"
+    with ffmpeg_sender("-f", "mpegts", f"{place}&mode={theirs}&connect_timeout=15000"):
+        monkeypatch.setattr(relay.subprocess, "Popen", start)
+        source, frames = _read_until_open(f"{place}&mode={ours}")
+    assert len(_pictures(frames)) > 5
+    assert not source.info.duration_s
+    assert started
+    assert not [arguments for arguments in started if "not+for+all" in " ".join(arguments)]
 
 
 def test_udp() -> None:

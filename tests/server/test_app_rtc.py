@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from typing import Any
 
 from app_harness import Browser, app_with, browser
@@ -139,10 +138,10 @@ async def test_viewers_leave_nothing_behind(shared_engine: ChildEngine) -> None:
             session = app.parts.sessions.get(client.session)
             await until(lambda session=session: session.viewers == 0, "it has left")
             await app.parts.sessions.end(session.id)
-            await asyncio.sleep(0.2)
-            counts.append((len(asyncio.all_tasks()), threads_named("feed-"), threads_named("engine-out")))
-        assert counts[-1] == counts[1]
-        assert counts[-1][1:] == (0, 0)
+            await until(lambda: not (threads_named("feed-") or threads_named("engine-out")), "its threads have ended")
+            if len(counts) > 1:
+                await until(lambda: len(asyncio.all_tasks()) <= counts[1], "its tasks have ended")
+            counts.append(len(asyncio.all_tasks()))
 
 
 def threads_named(start: str) -> int:
@@ -155,7 +154,6 @@ async def test_ending_the_server_closes_open_sockets_quickly(shared_engine: Chil
         session = await app.parts.sessions.create()
         socket = await app.client.ws_connect(f"/api/v1/sessions/{session.id}/control")
         await socket.receive_json()
-        began = time.monotonic()
-        await app.client.server.close()
-        assert time.monotonic() - began < 4
+        async with asyncio.timeout(30):  # half of what aiohttp waits for sockets that stay open
+            await app.client.server.close()
         await socket.close()

@@ -27,6 +27,19 @@ def fails(comfystream, clip, tmp_path):
     return run
 
 
+# --- the machine
+
+
+@pytest.mark.parametrize("engine", ["thread", "process"])
+def test_a_gpu_that_is_named_and_not_there(fails, chain, engine):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    line = fails(chain(INVERT), "--frames-on", "cuda", "--engine", engine)
+    assert "frames cannot be on a GPU: " in line
+    assert "--frames-on auto or host" in line
+
+
 # --- the workflow
 
 

@@ -119,6 +119,18 @@ def test_doctor_gives_a_verdict_for_each_thing(comfystream, monkeypatch):
     assert "Ready to run workflows." in ended.out
 
 
+def test_doctor_says_what_the_ffmpeg_program_can_do(comfystream, monkeypatch, tmp_path):
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\nprintf 'Supported file protocols:\\nInput:\\n  srt\\nOutput:\\n  rtmp\\n  tcp\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "lacks rtmps, srt" in comfystream("doctor").out
+    program.unlink()
+    ended = comfystream("doctor")
+    assert ended.code == 0, "it is not needed for workflows"
+    assert "to push a stream and to read SRT" in " ".join(ended.out.split())
+
+
 def test_doctor_proves_encoders_by_encoding():
     from comfystream_server.examination import encodes_picture, encodes_sound
 

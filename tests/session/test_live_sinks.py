@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -176,6 +177,15 @@ def receiver(url: str, target: Path, *options: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
 
+def commands() -> str:
+    """What everybody on this machine can read of our processes."""
+    lines = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            lines.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return "\n".join(lines)
+
+
 @needs_ffmpeg
 @pytest.mark.slow
 @on_loop
@@ -190,6 +200,8 @@ async def test_a_push_by_rtmp_comes_back_after_its_receiver_was_gone(tmp_path: P
         await until(lambda: stats_of(watched, id).frames > 50, "pictures")
         first.kill()
         first.wait()
+        assert f"127.0.0.1:{port}/live" in (seen := commands())
+        assert "secret-key" not in seen
         await until(lambda: stats_of(watched, id).state is SinkState.RECONNECTING, "the loss")
         second = receiver(url, tmp_path / "second.mkv", "-listen", "1")
         await until(lambda: stats_of(watched, id).state is SinkState.RUNNING, "the next connection")
@@ -208,11 +220,15 @@ async def test_a_push_by_rtmp_comes_back_after_its_receiver_was_gone(tmp_path: P
 @pytest.mark.slow
 @on_loop
 async def test_a_push_by_srt_without_sound_has_silence(tmp_path: Path, port: int) -> None:
-    url = f"srt://127.0.0.1:{port}"
+    url = f"srt://127.0.0.1:{port}?passphrase=not+for+everybody&streamid=our-key"
     async with live(None) as watched, show(watched.session, has_sound=False):
-        peer = receiver(f"{url}?mode=listener", tmp_path / "got.mkv")
+        options = ("-passphrase", "not for everybody", "-mode", "listener")
+        peer = receiver(f"srt://127.0.0.1:{port}", tmp_path / "got.mkv", *options)
         id = watched.session.sinks.add(SinkRules(None, ["srt://127.0.0.1:*"]).push(url, 800))
         await until(lambda: stats_of(watched, id).frames > 120, "pictures")
+        seen = commands()
+        assert "not+for+everybody" not in seen
+        assert "our-key" not in seen
         await watched.session.sinks.remove(id)
         await asyncio.to_thread(peer.wait, 20)
     played = Played(tmp_path / "got.mkv")

@@ -90,7 +90,7 @@ class Browser:
         self.shown: int | None = None
         self.size: tuple[int, int] | None = None
         self.sizes: set[tuple[int, int]] = set()
-        self.session = ""
+        self.session = self.resource = ""
         self._watching: asyncio.Task[None] | None = None
         for label, channel in self.channels.items():
             channel.on("message", lambda text, label=label: self.said.append((label, json.loads(text))))
@@ -111,7 +111,7 @@ class Browser:
         offer = {"sdp": self.pc.localDescription.sdp, "type": self.pc.localDescription.type}
         status, answer = await self.app.json("POST", body.pop("path", "/offer"), {"offer": offer, **body})
         assert status == 200, answer
-        self.session = answer["session"]
+        self.session, self.resource = answer["session"], answer["resource"]
         await self.pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
         await until(lambda: self.pc.connectionState == "connected", "the connection")
         for channel in self.channels.values():

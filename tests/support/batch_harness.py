@@ -80,6 +80,7 @@ async def batches(
     capabilities: dict[str, Path | None] | None = None,
     waiting: int = 8,
     timeout_s: float = 60.0,
+    limits: dict[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[Batches]:
     """A worker with workflows of a folder (and those that come along)."""
@@ -87,7 +88,7 @@ async def batches(
     live = LiveOptions(on_error=FailPolicy.PASSTHROUGH, size=FrameSize(width=64, height=48))
     backend = WorkflowBackend(lambda: Lent(engine), live, 2, files)
     folders = [folder] if folder is not None else []
-    batch = Batch(backend.host, Tasks(files, folders), tuple(files), BatchOptions(waiting, timeout_s))
+    batch = Batch(backend.host, Tasks(files, folders), tuple(files), BatchOptions(waiting, timeout_s, **(limits or {})))
     options = {"capacity": 2, "more_routes": batch.add_routes, **options}
     async with serving(backend=backend, capabilities=tuple(files), **options) as worker:
         yield Batches(worker.server, worker.session, batch)

@@ -19,7 +19,6 @@ from comfystream.byoc.capability import Capability, OrchestratorAccess
 from comfystream.byoc.registration import Pace, Registration
 from comfystream_server.gateway.access import Access
 from comfystream_server.gateway.app import GatewayOptions, gateway_key, make_gateway_app
-from comfystream_server.gateway.gateway import Gateway
 from comfystream_server.gateway.stream import StreamOptions
 from comfystream_server.rtc.ice import IceSettings
 
@@ -54,8 +53,9 @@ def update_job(stream: str, capability: str = "test") -> dict[str, str]:
 class Network:
     """A running gateway and a client of it."""
 
-    def __init__(self, gateway: Gateway, session: aiohttp.ClientSession, port: int) -> None:
-        self.gateway = gateway
+    def __init__(self, app: web.Application, session: aiohttp.ClientSession, port: int) -> None:
+        self.app = app
+        self.gateway = app[gateway_key]
         self.session = session
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -96,6 +96,7 @@ async def network(
         IceSettings(has_loopback=True),
         StreamOptions(**streams),
         watch_s=0.1,
+        beat_s=0.5,
     )
     app = make_gateway_app(options)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handler_cancellation=True)
@@ -103,7 +104,7 @@ async def network(
     try:
         await web.TCPSite(runner, "127.0.0.1", port).start()
         async with aiohttp.ClientSession() as session:
-            yield Network(app[gateway_key], session, runner.addresses[0][1])
+            yield Network(app, session, runner.addresses[0][1])
     finally:
         await runner.cleanup()
 

@@ -13,6 +13,11 @@ from aiortc.codecs import get_capabilities
 from aiortc.mediastreams import MediaStreamError
 from on_loop import until
 
+from comfystream_server.rtc.compat_aioice import SecondIce, live_transport
+from comfystream_server.rtc.ice import IceSettings
+from comfystream_server.rtc.sdp import read_fragment, write_fragment
+
+FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
 SDP = {"Content-Type": "application/sdp"}
 
 
@@ -63,6 +68,30 @@ class End:
         await self.pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         await until(lambda: self.pc.connectionState == "connected", "the connection")
         return answer
+
+    async def second_ice(self) -> tuple[SecondIce, str]:
+        """As after a change of the network: new credentials and sockets, and the fragment that asks to go on there."""
+        transport = live_transport(self.pc)
+        assert transport is not None
+        second = SecondIce(transport, IceSettings(), "", "")
+        found = await second.gather()
+        return second, write_fragment(self.pc.localDescription.sdp, *second.credentials, found)
+
+    async def restart(self, linger_s: float = 0) -> None:
+        """Move to a new ICE connection; the sockets of before are closed then, or a little later."""
+        second, fragment = await self.second_ice()
+        async with self.client.patch(self.place, data=fragment, headers=FRAGMENT | self.headers) as response:
+            assert response.status == 200, await response.text()
+            assert response.content_type == FRAGMENT["Content-Type"]
+            said, before, self.tag = read_fragment(await response.text()), self.tag, response.headers["ETag"]
+        assert self.tag != before
+        second._second.remote_username, second._second.remote_password = said.ufrag, said.password
+        for candidate in said.candidates:
+            await second.add(candidate)
+        await second.connect()
+        second.take_over()
+        await asyncio.sleep(linger_s)
+        await second.close_first()
 
     def _track(self, track: Any) -> None:
         self._tasks.append(asyncio.create_task(self._read(track)))

@@ -136,9 +136,7 @@ class Orchestrator:
 
 
 @contextlib.asynccontextmanager
-async def orchestrator(
-    port: int = 0, tls: ssl.SSLContext | None = None, **options: Any
-) -> AsyncIterator[Orchestrator]:
+async def orchestrator(port: int = 0, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[Orchestrator]:
     server = TrickleServer(TrickleOptions(**options))
     async with server.serving(port=port, base_path="/ai/trickle", tls=tls) as url:
         yield Orchestrator(server, url)

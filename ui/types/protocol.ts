@@ -30,6 +30,7 @@ export type Notice =
   | NodeFailedNotice
   | NodeBlockedNotice
   | NodeMessageNotice
+  | EngineLostNotice
   | EngineRestartedNotice
   | PackBrokenNotice
   | ShutdownNotice
@@ -100,6 +101,7 @@ export interface ConnectionFigures {
   video_out: VideoOutFigures;
   audio_in: AudioInFigures;
   audio_out: AudioOutFigures;
+  ice_restarts: number;
 }
 
 /** Forget what was kept under a name. */
@@ -124,6 +126,19 @@ export interface EngineHealth {
   state: string;
   reason: string;
   starts: number;
+}
+
+/** The engine process died (`reason`); it is being started again, and the last good workflow loaded into it. */
+export interface EngineLostData {
+  reason: string;
+}
+
+export interface EngineLostNotice {
+  v: 1;
+  type: "event";
+  event: "engine_lost";
+  revision: number;
+  data: EngineLostData;
 }
 
 /** The engine process died (`reason`) and runs again with revision `revision` (0 = none was active). */
@@ -258,12 +273,19 @@ export interface NodeFailedNotice {
   data: NodeFailedData;
 }
 
-/** Mean time of one call of a node that runs per frame, and how often it was called. */
+/**
+ * Mean time of one call of a node that runs per frame, and how often it was called.
+ *
+ * With frames on a GPU: `place` is "cuda" for a node whose pictures are there, whose time is then that of giving the
+ * GPU its work, and "host" for one whose pictures are brought to the host. `moved_bytes` is what is moved per call.
+ */
 export interface NodeFigures {
   node: string;
   class_type: string;
   ms: number;
   calls: number;
+  place: string;
+  moved_bytes: number;
 }
 
 /** A node sent `data`, as JSON has it, to ComfyUI's editor under `name`; ten a second of each come through. */
@@ -287,11 +309,12 @@ export interface Offer {
   type?: string;
 }
 
-/** The answer to an offer, and the session to come back to. */
+/** The answer to an offer, and the session to come back to. `resource`: path of the connection. */
 export interface OfferAnswer {
   sdp: string;
   type: string;
   session: string;
+  resource: string;
 }
 
 /**
@@ -418,7 +441,8 @@ export interface PresetsNotice {
 /**
  * Preparing revision `revision` is in `phase` ("check", "compile", "load", "warm"); `done` of `total` nodes.
  *
- * `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`.
+ * `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`,
+ * and what it says of what it does as `message` ("building engine 3/5 (unet), about 4 min left").
  */
 export interface ProgressData {
   phase: string;
@@ -427,6 +451,7 @@ export interface ProgressData {
   node_id?: string | null;
   value: number;
   maximum: number;
+  message: string;
 }
 
 export interface ProgressNotice {
@@ -879,6 +904,7 @@ export interface EventData {
   node_failed: NodeFailedData;
   node_blocked: NodeBlockedData;
   node_message: NodeMessageData;
+  engine_lost: EngineLostData;
   engine_restarted: EngineRestartedData;
   pack_broken: PackBrokenData;
   shutdown: ShuttingDownData;

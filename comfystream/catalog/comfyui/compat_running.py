@@ -16,6 +16,7 @@ from comfystream.errors import ComfyStreamError
 
 __all__ = [
     "interruption",
+    "is_interruption",
     "listen_to_messages",
     "listen_to_progress",
     "node_context",
@@ -37,6 +38,12 @@ def raised_by_nodes() -> tuple[type[BaseException], ...]:
     """
     kind = _interruption_type()
     return (Exception,) if kind is None else (Exception, kind)
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether somebody stopped the node: no fault of its own."""
+    kind = _interruption_type()
+    return kind is not None and isinstance(error, kind)
 
 
 def interruption() -> BaseException:

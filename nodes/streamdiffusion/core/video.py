@@ -11,64 +11,73 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from comfystream.errors import ConfigError
 
 from .noise import slot_noise
 
-__all__ = ["CausalModel", "ChunkDenoiser", "ChunkRing", "KeyValueWindow", "VideoSteps", "motion_noise_scale"]
+__all__ = ["CausalModel", "ChunkDenoiser", "ChunkRing", "VideoSteps", "Window", "motion_noise_scale"]
 
 TRAIN_STEPS = 1000
 
 
-class KeyValueWindow:
-    """Keys and values of one attention block: the first frames of the stream (the sink), and the last ones.
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The latent frames that a chunk looks at: the first ones of the stream (the sink), and the last ones.
 
-    Args:
-        frames: how many latent frames are kept, the sink included.
+    Frames are kept in slots that never move. A new frame takes the slot of the oldest one beyond the sink, which no
+    later chunk may see anyway; so each pass over a chunk writes into the same slots, and the clean pass comes last.
+
+    Attributes:
+        frames: how many are seen, the chunk itself and the sink included.
         sink: how many of the first ones are never dropped.
     """
 
-    def __init__(self, frames: int, sink: int = 0) -> None:
-        if not 0 <= sink < frames:
-            raise ConfigError(f"a window of {frames} frames cannot keep the first {sink}", hint="use a smaller sink")
-        self._frames, self._sink = frames, sink
-        self._kept: list[tuple[Tensor, Tensor]] = []
+    frames: int
+    sink: int = 0
 
-    def seen(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """What a chunk looks at: all that is kept, then itself; [rows, tokens, heads, width] each."""
-        keys, values = [pair[0] for pair in self._kept], [pair[1] for pair in self._kept]
-        return torch.cat([*keys, key], 1), torch.cat([*values, value], 1)
+    def checked(self, chunk: int) -> Window:
+        """Itself.
 
-    def keep(self, key: Tensor, value: Tensor, frames: int) -> None:
-        """Remember a clean chunk of so many latent frames; the oldest beyond the sink are dropped."""
-        self._kept += zip(key.chunk(frames, 1), value.chunk(frames, 1), strict=True)
-        surplus = len(self._kept) - self._frames
-        if surplus > 0:
-            del self._kept[self._sink : self._sink + surplus]
+        Raises:
+            ConfigError: a chunk does not fit beside the sink.
+        """
+        if self.sink < 0 or chunk < 1 or self.sink + chunk > self.frames:
+            raise ConfigError(
+                f"a window of {self.frames} frames cannot keep the first {self.sink} beside a chunk of {chunk}",
+                hint="use a smaller sink or a larger window",
+            )
+        return self
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._kept = []
+    def slots(self, start: int, count: int) -> list[int]:
+        """Where `count` frames from the `start`th on are kept."""
+        free = self.frames - self.sink
+        return [
+            frame if frame < self.sink else self.sink + (frame - self.sink) % free
+            for frame in range(start, start + count)
+        ]
+
+    def seen(self, end: int) -> int:
+        """How many slots, from the first on, hold something when `end` frames were written."""
+        return min(end, self.frames)
 
 
 class CausalModel(Protocol):
-    """Predicts the clean chunk."""
+    """Predicts the clean chunk, and remembers keys and values of the chunks before."""
 
-    def __call__(
-        self, latents: Tensor, timestep: float, windows: Sequence[KeyValueWindow], start: int, keeps: bool
-    ) -> Tensor:
-        """One pass.
+    def __call__(self, latents: Tensor, timestep: float, start: int) -> Tensor:
+        """One pass. What it writes about these frames takes the place of what an earlier pass over them wrote.
 
         Args:
             latents: [1, frames, channels, height, width].
             timestep: 0 (clean) to 1000.
-            windows: one per block.
-            start: index of the chunk's first latent frame, for the positions.
-            keeps: whether each block puts its keys and values into its window.
+            start: index of the chunk's first latent frame.
         """
+        ...
+
+    def forget(self) -> None:
+        """Forget all chunks."""
         ...
 
 
@@ -106,22 +115,19 @@ class ChunkDenoiser:
     """State of one video stream. Used by one thread.
 
     Args:
-        model: the causal model.
-        blocks: how many windows it needs.
-        window: latent frames that each keeps.
-        sink: how many of the first frames are kept for good.
+        model: the causal model, with a memory of its own.
+        writes_clean: whether a last pass over the clean chunk writes what later chunks look at. Not needed where that
+            is run again before each chunk.
     """
 
-    def __init__(self, model: CausalModel, blocks: int, window: int, sink: int = 0) -> None:
-        self._model = model
-        self._windows = [KeyValueWindow(window, sink) for _ in range(blocks)]
+    def __init__(self, model: CausalModel, writes_clean: bool = True) -> None:
+        self._model, self._writes_clean = model, writes_clean
         self.start = 0
 
     def reset(self) -> None:
         """Forget all chunks."""
         self.start = 0
-        for window in self._windows:
-            window.clear()
+        self._model.forget()
 
     def chunk(self, shape: tuple[int, ...], steps: VideoSteps, source: Tensor | None = None) -> Tensor:
         """The next chunk.
@@ -139,13 +145,14 @@ class ChunkDenoiser:
         latents = first
         if source is not None:  # the first step is at the noise that is really there
             latents = steps.noise_scale * first.to(source) + (1 - steps.noise_scale) * source
-            times[0] = max(1000 * steps.noise_scale - 100, times[1] if len(times) > 1 else 1.0)
+            times[0] = max(round(1000 * steps.noise_scale) - 100, times[1] if len(times) > 1 else 1.0)
         for number, time in enumerate(times):
-            clean = self._model(latents, time, self._windows, self.start, keeps=False)
+            clean = self._model(latents, time, self.start)
             if number + 1 < len(times):
                 level = times[number + 1] / TRAIN_STEPS
                 latents = (1 - level) * clean + level * noises[number + 1].to(clean)
-        self._model(clean, 0.0, self._windows, self.start, keeps=True)
+        if self._writes_clean:
+            self._model(clean, 0.0, self.start)
         self.start += shape[1]
         return clean
 
@@ -167,27 +174,36 @@ def motion_noise_scale(chunk: Tensor, previous: float) -> float:
 class ChunkRing:
     """One frame in, one frame out, where the work is done in chunks. Used by one thread.
 
+    It holds a chunk of inputs and a chunk of outputs at most.
+
     Args:
-        size: frames of a chunk; so large is the delay, too.
+        size: frames of a chunk.
+        first: frames of the first chunk, where that has fewer.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, first: int | None = None) -> None:
+        self._size, self._first = size, size if first is None else first
+        self._is_first = True
         self._waiting: list[Tensor] = []
-        self._ready: deque[Tensor] = deque()
+        self._ready: deque[Tensor] = deque(maxlen=size)
         self._last: Tensor | None = None
 
     @property
     def delay_frames(self) -> int:
-        """By how many frames the output is behind the input."""
-        return self._size
+        """By how many frames the output is behind the input, where a chunk is put back before the next `pop`."""
+        return self._size - 1
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether `pop` would repeat the last result."""
+        return not self._ready
 
     def push(self, frame: Tensor) -> list[Tensor] | None:
         """Take a frame; gives the chunk when it is complete."""
         self._waiting.append(frame)
-        if len(self._waiting) < self._size:
+        if len(self._waiting) < (self._first if self._is_first else self._size):
             return None
-        chunk, self._waiting = self._waiting, []
+        chunk, self._waiting, self._is_first = self._waiting, [], False
         return chunk
 
     def put(self, frames: Sequence[Tensor]) -> None:
@@ -204,3 +220,4 @@ class ChunkRing:
         """Forget what waits, so that nothing old comes out behind something new; the last result is held."""
         self._waiting.clear()
         self._ready.clear()
+        self._is_first = True

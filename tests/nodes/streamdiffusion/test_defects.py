@@ -14,8 +14,11 @@ pytest.importorskip("transformers")
 
 import tiny
 
-from comfystream.errors import AssetError
-from comfystream_nodes.streamdiffusion.acceleration import accelerated, register
+from comfystream.accel.accelerate import How
+from comfystream.accel.cache import EngineCache
+from comfystream.accel.eager import EagerBackend
+from comfystream.errors import EngineError
+from comfystream_nodes.streamdiffusion.acceleration import accelerated
 from comfystream_nodes.streamdiffusion.core import Guidance
 from comfystream_nodes.streamdiffusion.existing_nodes import ControlNetTRTStreamingSampler
 from comfystream_nodes.streamdiffusion.lora import with_lora
@@ -36,16 +39,23 @@ def test_1_what_a_model_is_includes_its_loras_and_its_origin(tmp_path, models) -
     assert weak.prompts is not model.prompts  # nothing that was encoded without the LoRA is found with it
 
 
-def test_2_a_backend_that_is_not_there_raises(models) -> None:
-    with pytest.raises(AssetError, match=r"acceleration 'tensorrt' is not available here.*never taken silently"):
-        accelerated(models["sd15"], "tensorrt")
+def test_2_a_backend_that_does_not_work_raises(models, tmp_path) -> None:
+    """Neither at the choice nor at the build is another backend taken in its place."""
+    with pytest.raises(EngineError, match="the backend cuda-graph does not work here"):
+        accelerated(models["sd15"], "cuda-graph")
+    with pytest.raises(EngineError, match='no backend "tensorrd".*did you mean "tensorrt"'):
+        accelerated(models["sd15"], "tensorrd")
 
-    def broken(model):
-        raise AssetError("the engine could not be built")
+    class Broken(EagerBackend):
+        name, plan_name = "broken", "plan.broken"
 
-    register("broken", broken)
-    with pytest.raises(AssetError, match="could not be built"):
-        accelerated(models["sd15"], "broken")
+        def make(self, *_):
+            raise EngineError("the engine could not be built", code="build_failed")
+
+    how = How(cache=EngineCache(tmp_path))
+    model = accelerated(models["sd15"], "broken", how=how, known={"broken": Broken(), "eager": EagerBackend()})
+    with pytest.raises(EngineError, match="could not be built"):
+        Stream(model, settings_for(model)).process(picture())
 
 
 def test_3_another_layout_has_other_buffers_and_the_old_ones_are_not_written(models) -> None:
@@ -157,4 +167,4 @@ def test_9_being_warm_belongs_to_the_stream_not_to_an_address(models) -> None:
     settings = settings_for(model, steps=(16, 32, 45), guidance=Guidance.of("none", 1, 1))
     first = [Stream(model, settings).process(picture(3)) for _ in range(3)]
     assert all(torch.equal(one, first[0]) for one in first)
-    assert ControlNetTRTStreamingSampler().__copy__()._stream is None
+    assert ControlNetTRTStreamingSampler().__copy__()._handover.stream is None

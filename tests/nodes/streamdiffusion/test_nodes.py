@@ -2,98 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from fractions import Fraction
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 import torch
 from frames import picture
+from live_graph import Live, graph_of
 
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 import tiny
 
-from comfystream.engine.local import LocalEngine
-from comfystream.engine.protocol import FailPolicy, RunnerOptions
-from comfystream.errors import AssetError, ComfyStreamError, ConfigError
-from comfystream.frames import VideoFrame
-from comfystream.workflow.read import read_workflow
+from comfystream.errors import AssetError, ComfyStreamError, ConfigError, EngineError
 from comfystream_nodes.streamdiffusion import NODE_CLASS_MAPPINGS
 from comfystream_nodes.streamdiffusion.config import config_of, read_config_file
 from comfystream_nodes.streamdiffusion.depth_node import depth_of, load_depth
 
-DEADLINE_S = 120
 EXISTING = (
     "ControlNetTRTConfig",
     "ControlNetTRTModelLoader",
     "ControlNetTRTEngineCreator",
     "ControlNetTRTStreamingSampler",
 )
-
-
-class Live:
-    """A graph on a runner of the engine in this process."""
-
-    def __init__(self, graph: dict, folder: Path) -> None:
-        self.graph, self.file = graph, folder / "graph.json"
-        self.engine, self.outputs, self.events = LocalEngine(), [], []
-        options = RunnerOptions(live=False, on_error=FailPolicy.HOLD)
-        self.arrived = threading.Condition()
-        self.runner = self.engine.open(options, self._take, self.events.append)
-        self.sent = 0
-        self.edit()
-
-    def edit(self, **changes) -> None:
-        """`edit(lora={"strength": 2})` changes inputs of a node and switches over."""
-        graph = json.loads(json.dumps(self.graph))
-        for id, inputs in changes.items():
-            graph[id]["inputs"].update(inputs)
-        self.file.write_text(json.dumps(graph))
-        workflow = read_workflow(self.file, self.engine.host.catalog)
-        self.runner.activate(self.runner.prepare(workflow, (64, 64)).result(DEADLINE_S))
-        self.graph = graph
-
-    def send(self, count: int) -> None:
-        """The same picture each time; waits for what comes out, so that an edit after it is after it."""
-        for _ in range(count):
-            pixels = (picture()[0].numpy() * 255).astype(np.uint8)
-            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
-            self.runner.submit(VideoFrame(self.sent, self.sent, Fraction(1, 30), frame))
-            self.sent += 1
-            with self.arrived:
-                assert self.arrived.wait_for(lambda: len(self.outputs) >= self.sent, DEADLINE_S)
-
-    def _take(self, frame) -> None:
-        with self.arrived:
-            self.outputs.append(frame)
-            self.arrived.notify_all()
-
-    def end(self) -> list[np.ndarray]:
-        assert self.runner.finish(DEADLINE_S)
-        self.failed = self.runner.stats().failed
-        self.runner.close()
-        self.engine.close()
-        return [frame.image.to_ndarray(format="rgb24") for frame in self.outputs]
-
-
-def graph_of(folder: Path, **sampler) -> dict:
-    def node(cls: str, **inputs) -> dict:
-        return {"class_type": cls, "inputs": inputs}
-
-    given = {"t_index_list": "20,40", "num_inference_steps": 50, "cfg_type": "self", "guidance_scale": 1.2}
-    given |= {"delta": 0.7, "seed": 2, **sampler}
-    return {
-        "in": node("LoadTensor"),
-        "model": node("StreamDiffusionLoadModel", model=str(folder)),
-        "prompt": node("StreamDiffusionPrompt", model=["model", 0], text="a cat"),
-        "stream": node("StreamDiffusionSampler", model=["model", 0], image=["in", 0], prompt=["prompt", 0], **given),
-        "out": node("SaveTensor", images=["stream", 0]),
-    }
 
 
 def test_a_graph_runs_and_every_edit_holds(tmp_path, model_folders) -> None:
@@ -207,8 +138,8 @@ def test_the_nodes_of_existing_sets_run(folders, tmp_path, model_folders) -> Non
 
 
 def test_existing_sets_with_a_backend_that_is_not_there_say_so(folders, tmp_path, model_folders) -> None:
-    config = existing_config(model_folders["sd15"], tmp_path, acceleration="tensorrt")
-    with pytest.raises(AssetError, match="acceleration 'tensorrt' is not available here"):
+    config = existing_config(model_folders["sd15"], tmp_path, acceleration="cuda-graph")
+    with pytest.raises(EngineError, match="the backend cuda-graph does not work here"):
         NODE_CLASS_MAPPINGS["ControlNetTRTModelLoader"]().load_model(config)
 
 

@@ -12,8 +12,8 @@ from comfystream_nodes.streamdiffusion.core import slot_noise
 from comfystream_nodes.streamdiffusion.core.video import (
     ChunkDenoiser,
     ChunkRing,
-    KeyValueWindow,
     VideoSteps,
+    Window,
     motion_noise_scale,
 )
 
@@ -32,6 +32,11 @@ class TinyCausal(nn.Module):
         self.looks = nn.ModuleList(nn.Linear(WIDTH, 3 * WIDTH) for _ in range(BLOCKS))
         self.mixes = nn.ModuleList(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU()) for _ in range(BLOCKS))
         self.double()
+        self.window, self.written = Window(100), 0
+        self.kept = torch.zeros(BLOCKS, 2, 100, TOKENS, HEADS, WIDTH // HEADS, dtype=torch.float64)
+
+    def forget(self) -> None:
+        self.written = 0
 
     def tokens(self, latents: Tensor, times: Tensor, start: int) -> Tensor:
         frames = latents.shape[1]
@@ -42,14 +47,15 @@ class TinyCausal(nn.Module):
     def out(self, x: Tensor, frames: int) -> Tensor:
         return self.leave(x).view(1, frames, SIDE, SIDE, CHANNELS).permute(0, 1, 4, 2, 3)
 
-    def forward(self, latents: Tensor, timestep: float, windows, start: int, keeps: bool) -> Tensor:
+    def forward(self, latents: Tensor, timestep: float, start: int) -> Tensor:
         frames = latents.shape[1]
         x = self.tokens(latents, torch.full((frames,), timestep), start)
-        for look, mix, window in zip(self.looks, self.mixes, windows, strict=True):
+        self.written = max(self.written, start + frames)
+        for look, mix, kept in zip(self.looks, self.mixes, self.kept, strict=True):
             query, key, value = look(x).view(1, -1, 3, HEADS, WIDTH // HEADS).unbind(2)
-            keys, values = window.seen(key, value)
-            if keeps:
-                window.keep(key, value, frames)
+            for memory, new in zip(kept, (key, value), strict=True):
+                memory[self.window.slots(start, frames)] = new.unflatten(1, (frames, -1))[0]
+            keys, values = kept[:, : self.window.seen(self.written)].flatten(1, 2)[:, None]
             x = x + scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, keys, values))).transpose(
                 1, 2
             ).flatten(2)
@@ -62,10 +68,8 @@ class TinyCausal(nn.Module):
         x = self.tokens(latents, times, 0)
         visible = torch.zeros(frames, frames, dtype=torch.bool)
         for frame in range(frames):
-            first = frame // chunk * chunk
-            kept = list(range(first))
-            kept = kept[:sink] + kept[sink:][-(window - sink) :] if len(kept) > window else kept
-            visible[frame, kept + list(range(first, first + chunk))] = True
+            end = frame // chunk * chunk + chunk
+            visible[frame, [one for one in range(end) if one < sink or one >= end - (window - sink)]] = True
         mask = visible.repeat_interleave(TOKENS, 0).repeat_interleave(TOKENS, 1)
         for look, mix in zip(self.looks, self.mixes, strict=True):
             query, key, value = (
@@ -80,7 +84,8 @@ class TinyCausal(nn.Module):
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_chunks_are_one_pass_over_everything(chunk: int, window: int, sink: int) -> None:
     model, steps = TinyCausal(), VideoSteps((1000,), 1.0, 5)
-    stream = ChunkDenoiser(model, BLOCKS, window, sink)
+    model.window = Window(window, sink).checked(chunk)
+    stream = ChunkDenoiser(model)
     shape = (1, chunk, CHANNELS, SIDE, SIDE)
     made = []
     for number in range(5):
@@ -96,33 +101,42 @@ def test_chunks_are_one_pass_over_everything(chunk: int, window: int, sink: int)
 def test_steps_between_are_noised_again_and_the_source_shines_through() -> None:
     passes = []
 
-    def model(latents, timestep, windows, start, keeps):
-        passes.append((latents.clone(), timestep, start, keeps))
-        return torch.full_like(latents, 3.0)
+    class Recorder:
+        def __call__(self, latents, timestep, start):
+            passes.append((latents.clone(), timestep, start))
+            return torch.full_like(latents, 3.0)
+
+        def forget(self) -> None:
+            passes.append("forgotten")
 
     shape, source = (1, 1, 2, 2, 2), torch.full((1, 1, 2, 2, 2), 10.0)
-    stream = ChunkDenoiser(model, 1, 4)
+    stream = ChunkDenoiser(Recorder())
     stream.chunk(shape, VideoSteps((750, 250), 0.6, 7), source)
-    assert [one[1:] for one in passes] == [(500.0, 0, False), (250.0, 0, False), (0.0, 0, True)]
+    assert [one[1:] for one in passes] == [(500.0, 0), (250.0, 0), (0.0, 0)]
     noise = slot_noise(7, 2, shape)
     assert torch.allclose(passes[0][0], 0.6 * noise[0] + 0.4 * source)
     assert torch.allclose(passes[1][0], 0.75 * 3 + 0.25 * noise[1])
     assert torch.equal(passes[2][0], torch.full(shape, 3.0))
     stream.chunk(shape, VideoSteps((750,), 0.6, 7, most_frames=2), source)
     assert stream.start == 2
+    passes.clear()
     stream.chunk(shape, VideoSteps((750,), 0.6, 7, most_frames=2), source)
-    assert (passes[-1][2], stream.start) == (0, 1)  # the table of positions is at its end: begun anew
+    assert (passes[0], passes[-1][2], stream.start) == ("forgotten", 0, 1)  # the table of positions is at its end
+    passes.clear()
+    ChunkDenoiser(Recorder(), writes_clean=False).chunk(shape, VideoSteps((750, 250), 0.6, 7), source)
+    assert [one[1] for one in passes] == [500.0, 250.0]
 
 
 def test_a_window_keeps_the_first_and_the_last() -> None:
-    window = KeyValueWindow(4, 1)
-    for number in range(7):
-        part = torch.full((1, 2, 1, 1), float(number))
-        window.keep(part, part, 1)
-    nothing = torch.zeros(1, 0, 1, 1)
-    assert window.seen(nothing, nothing)[0].flatten().tolist() == [0, 0, 4, 4, 5, 5, 6, 6]
-    with pytest.raises(ConfigError, match="a window of 2 frames cannot keep the first 2"):
-        KeyValueWindow(2, 2)
+    window, slots = Window(4, 1), [-1] * 4
+    for frame in range(7):
+        (slot,) = window.slots(frame, 1)
+        slots[slot] = frame
+    assert sorted(slots) == [0, 4, 5, 6]
+    assert window.slots(5, 2) == [2, 3]
+    assert [window.seen(end) for end in (1, 4, 9)] == [1, 4, 4]
+    with pytest.raises(ConfigError, match="a window of 2 frames cannot keep the first 2 beside a chunk of 1"):
+        Window(2, 2).checked(1)
 
 
 def test_bad_steps_say_so() -> None:
@@ -142,14 +156,21 @@ def test_motion_lowers_the_noise() -> None:
     assert motion_noise_scale(wild, 0.7) == pytest.approx(0.9 * 0.6 + 0.07)
 
 
-def test_a_ring_gives_every_frame_after_its_delay() -> None:
-    ring, out = ChunkRing(4), []
-    for number in range(12):
+@pytest.mark.parametrize(("size", "first"), [(4, 1), (12, 9), (4, 4)])
+def test_a_ring_gives_every_frame_after_its_delay(size: int, first: int) -> None:
+    ring, out = ChunkRing(size, first), []
+    for number in range(3 * size):
         chunk = ring.push(torch.tensor(number))
-        out.append(ring.pop())
         if chunk is not None:
             ring.put(chunk)
-    assert out[:4] == [None] * 4
-    assert [int(frame) for frame in out[4:]] == list(range(8))
+        out.append(ring.pop())
+    assert out[: first - 1] == [None] * (first - 1)
+    late = [number - int(frame) for number, frame in enumerate(out) if frame is not None]
+    assert (max(late), late[-1]) == (ring.delay_frames, ring.delay_frames)
+    shown = [int(frame) for frame in out if frame is not None]
+    assert sorted(set(shown)) == list(range(max(shown) + 1)), "every frame, in order"
+    assert shown == sorted(shown)
     ring.reset()
-    assert int(ring.pop()) == 7  # the last one is held, nothing old follows
+    assert int(ring.pop()) == shown[-1]  # the last one is held, nothing old follows
+    assert ring.is_empty
+    assert [ring.push(torch.tensor(0)) is not None for _ in range(first)] == [False] * (first - 1) + [True]

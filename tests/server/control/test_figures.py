@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from on_loop import on_loop
 
-from comfystream.engine.protocol import EngineRestarted, NodeFailed
+from comfystream.engine.protocol import EngineLost, EngineRestarted, NodeFailed
 from comfystream.frames import Lane, Stamps
 from comfystream.session.live_figures import LiveStats
 from comfystream.session.live_fps import FpsStats
@@ -83,6 +83,7 @@ def test_what_a_gpu_says_is_in_the_model() -> None:
 EVENTS = [
     (StateChanged(SessionState.RUNNING, 3), "state", 3),
     (ShuttingDown(10.0), "shutdown", 0),
+    (EngineLost("killed"), "engine_lost", 0),
     (EngineRestarted("killed", 2, 5), "engine_restarted", 2),
     (NodeFailed("3", "Blur", "no", "try", "ValueError", "/secret/path", 5, Lane.VIDEO, 4), "node_failed", 4),
 ]

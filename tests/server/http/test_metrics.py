@@ -65,7 +65,7 @@ async def test_a_session_with_a_viewer_is_in_the_metrics(shared_engine: ChildEng
             assert found["comfystream_engine_restarts_total"] == {(id,): 0}
             assert found["comfystream_memory_bytes"]["engine",] > 1e7
             assert "stream_fps" in found
-            names = {class_type for class_type, _ in found["comfystream_node_calls_total"]}
+            names = {class_type for class_type, *_ in found["comfystream_node_calls_total"]}
             assert "TestFill" in names, names
             assert all(value > 0 for value in found["comfystream_node_calls_total"].values())
         app.parts.sessions.drain(0)
@@ -96,7 +96,8 @@ def test_time_per_node_only_grows_whatever_sessions_and_engines_do() -> None:
     nodes.add(("one", 2), [timing("3", 1, 2.0)])  # another revision
     nodes.forget({"one"})
     assert calls_in(registry) == {("Blur", "3"): 20}
-    seconds = registry.get_sample_value("comfystream_node_seconds_total", {"class_type": "Blur", "node": "3"})
+    labels = {"class_type": "Blur", "node": "3", "place": ""}
+    seconds = registry.get_sample_value("comfystream_node_seconds_total", labels)
     assert seconds == pytest.approx(0.040)
 
 

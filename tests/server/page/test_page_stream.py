@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_harness import NEAR, SLOW_S, WATCH, Browser, Program
+from page_harness import NEAR, SLOW_S, WATCH, Browser, Program, serving
 
 
 def test_a_parameter_changes_the_picture(page: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,27 +63,59 @@ def test_a_slow_workflow_is_loaded_beside_the_running_one(page: Any, capsys: pyt
     assert max(loading["came"], loading["shown"]) < SLOW_S * 500, "the picture stood still while it loaded"
 
 
-def test_a_node_that_fails_shows_its_card_and_the_last_picture(page: Any) -> None:
+# Notes when a card with certain words appears and when the next picture does, and each value that the state has.
+NOTE = """words => {
+  window.noted = { began: performance.now(), cards: {} }
+  const look = () => {
+    for (const word of words) for (const card of document.querySelectorAll('.card'))
+      if (card.innerText.includes(word)) window.noted.cards[word] ??= performance.now() - window.noted.began
+  }
+  new MutationObserver(look).observe(document.getElementById('cards'), { childList: true, subtree: true })
+}"""
+
+
+def _tell(capsys: pytest.CaptureFixture[str], what: str, page: Any) -> None:
+    cards = page.evaluate("() => window.noted.cards")
+    with capsys.disabled():
+        print(f"\n  {what}: " + ", ".join(f'"{word}" after {ms:.0f} ms' for word, ms in cards.items()))
+
+
+def test_a_node_that_fails_shows_its_card_and_the_last_picture(page: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    page.evaluate(NOTE, ["TestFail"])
     page.select_option("#workflow", "fails")
     page.wait_for_function(NEAR, arg=153)
+    shown_ms = page.evaluate("() => performance.now() - window.noted.began")
     card = page.locator(".card", has_text="TestFail")
     card.wait_for()
     assert "the test asked for this" in card.inner_text()
+    page.wait_for_function("() => window.noted.cards.TestFail !== undefined")
+    _tell(
+        capsys, f"a node that fails from its 20th picture on, the first of which was seen after {shown_ms:.0f} ms", page
+    )
     page.wait_for_function(NEAR, arg=153)
     page.select_option("#workflow", "level")
     page.wait_for_function(NEAR, arg=51)
     assert page.locator(".card").count() == 0
 
 
-def test_the_engine_killed_comes_back_by_itself(page: Any, program: Program) -> None:
+def test_the_engine_killed_comes_back_by_itself(
+    page: Any, program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
     everybody = map(int, filter(str.isdigit, os.listdir("/proc")))
     child = next(pid for pid in everybody if _parent(pid) == program.pid and _is_engine(pid))
+    page.evaluate(NOTE, ["has ended", "was started again"])
     os.kill(child, signal.SIGKILL)
-    page.locator(".card", has_text="started again").wait_for()
+    page.locator(".card", has_text="The engine has ended").wait_for()
+    assert "the engine is started again" in page.locator("#state").inner_text()
+    page.locator(".card", has_text="was started again").wait_for()
     page.evaluate("() => { window.shown = [] }")
     page.wait_for_function("() => window.shown.length > 5")
+    took_ms = page.evaluate("() => window.shown[0][0] - window.noted.began")
     page.wait_for_function(NEAR, arg=51)
+    assert page.locator(".card", has_text="The engine has ended").count() == 0
+    assert page.locator("#state").inner_text() == "running"
     assert page.evaluate("() => comfystream.pc.connectionState") == "connected"
+    _tell(capsys, f"the engine killed: the picture is back after {took_ms:.0f} ms", page)
 
 
 def test_coming_back_finds_the_session_running(page: Any) -> None:
@@ -103,9 +137,7 @@ def _is_engine(pid: int) -> bool:
     return "child_main" in Path(f"/proc/{pid}/cmdline").read_text()
 
 
-def test_two_viewers_see_one_session(
-    page: Any, program: Program
-) -> None:
+def test_two_viewers_see_one_session(page: Any, program: Program) -> None:
     session = page.evaluate("() => comfystream.session")
     browser = Browser(page.context)
     other = browser.open(f"{program.address}?session={session}")
@@ -123,3 +155,88 @@ def test_two_viewers_see_one_session(
     other.evaluate("() => { window.shown = [] }")
     other.wait_for_function("() => comfystream.last?.viewers === 1 && comfystream.state === 'running'")
     assert browser.errors == []
+
+
+MOVED = """async () => {
+  const found = await comfystream.pc.getStats(), of = type => [...found.values()].filter(one => one.type === type)
+  const [transport] = of('transport'), pair = found.get(transport.selectedCandidatePairId)
+  return { changes: transport.selectedCandidatePairChanges, dtls: transport.dtlsState,
+           ufrag: transport.iceLocalUsernameFragment, to: found.get(pair.remoteCandidateId).port }
+}"""
+
+
+def _pictures_go_on(page: Any) -> None:
+    page.evaluate("() => { window.shown = [] }")
+    page.wait_for_function("() => window.shown.length > 10")
+
+
+def test_ice_is_restarted_and_everything_goes_on(page: Any) -> None:
+    before = page.evaluate(MOVED)
+    page.evaluate("() => { window.first = comfystream.pc; return comfystream.link.move() }")
+    page.wait_for_function(f"to => ({MOVED})().then(now => now.to !== to)", arg=before["to"])
+    after = page.evaluate(MOVED)
+    assert after["ufrag"] != before["ufrag"]
+    assert after["dtls"] == "connected"
+    _pictures_go_on(page)
+    assert page.evaluate("() => window.first === comfystream.pc")
+    field = page.locator("[data-node=fill][data-input=number] input")
+    field.fill("1")
+    field.press("Enter")
+    page.wait_for_function(NEAR, arg=255)
+
+
+def test_a_server_that_was_silent_is_taken_up_again(page: Any, program: Program) -> None:
+    page.evaluate("() => { window.first = comfystream.pc }")
+    before = page.evaluate(MOVED)
+    os.kill(program.pid, signal.SIGSTOP)  # as when the network is away: neither packets nor answers
+    try:
+        page.locator("#state.reconnecting").wait_for()
+    finally:
+        os.kill(program.pid, signal.SIGCONT)
+    page.locator("#state.running").wait_for()
+    _pictures_go_on(page)
+    assert page.evaluate("() => window.first === comfystream.pc")
+    assert page.evaluate(MOVED)["ufrag"] != before["ufrag"]
+
+
+def test_a_server_that_was_gone_is_found_again(
+    tmp_path_factory: pytest.TempPathFactory, start_browser: Callable[..., Browser]
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    with serving(tmp_path_factory.mktemp("first"), "--port", port) as first:
+        page = start_browser().connected(first.address)
+        session = page.evaluate("() => comfystream.session")
+        os.kill(first.pid, signal.SIGKILL)
+        page.locator("#state.reconnecting").wait_for()
+        page.locator(".stale #output").wait_for()
+    with serving(tmp_path_factory.mktemp("second"), "--port", port):
+        page.wait_for_function("was => comfystream.ready && comfystream.session !== was", arg=session)
+        page.locator("#state.running").wait_for()
+        page.wait_for_function(NEAR, arg=51)  # with the workflow that was chosen here
+        assert page.locator(".stale").count() == 0
+        assert page.locator(".card", has_text="connection was lost").count() == 0
+
+
+def test_it_says_what_it_waits_for(program: Program, start_browser: Callable[..., Browser]) -> None:
+    page = start_browser().open(program.address)
+    page.wait_for_function("window.comfystream?.loaded")
+    begin = page.locator("#empty-words").inner_text()
+    page.evaluate(
+        """() => { window.words = []
+        new MutationObserver(() => window.words.push(document.getElementById('empty-words').innerText))
+          .observe(document.getElementById('empty-words'), { childList: true }) }"""
+    )
+    page.click("#connect")
+    page.locator("#state.running").wait_for()
+    words = page.evaluate("() => window.words")
+    assert words[0] == "Connecting …"
+    page.select_option("#workflow", "slow")
+    page.locator("#state", has_text="loading Slow").wait_for()
+    assert page.locator("#progress").is_visible()
+    page.wait_for_function("() => comfystream.info?.name === 'slow'")
+    page.locator("#progress").wait_for(state="hidden")
+    assert page.locator("#state").inner_text() == "running"
+    page.click("#connect")
+    assert page.locator("#empty-words").inner_text() == begin

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import socket
 from fractions import Fraction
 
 import pytest
-from aioice import ice as aioice_ice
 from aiortc import RTCConfiguration, RTCPeerConnection, rtcrtpreceiver, rtcrtpsender
 from aiortc.codecs import h264, vpx
 from aiortc.jitterbuffer import JitterBuffer
 from aiortc.rtcdtlstransport import SRTP_PROFILES, RTCCertificate, generate_certificate
-from aiortc.rtcicetransport import RTCIceGatherer
 from aiortc.rtp import RtcpSenderInfo, RtcpSrPacket
 from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import SSL
@@ -20,7 +17,6 @@ from rtc_ends import Camera, Host, Viewer, frame, run
 
 from comfystream.media.pattern import draw_pattern
 from comfystream_server.rtc import compat_aiortc
-from comfystream_server.rtc.ice import IceSettings, PortRange
 
 
 def test_fact_a_frame_is_held_until_the_next_begins() -> None:
@@ -51,17 +47,6 @@ def test_fact_reports_carry_the_time_of_sending() -> None:
     assert "clock.current_ntp_time()" in inspect.getsource(rtcrtpsender.RTCRtpSender._run_rtp)
 
 
-def test_fact_no_configuration_means_a_public_server() -> None:
-    assert RTCIceGatherer.getDefaultIceServers()
-    assert IceSettings().configuration().iceServers == []
-
-
-def test_fact_aioice_takes_any_port_and_leaves_out_loopback() -> None:
-    source = inspect.getsource(aioice_ice.Connection.get_component_candidates)
-    assert "local_addr=(address, 0)" in source
-    assert "127.0.0.1" not in aioice_ice.get_host_addresses(use_ipv4=True, use_ipv6=False)
-
-
 def test_the_attributes_that_are_replaced_are_there(caplog: pytest.LogCaptureFixture) -> None:
     """On an aiortc without them a peer works all the same, with one warning: here it must not."""
 
@@ -72,7 +57,6 @@ def test_the_attributes_that_are_replaced_are_there(caplog: pytest.LogCaptureFix
         assert assembler is not None
         compat_aiortc.pack_with(transceiver.sender, "H264", lambda _: None, lambda: None)
         compat_aiortc.report_media_time(transceiver.sender, lambda: None)
-        compat_aiortc.limit_ports(connection, IceSettings(has_loopback=True))
         assert transceiver.sender._RTCRtpSender__lsr is None
         assert isinstance(transceiver.receiver._RTCRtpReceiver__decoder_queue.qsize(), int)
         await connection.close()
@@ -154,27 +138,6 @@ def test_an_rsa_certificate_at_the_other_end() -> None:
         viewer.pc.addTrack(Camera())
         await viewer.connect(host.peer.answer)
         await host.until("connected")
-        await viewer.pc.close()
-        await host.peer.close()
-
-    run(scenario())
-
-
-def test_media_ports_and_loopback() -> None:
-    async def scenario() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            low = min(probe.getsockname()[1], 65_000)
-        host = Host(ice=IceSettings(media_ports=PortRange(low, low + 40), has_loopback=True))
-        viewer = Viewer()
-        viewer.pc.addTrack(Camera())
-        await viewer.connect(host.peer.answer)
-        await host.until("connected")
-        lines = viewer.pc.remoteDescription.sdp.splitlines()
-        words = [line.split() for line in lines if line.startswith("a=candidate")]
-        found = {(candidate[4], int(candidate[5])) for candidate in words}
-        assert all(low <= port <= low + 40 for _, port in found)
-        assert "127.0.0.1" in {address for address, _ in found}
         await viewer.pc.close()
         await host.peer.close()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rtc_ends import Host, Viewer, run
 
 from comfystream.errors import ComfyStreamError, NetworkError
-from comfystream_server.rtc.sdp import MOST_CANDIDATES, read_candidates, read_offer
+from comfystream_server.rtc.sdp import MOST_CANDIDATES, new_credentials, read_fragment, read_offer, write_fragment
 
 
 @functools.cache
@@ -92,11 +92,27 @@ def test_candidates_by_name_are_looked_up_later() -> None:
 def test_fragments() -> None:
     line = "a=candidate:1 1 udp 2113937151 192.0.2.7 50000 typ host\r\n"
     fragment = f"a=ice-ufrag:abcd\r\nm=audio 9 RTP/AVP 0\r\na=mid:7\r\n{line}a=end-of-candidates\r\n"
-    candidates, ufrag, is_last = read_candidates(fragment)
-    assert [(c.ip, c.port, c.sdpMid) for c in candidates] == [("192.0.2.7", 50000, "7")]
-    assert (ufrag, is_last) == ("abcd", True)
+    said = read_fragment(fragment)
+    assert [(c.ip, c.port, c.sdpMid) for c in said.candidates] == [("192.0.2.7", 50000, "7")]
+    assert (said.ufrag, said.password, said.is_last) == ("abcd", None, True)
     with pytest.raises(NetworkError, match="limit is 64"):
-        read_candidates(line * (MOST_CANDIDATES + 1))
+        read_fragment(line * (MOST_CANDIDATES + 1))
+
+
+def test_a_fragment_that_is_written_is_read_again() -> None:
+    line = "a=candidate:1 1 udp 2113937151 192.0.2.7 50000 typ host"
+    text = write_fragment(without("nothing"), "ufrag", "p" * 22, read_fragment(line).candidates)
+    assert text.startswith("a=group:BUNDLE ")
+    said = read_fragment(text)
+    assert (said.ufrag, said.password, said.is_last) == ("ufrag", "p" * 22, True)
+    assert [(c.ip, c.sdpMid) for c in said.candidates] == [("192.0.2.7", "0")]
+    assert new_credentials(said) == ("ufrag", "p" * 22)
+
+
+@pytest.mark.parametrize(("ufrag", "password"), [("abc", "p" * 22), ("abcd", "short"), ("ab-d", "p" * 22), ("", "")])
+def test_what_is_no_credential_is_refused(ufrag: str, password: str) -> None:
+    with pytest.raises(NetworkError, match="an ICE restart needs"):
+        new_credentials(read_fragment(f"a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\n"))
 
 
 def mutated(seed: int) -> str:
@@ -147,7 +163,7 @@ def test_a_hurt_offer_is_answered_or_refused(seed: int) -> None:
 def test_any_fragment_is_read_or_refused(text: str) -> None:
     code = ""
     try:
-        read_candidates("a=candidate:" + text)
+        read_fragment("a=candidate:" + text)
     except ComfyStreamError as error:
         code = error.code
     assert code in ("", "bad_sdp")

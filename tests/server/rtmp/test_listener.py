@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import shutil
 import sys
+import threading
 from collections.abc import AsyncIterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,12 @@ import av
 import numpy as np
 import pytest
 from app_harness import App, app_with
-from engine_harness import fill, grey
+from engine_harness import fill, grey, picture
 from on_loop import on_loop, until
 
 from comfystream.engine.child import ChildEngine
 from comfystream.frames import AudioFrame, VideoFrame
+from comfystream.media.push_writer import PushWriter
 from comfystream.session.live import LiveSession
 from comfystream_server.app import rtmp_key
 from comfystream_server.rtmp.listener import RtmpListener
@@ -252,6 +256,30 @@ CODECS = [
     ("libx265", {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "log-level=none"}, "aac"),
     ("libsvtav1", {"preset": "10", "svtav1-params": "pred-struct=1:lookahead=0"}, "aac"),
 ]
+
+
+@on_loop
+async def test_the_key_of_a_push_arrives_whole() -> None:
+    async with listening(None, token="boss") as (app, listener):
+        url = f"rtmp://127.0.0.1:{listener.port}/live/studio?token=boss"
+        writer = PushWriter(url, 500, frozenset({"video"}))
+
+        def push() -> None:
+            for number in itertools.count():
+                if is_over.wait(0.04):
+                    return
+                frame = VideoFrame(number, number, Fraction(1, 25), picture(60, 64, 48))
+                writer.write(frame, number * 40_000_000)
+
+        is_over = threading.Event()
+        pushing = asyncio.get_running_loop().run_in_executor(None, push)
+        try:
+            session = await until(lambda: session_of(app, "studio"), "the session of that name, with the token")
+            await until(lambda: session.source == "rtmp publisher", "its pictures")
+        finally:
+            is_over.set()
+            await pushing
+            await asyncio.to_thread(writer.close)
 
 
 @pytest.mark.slow

@@ -166,9 +166,7 @@ def recursive_search(
 
 def filter_files_extensions(files: Collection[str], extensions: Collection[str]) -> list[str]:
     """Sorted files with one of these extensions; with none given, all."""
-    return sorted(
-        file for file in files if not extensions or os.path.splitext(file)[1].lower() in extensions
-    )
+    return sorted(file for file in files if not extensions or os.path.splitext(file)[1].lower() in extensions)
 
 
 def filter_files_content_types(files: Iterable[str], content_types: Collection[str]) -> list[str]:

@@ -56,9 +56,7 @@ def _slerp(a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor) -> torch.Tens
     return torch.where(cosine > 1 - 1e-5, a, torch.where(cosine < 1e-5 - 1, straight, mixed))
 
 
-def common_upscale(
-    samples: torch.Tensor, width: int, height: int, upscale_method: str, crop: str
-) -> torch.Tensor:
+def common_upscale(samples: torch.Tensor, width: int, height: int, upscale_method: str, crop: str) -> torch.Tensor:
     """Scale pictures or latents [B, C, H, W] or [B, C, T, H, W].
 
     Args:

@@ -11,9 +11,7 @@ import torch
 Weights = dict[str, Any]
 
 
-def load_torch_file(
-    ckpt: str, safe_load: bool = False, device: Any = None, return_metadata: bool = False
-) -> Any:
+def load_torch_file(ckpt: str, safe_load: bool = False, device: Any = None, return_metadata: bool = False) -> Any:
     """Weights of a .safetensors file, or of a torch file without code in it.
 
     Raises:

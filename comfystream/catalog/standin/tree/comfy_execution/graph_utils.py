@@ -115,9 +115,7 @@ class GraphBuilder:
         del self.nodes[self.prefix + id]
 
 
-def add_graph_prefix(
-    graph: dict[str, Any], outputs: Any, prefix: str
-) -> tuple[dict[str, Any], tuple[Any, ...]]:
+def add_graph_prefix(graph: dict[str, Any], outputs: Any, prefix: str) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """The graph and its outputs with every id prefixed."""
 
     def moved(value: Any) -> Any:

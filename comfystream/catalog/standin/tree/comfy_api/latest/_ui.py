@@ -104,9 +104,7 @@ class ImageSaveHelper:
     def get_save_images_ui(cls, images: Any, filename_prefix: str, node: Any = None, **kwargs: Any) -> SavedImages:
         """Write into the output folder and say so."""
         level = kwargs.get("compress_level", 4)
-        return SavedImages(
-            cls.save_images(images, filename_prefix, FolderType.output, kwargs.get("cls", node), level)
-        )
+        return SavedImages(cls.save_images(images, filename_prefix, FolderType.output, kwargs.get("cls", node), level))
 
 
 class PreviewImage(_UIOutput):

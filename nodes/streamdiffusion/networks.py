@@ -1,0 +1,254 @@
+"""How a stream calls the networks of its model: as they are, or by the runners of a backend."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from comfystream.accel.runner import Runner
+from comfystream.errors import EngineError
+
+from .conditioning import Rows
+from .control import ControlModel, residuals
+from .layout import Layout, Role, Shapes
+from .model import StreamModel
+from .ready import made_ready
+from .shelf import BoundRunner
+
+__all__ = ["ActiveControl", "Networks", "RunnerNetworks", "TorchNetworks", "networks_of"]
+
+KEPT_LAYOUTS = 4
+
+_Bound = dict[Role, list[BoundRunner]]
+ActiveControl = tuple[ControlModel, Tensor, Tensor]
+"""A ControlNet, control pictures [rows, 3, height, width] of 0..1, and its strength [1]."""
+
+
+class Networks(Protocol):
+    """The networks of one stream. `prepare` may be called by another thread than the rest."""
+
+    keeps_idle_controls: bool
+    """Whether a ControlNet of strength 0 stays in the layout, so that nothing is made anew when it comes back."""
+
+    def is_ready(self, layout: Layout) -> bool:
+        """Whether a tick with this layout makes nothing that takes long."""
+
+    def prepare(self, layout: Layout) -> None:
+        """Do all that takes long."""
+
+    def use(self, layout: Layout) -> None:
+        """What the next calls are in."""
+
+    def close(self) -> None:
+        """Let go of all buffers."""
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """[frames, 3, height, width] of 0..1 to latents, which hold until the next call."""
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latents to pictures of about -1..1, which hold until the next call."""
+
+    def predict(
+        self, x: Tensor, times: Tensor, told: Rows, controls: Sequence[ActiveControl], scales: Tensor | None
+    ) -> Tensor:
+        """What the UNet says of [rows, channels, h, w]; holds until the next call.
+
+        Args:
+            x: the rows.
+            times: [rows]; another object whenever its values are others.
+            told: what each row is told; another object whenever it is changed.
+            controls: the ControlNets in use.
+            scales: [layers], strength of the picture prompt; another object whenever its values are others.
+        """
+
+
+def networks_of(model: StreamModel) -> Networks:
+    """As the model says."""
+    return TorchNetworks(model) if model.acceleration is None else RunnerNetworks(model)
+
+
+class TorchNetworks:
+    """The networks as they are. Nothing has to be prepared."""
+
+    keeps_idle_controls = False
+
+    def __init__(self, model: StreamModel) -> None:
+        self._model = model
+
+    def is_ready(self, layout: Layout) -> bool:
+        return True
+
+    def prepare(self, layout: Layout) -> None:
+        pass
+
+    def use(self, layout: Layout) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def encode(self, picture: Tensor) -> Tensor:
+        return self._model.autoencoder.encode(picture * 2 - 1)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self._model.autoencoder.decode(latent)
+
+    def predict(
+        self, x: Tensor, times: Tensor, told: Rows, controls: Sequence[ActiveControl], scales: Tensor | None
+    ) -> Tensor:
+        adapter = self._model.image_prompt
+        if adapter is not None and scales is not None:
+            adapter.scales.copy_(scales)  # streams that share a model set it in turn
+        active = [(net.module, pictures, scale) for net, pictures, scale in controls]
+        down, middle = residuals(active, x, times, told.tokens[:, : told.text_tokens], told.added)
+        predicted: Tensor = self._model.unet(
+            x,
+            times,
+            encoder_hidden_states=told.tokens,
+            added_cond_kwargs=told.added,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+        return predicted
+
+
+class RunnerNetworks:
+    """Runners of the model's backend, with buffers that belong to this stream.
+
+    A tick only copies what is new into them. What was bound for the last layouts stays, so that nothing is recorded
+    anew on the way back; what is recorded with buffers goes with them.
+    """
+
+    keeps_idle_controls = True
+
+    def __init__(self, model: StreamModel) -> None:
+        assert model.acceleration is not None
+        self._model, self._acceleration = model, model.acceleration
+        self._lock = threading.Lock()  # never held while something is made
+        self._bound: dict[tuple[Hashable, ...], BoundRunner] = {}
+        self._layouts: dict[Layout, _Bound] = {}
+        self._used: _Bound = {}
+
+    def is_ready(self, layout: Layout) -> bool:
+        if layout in self._layouts:
+            return True
+        networks = layout.networks(self._model, self._acceleration)
+        has_all = all(one.shelf.get(one.key) is not None for one in networks)
+        return self._acceleration.binds_quickly and (has_all or not self._acceleration.has_engines)
+
+    def prepare(self, layout: Layout) -> None:
+        """Make and bind what this layout runs.
+
+        Raises:
+            ConfigError, EngineError, AssetError: as `made_ready`; what the stream runs stays.
+        """
+        if layout in self._layouts:
+            return
+        bound: _Bound = {}
+        try:
+            for role, (runner, network) in made_ready(self._model, layout).items():
+                bound[role] = [self._bind(runner, shapes) for shapes in network.shapes]
+        except EngineError:
+            self._forget_others(self._used)
+            raise
+        if self._model.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()  # all of it is done before another thread goes on with it
+        with self._lock:
+            self._layouts[layout] = bound
+        if len(self._layouts) > KEPT_LAYOUTS:
+            self._forget_others(self._used, bound)
+
+    def _bind(self, prototype: Runner, shapes: Shapes) -> BoundRunner:
+        key = (id(prototype), *sorted(shapes.items()))
+        found = self._bound.get(key)
+        if found is None:
+            twin = prototype.twin()
+            try:
+                twin.bind(shapes)
+            except EngineError:
+                twin.close()
+                raise
+            found = self._bound[key] = BoundRunner(twin)
+        return found
+
+    def _forget_others(self, *kept: _Bound) -> None:
+        """Let go of all buffers but these."""
+        with self._lock:
+            self._layouts = {layout: bound for layout, bound in self._layouts.items() if bound in kept}
+            in_use = {id(one) for bound in kept for row in bound.values() for one in row}
+            gone = [one for one in self._bound.values() if id(one) not in in_use]
+            self._bound = {key: one for key, one in self._bound.items() if id(one) in in_use}
+        for one in gone:
+            one.runner.close()
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def use(self, layout: Layout) -> None:
+        with self._lock:
+            self._used = self._layouts[layout]
+
+    def close(self) -> None:
+        self._used = {}
+        self._forget_others()
+
+    def encode(self, picture: Tensor) -> Tensor:
+        bound = self._used["vae_encoder"][0]
+        bound.put("images", picture)
+        bound.runner.inputs["images"].mul_(2).sub_(1)
+        bound.runner.enqueue()
+        latent, scaling = self._own(bound.runner.outputs["latent"]), self._model.autoencoder.scaling
+        return latent if scaling == 1 else latent * scaling
+
+    def decode(self, latent: Tensor) -> Tensor:
+        bound, scaling = self._used["vae_decoder"][0], self._model.autoencoder.scaling
+        bound.put("latent", latent if scaling == 1 else latent / scaling)
+        bound.runner.enqueue()
+        return self._own(bound.runner.outputs["images"])
+
+    def predict(
+        self, x: Tensor, times: Tensor, told: Rows, controls: Sequence[ActiveControl], scales: Tensor | None
+    ) -> Tensor:
+        unet = self._for_rows("unet", len(x))
+        _tell(unet, x, times, told, told.tokens)
+        if scales is not None:
+            unet.put("ipadapter_scale", scales, scales)
+        names = [one.name for one in unet.runner.spec.inputs if one.name.startswith("input_control_")]
+        if names and not controls:
+            unet.clear(names)
+        for number, (net, pictures, strength) in enumerate(controls):
+            given = self._steer(net, x, times, told, pictures, strength)
+            unet.sum_into(names, given, is_first=number == 0)
+        unet.runner.enqueue()
+        return self._own(unet.runner.outputs["latent"])
+
+    def _steer(
+        self, net: ControlModel, x: Tensor, times: Tensor, told: Rows, pictures: Tensor, strength: Tensor
+    ) -> list[Tensor]:
+        """What a ControlNet gives, the middle one last."""
+        bound = self._for_rows(net, len(x))
+        _tell(bound, x, times, told, told.tokens[:, : told.text_tokens])
+        bound.put("controlnet_cond", pictures)
+        bound.put("conditioning_scale", strength, strength)
+        bound.runner.enqueue()
+        return list(bound.runner.outputs.values())
+
+    def _for_rows(self, role: Role, rows: int) -> BoundRunner:
+        return next(one for one in self._used[role] if len(one.runner.inputs["sample"]) == rows)
+
+    def _own(self, value: Tensor) -> Tensor:
+        """On the model's device, in its precision; nothing happens where it is already."""
+        return value.to(self._model.device, self._model.dtype, non_blocking=True)
+
+
+def _tell(bound: BoundRunner, x: Tensor, times: Tensor, told: Rows, tokens: Tensor) -> None:
+    """What UNet and ControlNets are both told."""
+    bound.put("sample", x)
+    bound.put("timestep", times, times)
+    bound.put("encoder_hidden_states", tokens, told)
+    for name, value in (told.added or {}).items():
+        bound.put(name, value, told)
