@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
 from collections.abc import Iterator, Mapping
@@ -56,7 +57,7 @@ def _example_size(size: int | Axis) -> int:
     return size.opt if size.opt > 1 else min(size.max, 2)
 
 
-def dynamic_shapes(spec: ModelSpec) -> tuple[dict[int, Any] | None, ...] | None:
+def dynamic_shapes(module: nn.Module, spec: ModelSpec) -> tuple[Any, ...] | None:
     """What may vary, in the words of torch.export; None when nothing does."""
     from torch.export import Dim
 
@@ -73,10 +74,15 @@ def dynamic_shapes(spec: ModelSpec) -> tuple[dict[int, Any] | None, ...] | None:
 
     if not spec.is_dynamic:
         return None
-    return tuple(
+    flat = tuple(
         {at: dim(size) for at, size in enumerate(one.shape) if isinstance(size, Axis) and size.min != size.max} or None
         for one in spec.inputs
     )
+    kinds = [one.kind for one in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return flat
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*flat[:named], flat[named:]) if len(flat) > named else flat  # what `*more` takes is one argument there
 
 
 def export_program(module: nn.Module, spec: ModelSpec) -> torch.export.ExportedProgram:
@@ -93,7 +99,7 @@ def export_program(module: nn.Module, spec: ModelSpec) -> torch.export.ExportedP
     module = module.eval()
     with _export_trouble(spec), torch.no_grad():
         examples = example_inputs(spec, _device_of(module))
-        return torch.export.export(module, examples, dynamic_shapes=dynamic_shapes(spec), strict=False)
+        return torch.export.export(module, examples, dynamic_shapes=dynamic_shapes(module, spec), strict=False)
 
 
 def export_onnx(module: nn.Module, spec: ModelSpec, path: Path, options: BuildOptions) -> Path:
@@ -121,8 +127,8 @@ def export_onnx(module: nn.Module, spec: ModelSpec, path: Path, options: BuildOp
     if options.exporter == "legacy":
         arguments |= {"dynamo": False, "dynamic_axes": _dynamic_axes(spec), "do_constant_folding": True}
     else:
-        arguments |= {"dynamo": True, "dynamic_shapes": dynamic_shapes(spec), "external_data": _is_large(module)}
-        arguments |= {"verbose": False, "optimize": True}
+        arguments |= {"dynamo": True, "dynamic_shapes": dynamic_shapes(module, spec)}
+        arguments |= {"external_data": _is_large(module), "verbose": False, "optimize": True}
     with _export_trouble(spec), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
         torch.onnx.export(module, example_inputs(spec, _device_of(module)), str(path), **arguments)
     return path

@@ -43,7 +43,7 @@ def capture_cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # frames go on meanwhile, on other threads
             run()
     except torch.OutOfMemoryError:
         raise

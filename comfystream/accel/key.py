@@ -27,7 +27,10 @@ CHUNK = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """A LoRA that was merged into the weights. The digest is of its file."""
+    """A LoRA that was merged into the weights.
+
+    The digest is of its file; empty where only the merged weights are known, whose digest is in the key anyway.
+    """
 
     name: str
     digest: str

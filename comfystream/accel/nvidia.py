@@ -147,6 +147,8 @@ class NvidiaBackend(Backend):
                 code="engine_refused",
                 hint="engines run on the kind of GPU and the version that built them: build it again here",
             )
+        if not device.startswith("cuda"):
+            raise EngineError(f"{plan.name}: {self.name} does not run on {device}", code="wrong_device")
         spec = spec or spec_of_engine(trt, engine, plan.stem)
         runner = TensorRtRunner(trt, engine, spec, device, self.name)
         runner.keep_alive = (logger, runtime)

@@ -92,9 +92,17 @@ class OnnxRunner(Runner):
     def _prepare(self) -> None:
         """One run without buffers of ours shows how large the outputs are."""
         import torch
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
 
         values = {name: buffer.numpy() for name, buffer in self.inputs.items() if not _is_unused(self._session, name)}
-        results = self._session.run(list(self.spec.outputs), values)
+        try:
+            results = self._session.run(list(self.spec.outputs), values)
+        except (state.Fail, state.InvalidArgument, state.RuntimeException) as error:
+            raise EngineError(
+                f"{self.place}: the graph does not run with these shapes: {' '.join(str(error).split())[-200:]}",
+                code="engine_differs",
+                hint="the module was exported wrongly; use another exporter (dynamo, legacy)",
+            ) from error
         pairs = zip(self.spec.outputs, results, strict=True)
         self.outputs = {name: torch.from_numpy(result.copy()) for name, result in pairs}
         self._binding = self._session.io_binding()

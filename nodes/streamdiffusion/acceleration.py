@@ -120,7 +120,7 @@ def accelerated(
     if name in PLAIN:
         return model.with_parts(acceleration=None)
     _check(max_rows, min_rows, sizes, precision)
-    choice = choose(name, known=known)
+    choice = choose(name, has_gpu=model.device.type == "cuda", known=known)
     if name == "auto":
         report(choice.reason)
     device = "cpu" if choice.backend.name == "onnxruntime" else str(model.device)

@@ -66,7 +66,7 @@ class ImageAttention(nn.Module):
     ) -> Tensor:
         """As diffusers calls it, for [rows, pixels, width]."""
         text, picture = encoder_hidden_states[:, : -self.tokens], encoder_hidden_states[:, -self.tokens :]
-        rows, heads = len(hidden_states), attn.heads
+        rows, heads = hidden_states.shape[0], attn.heads  # `len` would be a constant in an export
 
         def split(value: Tensor) -> Tensor:
             return value.view(rows, value.shape[1], heads, -1).transpose(1, 2)
@@ -74,7 +74,7 @@ class ImageAttention(nn.Module):
         query = split(attn.to_q(hidden_states))
         mixed = scaled_dot_product_attention(query, split(attn.to_k(text)), split(attn.to_v(text)))
         seen = scaled_dot_product_attention(query, split(self.keys(picture)), split(self.values(picture)))
-        mixed = torch.addcmul(mixed, seen, self.scale)
+        mixed = mixed + seen * self.scale  # `addcmul` becomes float32 in an export
         out = attn.to_out[0](mixed.transpose(1, 2).reshape(rows, hidden_states.shape[1], -1))
         return attn.to_out[1](out)
 

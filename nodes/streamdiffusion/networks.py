@@ -164,7 +164,7 @@ class RunnerNetworks:
             self._forget_others(self._used, bound)
 
     def _bind(self, prototype: Runner, shapes: Shapes) -> BoundRunner:
-        key = (id(prototype), *sorted(shapes.items()))
+        key = (prototype, *sorted(shapes.items()))
         found = self._bound.get(key)
         if found is None:
             twin = prototype.twin()

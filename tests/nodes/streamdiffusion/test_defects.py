@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from fake_backends import only_absent
 from frames import picture, settings_for
 
 pytest.importorskip("diffusers")
@@ -41,8 +42,8 @@ def test_1_what_a_model_is_includes_its_loras_and_its_origin(tmp_path, models) -
 
 def test_2_a_backend_that_does_not_work_raises(models, tmp_path) -> None:
     """Neither at the choice nor at the build is another backend taken in its place."""
-    with pytest.raises(EngineError, match="the backend cuda-graph does not work here"):
-        accelerated(models["sd15"], "cuda-graph")
+    with pytest.raises(EngineError, match=r"the backend tensorrt does not work here.*pip install tensorrt"):
+        accelerated(models["sd15"], "tensorrt", known=only_absent())
     with pytest.raises(EngineError, match='no backend "tensorrd".*did you mean "tensorrt"'):
         accelerated(models["sd15"], "tensorrd")
 

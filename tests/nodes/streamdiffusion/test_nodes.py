@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_backends import only_absent
 from frames import picture
 from live_graph import Live, graph_of
 
@@ -39,7 +40,8 @@ def test_a_graph_runs_and_every_edit_holds(tmp_path, model_folders) -> None:
     assert len({one.tobytes() for one in pictures}) == 4
 
 
-def test_a_bad_edit_is_refused_and_the_stream_goes_on(tmp_path, model_folders) -> None:
+def test_a_bad_edit_is_refused_and_the_stream_goes_on(tmp_path, model_folders, monkeypatch) -> None:
+    monkeypatch.setattr("comfystream.accel.registry.backends", only_absent)
     live = Live(graph_of(model_folders["sd15"]), tmp_path)
     live.send(1)
     cut = tmp_path / "cut.safetensors"
@@ -50,6 +52,7 @@ def test_a_bad_edit_is_refused_and_the_stream_goes_on(tmp_path, model_folders) -
         ({"model": {"model": str(cut)}}, "cut.safetensors"),
         ({"model": {"model": "nothing/there"}}, "'nothing/there' is not there"),
         ({"stream": {"cfg_type": "some"}}, "cfg_type"),
+        ({"model": {"acceleration": "tensorrt"}}, "the backend tensorrt does not work here.*pip install tensorrt"),
     ):
         before = live.graph
         with pytest.raises(ComfyStreamError, match=said) as raised:
@@ -137,9 +140,10 @@ def test_the_nodes_of_existing_sets_run(folders, tmp_path, model_folders) -> Non
     NODE_CLASS_MAPPINGS["ControlNetTRTEngineCreator"]().create_engine({**config, "ipadapters": []})
 
 
-def test_existing_sets_with_a_backend_that_is_not_there_say_so(folders, tmp_path, model_folders) -> None:
-    config = existing_config(model_folders["sd15"], tmp_path, acceleration="cuda-graph")
-    with pytest.raises(EngineError, match="the backend cuda-graph does not work here"):
+def test_existing_sets_with_a_backend_that_is_not_there_say_so(folders, tmp_path, model_folders, monkeypatch) -> None:
+    monkeypatch.setattr("comfystream.accel.registry.backends", only_absent)
+    config = existing_config(model_folders["sd15"], tmp_path, acceleration="tensorrt")
+    with pytest.raises(EngineError, match="the backend tensorrt does not work here"):
         NODE_CLASS_MAPPINGS["ControlNetTRTModelLoader"]().load_model(config)
 
 

@@ -1,0 +1,128 @@
+"""On a real GPU: streams on every backend that runs there, beside PyTorch as it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from frames import picture, settings_for
+
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+import tiny
+
+from comfystream.accel.accelerate import How
+from comfystream.accel.cache import EngineCache
+from comfystream.accel.registry import probe_all
+from comfystream.errors import EngineError
+from comfystream_nodes.streamdiffusion.acceleration import accelerated
+from comfystream_nodes.streamdiffusion.control import Control, ControlModel
+from comfystream_nodes.streamdiffusion.core import Guidance
+from comfystream_nodes.streamdiffusion.loader_nodes import add_image_prompt, style_of
+from comfystream_nodes.streamdiffusion.loading.entry import placed
+from comfystream_nodes.streamdiffusion.loading.folder import load_folder
+from comfystream_nodes.streamdiffusion.stream import Stream
+
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
+BACKENDS = ("eager", "cuda-graph", "inductor", "tensorrt", "tensorrt-rtx")
+DEADLINE_S = 300
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request) -> str:
+    can = {one.backend: one for one in probe_all()}[request.param]
+    if not can.can_run:
+        pytest.skip(f"{request.param} NOT RUN: {can.reason}")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory) -> EngineCache:
+    return EngineCache(tmp_path_factory.mktemp("engines"))
+
+
+@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+def styled(request, tmp_path_factory, model_folders):
+    folder, family = tmp_path_factory.mktemp("adapter"), request.param
+    with torch.inference_mode():
+        model = placed(load_folder(model_folders[family]), torch.device("cuda"), torch.float16)
+        tiny.write_ip_adapter(folder / "adapter.safetensors", tiny.unet(family))
+        tiny.image_encoder().save_pretrained(folder / "encoder")
+        return add_image_prompt(model, str(folder / "adapter.safetensors"), str(folder / "encoder"))
+
+
+def settled(stream: Stream, delay: int) -> None:
+    """Frames until the settings that were asked for are in force."""
+    deadline = time.monotonic() + DEADLINE_S
+    while stream.delay_frames != delay:
+        assert time.monotonic() < deadline
+        stream.process(picture())
+
+
+def test_the_same_pictures_with_everything_at_once(styled, engines, backend: str) -> None:
+    family = str(styled.family)
+    net = ControlModel("net", tiny.controlnet(family).to("cuda", torch.float16))
+    style = style_of(styled, torch.rand(1, 50, 70, 3), 0.8)
+    fast = accelerated(styled, backend, max_rows=8, how=How(cache=engines))
+    base = settings_for(styled, steps=(20,), guidance=Guidance.of("none", 1, 1))
+    base = replace(base, style=style, controls=(Control(net, 0.7, "soft_edge"),))
+    one, two = Stream(styled, base), Stream(fast, base)
+    changes = (
+        {},
+        {"steps": (10, 20, 32, 45), "guidance": Guidance.of("full", 1.4, 1)},
+        {"style": None},
+        {"controls": ()},
+    )
+    for change in changes:
+        one.settings = two.settings = replace(base, **change)
+        two.prepare(picture())
+        for number in range(5):
+            plain, quick = one.process(picture(number)), two.process(picture(number))
+        torch.testing.assert_close(quick, plain, atol=3e-2, rtol=3e-2)
+
+
+def test_steps_change_beside_the_stream(styled, engines, backend: str) -> None:
+    fast = accelerated(styled, backend, max_rows=8, how=How(cache=engines))
+    base = settings_for(fast, steps=(20, 40), guidance=Guidance.of("self", 1.4, 0.7))
+    stream, twin = Stream(fast, base), Stream(styled, base)
+    stream.process(picture())
+    for steps in ((16, 32, 45), (20, 40), (30,)):
+        stream.settings = twin.settings = replace(base, steps=steps)
+        settled(stream, len(steps) - 1)
+        for number in range(5):
+            plain, quick = twin.process(picture(number)), stream.process(picture(number))
+        torch.testing.assert_close(quick, plain, atol=3e-2, rtol=3e-2)
+
+
+def test_a_tick_does_not_wait_for_the_device(styled, engines, backend: str) -> None:
+    if backend == "eager":
+        pytest.skip("eager NOT RUN: what a model does in PyTorch is its own")
+    fast = accelerated(styled, backend, how=How(cache=engines))
+    stream = Stream(fast, settings_for(fast, steps=(20, 40), guidance=Guidance.of("self", 1.4, 0.7)))
+    frame = picture().cuda()
+    stream.process(frame)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(5):
+            stream.process(frame)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_full_gpu_is_told_and_the_stream_goes_on(styled, engines) -> None:
+    fast = accelerated(styled, "cuda-graph", max_rows=64, how=How(cache=engines))
+    base = settings_for(fast, steps=(20,), guidance=Guidance.of("none", 1, 1))
+    stream = Stream(fast, base)
+    before = stream.process(picture())
+    free, total = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction(max(0.001, (total - free + (8 << 20)) / total))
+    try:
+        stream.settings = replace(base, steps=tuple(range(40)), size=(1024, 1024))
+        with pytest.raises(EngineError, match="out of GPU memory"):
+            settled(stream, 39)
+        torch.testing.assert_close(stream.process(picture()), before, atol=3e-2, rtol=3e-2)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
