@@ -22,7 +22,6 @@ __all__ = ["MOST_LINE_BYTES", "DataWriter", "EventWriter", "data_lines", "object
 
 MOST_MESSAGE_BYTES = 1024 * 1024
 MOST_LINE_BYTES = 60 * 1024  # gateways read lines of up to 64 KiB, and do not get past a longer one
-LINE_ROOM = 32  # for what is around an item
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +133,7 @@ class DataWriter:
             ConfigError: `not_json`, it cannot be written as JSON.
         """
         encoded = _encoded(item)
-        if len(encoded) + LINE_ROOM > MOST_LINE_BYTES:
+        if len(self._lines([encoded])[0]) > MOST_LINE_BYTES:
             _log.warning("%s: an item of %d bytes is too long for a line, and dropped", self._writer.url, len(encoded))
             self.dropped += 1
             return False

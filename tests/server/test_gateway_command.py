@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -58,3 +59,23 @@ def test_what_cannot_be_used_is_said_in_a_line(comfystream: Any, flags: tuple[st
     ended = comfystream("gateway", *flags)
     assert (ended.code, len(ended.errors)) == (2, 1)
     assert words in ended.errors[0]
+
+
+def test_it_takes_rtmp_where_the_port_is_free_and_says_where(start: Start, comfystream: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = comfystream("gateway", "--port", "0", "--rtmp-port", port)
+        assert (ended.code, f"cannot listen for RTMP on 127.0.0.1:{port}" in ended.errors[-1]) == (2, True)
+    for wanted, is_said in ((port, True), (0, False)):
+        process = start("gateway", "--port", 0, "--rtmp-port", wanted)
+        try:
+            said = printed(process)
+            assert ("OBS" in said) is is_said
+            assert not is_said or said["OBS"].startswith(f"rtmp://localhost:{port}/live/NAME?capability=")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()

@@ -16,7 +16,14 @@ from on_loop import on_loop
 
 from comfystream.errors import ConfigError, NetworkError
 from comfystream.trickle.channel import Channel
-from comfystream.trickle.messages import MOST_LINE_BYTES, DataWriter, EventWriter, data_lines, read_messages
+from comfystream.trickle.messages import (
+    MOST_LINE_BYTES,
+    DataWriter,
+    EventWriter,
+    data_lines,
+    object_lines,
+    read_messages,
+)
 from comfystream.trickle.reader import TrickleReader
 from comfystream.trickle.server import TrickleOptions, TrickleServer
 from comfystream.trickle.wire import ChannelOver
@@ -156,3 +163,13 @@ async def test_reading_a_channel_that_is_too_broken_raises() -> None:
     async with TrickleReader(url, options=ReaderOptions(retry_s=0.001, most_retry_s=0.001)) as reader:
         with pytest.raises(NetworkError):
             await anext(read_messages(reader))
+
+
+def test_lines_of_objects_hold_one_item_each() -> None:
+    texts, item = [b'"hello"', b"[1,2]"], b'{"type":"box","x":1}'
+    assert object_lines([*texts, item]) == [
+        b'{"type":"text","text":"hello"}\n',
+        b'{"type":"text","text":[1,2]}\n',
+        item + b"\n",
+    ]
+    assert object_lines([]) == [b'{"keep":"alive"}\n']
