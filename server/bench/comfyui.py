@@ -17,6 +17,11 @@ from .graphs import PACK
 __all__ = ["ComfyUI"]
 
 SCRIPT = Path(__file__).with_name("comfyui_child.py")
+# The import paths of this process, also where ComfyStream is not installed.
+BOOT = (
+    "import runpy, sys; sys.path[:], sys.argv = {path!r}, sys.argv[1:]; "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 
 
 class ComfyUI:
@@ -33,7 +38,7 @@ class ComfyUI:
     def __init__(self, folder: Path) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(SCRIPT), str(folder.absolute()), str(PACK)],
+            [sys.executable, "-P", "-c", BOOT.format(path=sys.path), str(SCRIPT), str(folder.absolute()), str(PACK)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
