@@ -1,6 +1,6 @@
-"""ComfyUI's way in: the nodes of a stream, the editor's extension, and the routes behind it.
+"""ComfyUI's way in: the nodes of a stream and for accelerated models, the editor's extension, and the routes behind it.
 
-Nothing of ComfyUI is replaced: of its own node classes none is handed on here.
+Nothing is replaced: of ComfyUI's own node classes, and of those that other packs bring, none is handed on here.
 Where no ComfyUI is around, nothing is loaded.
 """
 
@@ -20,11 +20,12 @@ def _load(root):
     """The two mappings, and the routes at ComfyUI's server."""
     if importlib.util.find_spec("comfystream") is None:
         sys.path.append(str(root / "importable"))
-    from comfystream_nodes import stream
+    from comfystream_nodes import accel, stream
     from comfystream_nodes.comfyui.extension import attach
 
     attach(root)
-    return stream.NODE_CLASS_MAPPINGS, stream.NODE_DISPLAY_NAME_MAPPINGS
+    classes = {**stream.NODE_CLASS_MAPPINGS, **accel.OWN_CLASS_MAPPINGS}
+    return classes, {**stream.NODE_DISPLAY_NAME_MAPPINGS, **accel.OWN_DISPLAY_NAME_MAPPINGS}
 
 
 _IS_IN_COMFYUI = "folder_paths" in sys.modules or importlib.util.find_spec("folder_paths") is not None

@@ -62,6 +62,7 @@ class ServerSettings(BaseModel):
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     max_sessions: int = Field(4, ge=1, le=1000)
+    min_fps: float = Field(2.0, ge=0, le=1000)
     max_viewers: int = Field(32, ge=1, le=10_000)
     connects_per_s: int = Field(20, ge=1, le=10_000)
     abandoned_after_s: float = Field(30.0, ge=0, le=86400)
@@ -81,6 +82,7 @@ class ServerSettings(BaseModel):
     source_folders: tuple[str, ...] = ()
     allowed_urls: tuple[str, ...] = ()
     threads: int = Field(0, ge=0)
+    decoder: Literal["auto", "software", "nvdec"] = "software"
     frames_on: Literal["auto", "host", "cuda"] = "auto"
     on_error: Literal["hold", "slate", "passthrough", "stop"] = "hold"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["FramesOn", "FramesPlace"]
+__all__ = ["Decode", "Decoder", "FramesOn", "FramesPlace"]
 
 
 class FramesPlace(StrEnum):
@@ -23,4 +23,18 @@ FramesOn = Annotated[
     typer.Option(
         "--frames-on", help="Where pictures are: a GPU if there is one, or as named.", rich_help_panel="Engine"
     ),
+]
+
+
+class Decoder(StrEnum):
+    """What decodes pictures of files and streams."""
+
+    AUTO = "auto"  # NVDEC where it is proved to work
+    SOFTWARE = "software"
+    NVDEC = "nvdec"
+
+
+Decode = Annotated[
+    Decoder | None,
+    typer.Option("--decoder", help="software, nvdec (NVIDIA GPU), or auto.", rich_help_panel="Engine"),
 ]

@@ -146,6 +146,17 @@ def _ffmpeg() -> Iterator[Finding]:
     verdict = Verdict.MISSING if lacking else Verdict.GOOD
     yield Finding("ffmpeg program", verdict, f"{program}, pushes by {', '.join(sorted(spoken)) or 'nothing'}", hint)
 
+    yield _decoder()
+
+
+def _decoder() -> Finding:
+    from comfystream.media.decoders import prove_nvdec
+
+    reason = prove_nvdec()
+    if reason:
+        return Finding("NVDEC", Verdict.MISSING, f"does not work here: {reason}", "not needed; decoding is in software")
+    return Finding("NVDEC", Verdict.GOOD, "decoded pictures just now; --decoder auto uses it")
+
 
 def encodes_picture(name: str) -> str:
     """Empty when the encoder makes a packet, else why not."""

@@ -53,9 +53,10 @@ class Parts:
             ConfigError: settings that cannot be used.
         """
         host = EngineHost(start_engine)
-        sessions = Sessions(host, settings.max_sessions)
+        sessions = Sessions(host, settings.max_sessions, least_fps=settings.min_fps)
         library = Library([Path(folder) for folder in settings.workflow_folders])
-        rules = SourceRules([Path(folder) for folder in settings.source_folders], settings.allowed_urls)
+        folders = [Path(folder) for folder in settings.source_folders]
+        rules = SourceRules(folders, settings.allowed_urls, settings.decoder)
         presets = Presets(library, Path(settings.preset_folder) if settings.preset_folder else None)
         control = ControlService(host, library, presets, rules, sink_rules(settings))
         turn = TurnServices([TurnService(**one.model_dump()) for one in settings.turn_services])

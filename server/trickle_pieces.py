@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from comfystream.errors import ComfyStreamError, MediaError
 
-__all__ = ["Piece", "TransportCutter", "pieces_of"]
+__all__ = ["Piece", "TransportCutter", "is_transport_file", "pieces_of"]
 
 PACKET = 188
 SYNC = 0x47
@@ -109,6 +109,15 @@ class TransportCutter:
             if section[at] in VIDEO_TYPES:
                 self._video_pid = (section[at + 1] & 0x1F) << 8 | section[at + 2]
             at += 5 + ((section[at + 3] & 0x0F) << 8 | section[at + 4])
+
+
+def is_transport_file(file: Path) -> bool:
+    """Whether a file begins like MPEG-TS; one that cannot be read does not."""
+    try:
+        with file.open("rb") as source:
+            return _is_transport(source.read(PACKET + 1))
+    except OSError:
+        return False
 
 
 async def pieces_of(file: Path) -> AsyncGenerator[Piece, None]:

@@ -80,6 +80,7 @@ BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
     "comfystream/session/source_reader.py": (1, "task scope: the thread of a source ends with it, its session is told"),
     "comfystream/workflow/check_node.py": (1, "node execution: what a node's own validation raises is its answer"),
     "server/bench/engine.py": (1, "task scope: the caller of the thread gets it"),
+    "server/bench/gpu/run.py": (1, "task scope: one case that fails is told, and must not cost the others"),
     "server/http/errors.py": (1, "request handler: logged once, the caller gets a plain 500"),
     "server/examination.py": (1, "node execution of a kind: a broken library is what doctor is there to tell"),
     "server/cli.py": (1, "process main: every error ends as one line and an exit code"),

@@ -108,6 +108,10 @@ class Pipe(Protocol):
         """How it is."""
         ...
 
+    async def lost(self) -> dict[str, int]:
+        """Frames that went in and did not come out, by reason; what is not known at the moment is left out."""
+        ...
+
     async def drain(self) -> None:
         """No frame will come any more: return when what is under way has come out."""
         ...

@@ -26,6 +26,10 @@ CLOSE_S = 1.0
 class MediaIn(Protocol):
     """Decodes what a channel carries."""
 
+    def lost(self) -> dict[str, int]:
+        """Pictures that did not come out of it, by reason."""
+        ...
+
     def __aiter__(self) -> AsyncIterator[VideoFrame | AudioFrame]:
         """Pictures and sound until the channel ends; raises NetworkError when it cannot be reached any more."""
         ...
@@ -37,6 +41,10 @@ class MediaIn(Protocol):
 
 class MediaOut(Protocol):
     """Encodes into a channel."""
+
+    def lost(self) -> dict[str, int]:
+        """Pictures that were not sent, by reason."""
+        ...
 
     def offer(self, frame: VideoFrame | AudioFrame) -> None:
         """A frame to send; never waits."""
@@ -132,6 +140,15 @@ class Sized:
         self._scaler = Scaler()
         self._thread = ThreadPoolExecutor(1, "resize") if size is not None else None
 
+    def lost(self) -> dict[str, int]:
+        """Pictures that did not come out, by reason."""
+        stats = self._reader.stats
+        return {
+            "input not taken in time": stats.dropped_pictures,
+            "input damaged": stats.lost_units + stats.broken,
+            "input segments skipped": stats.skipped_segments,
+        }
+
     async def __aiter__(self) -> AsyncIterator[VideoFrame | AudioFrame]:
         """The frames."""
         loop = asyncio.get_running_loop()
@@ -156,6 +173,14 @@ class _Publisher:
 
     def offer(self, frame: VideoFrame | AudioFrame) -> None:
         self._writer.offer(frame)
+
+    def lost(self) -> dict[str, int]:
+        stats = self._writer.stats
+        return {
+            "output not encoded in time": stats.dropped_pictures,
+            "output not encoded": stats.failed,
+            "output not sent in time": stats.left_out,
+        }
 
     async def run(self) -> None:
         await self._writer.start()

@@ -59,6 +59,14 @@ class MediaPath:
         self._card = ProgressPictures()
         self._stall = Stall()
         self._newest: av.VideoFrame | None = None
+        self._too_early = self._hidden = 0
+
+    def lost(self) -> dict[str, int]:
+        """Pictures that came and did not go out, by reason; those that the work dropped are in its own report."""
+        counts = {"above max_framerate": self._too_early, "replaced by the loading picture": self._hidden}
+        for end in (self.source, self.sink):
+            counts |= end.lost() if end is not None else {}
+        return {reason: count for reason, count in counts.items() if count}
 
     def set_params(self, params: StreamParams) -> None:
         """What of them is about frames."""
@@ -84,6 +92,7 @@ class MediaPath:
 
     def _picture(self, frame: VideoFrame) -> None:
         if self._is_too_early(frame):
+            self._too_early += 1
             return
         loading = self._loading()
         self._pipe.submit(frame)
@@ -138,10 +147,12 @@ class MediaPath:
             case AudioFrame():
                 self._put_sound(frame)
             case VideoFrame():
-                if self._loading() is None:
-                    self._stall.came()
-                    self._newest = frame.image
-                    self._put_picture(frame)
+                if self._loading() is not None:
+                    self._hidden += 1
+                    return
+                self._stall.came()
+                self._newest = frame.image
+                self._put_picture(frame)
 
     def _put_picture(self, frame: VideoFrame) -> None:
         if self._size is not None:

@@ -104,6 +104,7 @@ class ProcessorPipe:
         self._writer = ImageWriter()
         self._card = ProgressPictures()
         self._picture: Picture | None = None
+        self._replaced = 0
         self._sounds: deque[Sound] = deque(maxlen=SOUND_ROOM)
         self._outputs: asyncio.Queue[Frame | None] = asyncio.Queue(OUT_ROOM)
         self._wake = {Picture: asyncio.Event(), Sound: asyncio.Event()}
@@ -132,10 +133,15 @@ class ProcessorPipe:
     def submit(self, frame: Picture | Sound) -> None:
         """A frame has come; a picture that was not taken yet is replaced."""
         if isinstance(frame, Picture):
+            self._replaced += self._picture is not None
             self._picture = frame
         else:
             self._sounds.append(frame)
         self._wake[type(frame)].set()
+
+    async def lost(self) -> dict[str, int]:
+        """Pictures that were replaced by newer ones while the app was busy."""
+        return {"work: busy": self._replaced} if self._replaced else {}
 
     async def outputs(self) -> AsyncIterator[Frame]:
         """What the app gives."""

@@ -169,6 +169,7 @@ class _Rest:
             urls = {name: url for name, url in stream.channels.model_dump().items() if url and name in _SHOWN}
             body["client_running"] = self._worker.is_running(stream)
             body["fps"] = stream.figures.fps()
+            body["lost"] = await stream.lost()
             body["current_params"] = {**urls, "gateway_request_id": stream.id}
         return web.json_response(body)
 

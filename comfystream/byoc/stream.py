@@ -83,6 +83,13 @@ class Stream:
         """Whether parameters are being taken over, which a workflow may need seconds for."""
         return self._changing.locked()
 
+    async def lost(self) -> dict[str, int]:
+        """Frames that came and did not go out, by reason."""
+        found = self._media.lost() if self._media is not None else {}
+        with contextlib.suppress(ComfyStreamError):  # the engine starts again
+            found |= await self._pipe.lost() if self._pipe is not None else {}
+        return found
+
     # --- its life
 
     async def open(self) -> None:

@@ -21,6 +21,7 @@ from comfystream.engine.values import PASSTHROUGH, Items, as_items
 from comfystream.errors import NodeError
 from comfystream.frames import AudioFrame, Lane, VideoFrame
 from comfystream.media.convert import ImageWriter
+from comfystream.media.device.reader import DEPTH
 from comfystream.media.device.writer import DeviceWriter, Download
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "PipelinedEmitter"]
 
-DEPTH = 3
 END_S = 2.0
 Job = Callable[[], None]
 

@@ -49,9 +49,9 @@ class Fingerprint:
         return value
 
     def changed(self) -> bool:
-        """Whether the answer differs from the last one; False between two asks."""
+        """Whether the answer differs from the last one. Between two asks it does not; but NaN always does."""
         if self._clock.now_ns() < self._next_ns:
-            return False
+            return not _equal(self.value, self.value)
         before = self.value
         return not _equal(before, self.evaluate())
 

@@ -3,12 +3,14 @@
 Most nodes take what they get. One that cannot (it calls `.numpy()`, or mixes what it gets with tensors of its own) is
 found out when it is called for the first time, in the rehearsal of a live run: it raises, is called again with its
 linked inputs moved, and if that works it is called so from then on. What it raises wherever its inputs are is its own.
+A node may raise later, when it has kept something of the frame before; if it is a TypeError or RuntimeError, as torch
+gives them for tensors in the wrong place, it is then moved in the same way, never back.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -112,10 +114,7 @@ class Places:
 
 
 class PlacedBinder(Binder):
-    """Gives functions that get their inputs where they can take them.
-
-    A node that takes what comes is called directly once that is known; the others through a function that moves.
-    """
+    """Gives functions that get their inputs where they can take them."""
 
     def __init__(self, instances: Instances, hidden: HiddenValues, places: Places, plan: Plan) -> None:
         super().__init__(instances, hidden)
@@ -128,19 +127,10 @@ class PlacedBinder(Binder):
         function = super()._bind(step)
         if step.schedule is Schedule.STATIC and step.parent is None:
             return function
-        call = _Call(step, function, self._places, self._moved.setdefault(step.id, Moved()))
-        if self._is_plain(step):
-            return function
+        above = {name: self._plan.steps.get(link.node) for name, link in step.links}
+        still = {name for name, one in above.items() if one is not None and one.schedule is Schedule.STATIC}
+        call = _Call(step, function, still, self._places, self._moved.setdefault(step.id, Moved()))
         return call.run_async if step.is_async else call.run
-
-    def _is_plain(self, step: Step) -> bool:
-        """Whether it is known that nothing needs to be moved for a node."""
-        placement = self._places.of(step)
-        if placement is None or placement.place is not Place.COMES:
-            return False
-        above = (self._plan.steps[link.node] for _, link in step.links if link.node in self._plan.steps)
-        made = [one for one in above if one.schedule is not Schedule.STATIC]
-        return all(self._places.of(one) is not None and not self._places.is_host(one.id) for one in made)
 
     def shown_place(self, step: Step) -> str:
         """See `Binder.shown_place`."""
@@ -171,64 +161,83 @@ class PlacedBinder(Binder):
 
 
 class _Call:
-    """The calls of one node; finds its placement in the first one."""
+    """The calls of one node; finds its placement in the first one, and another when that does not work any more.
 
-    def __init__(self, step: Step, function: Callable[..., Any], places: Places, moved: Moved) -> None:
+    Args:
+        step, function: the node.
+        still: names of inputs that are the same in each call; they are moved once.
+        places, moved: what is written down.
+    """
+
+    def __init__(
+        self, step: Step, function: Callable[..., Any], still: Collection[str], places: Places, moved: Moved
+    ) -> None:
+        self._still = still
+        self._kept: dict[tuple[str, Place], tuple[Any, Any]] = {}
         self._step = step
         self._function = function
         self._places = places
         self._moved = moved
-        self._names = tuple(name for name, _ in step.links if name not in step.raw)
-        self._from_host: tuple[str, ...] | None = None
+        self._above = tuple((name, link.node) for name, link in step.links if name not in step.raw)
+        self._names = tuple(name for name, _ in self._above)
+        self._from_host: tuple[int, tuple[str, ...]] = (-1, ())
 
     def run(self, **inputs: Any) -> Any:
         """Call the node."""
-        placement = self._places.of(self._step)
-        if placement is not None:
-            return self._function(**self._given(placement.place, inputs))
-        failed: BaseException | None = None
-        for place, given in self._attempts(inputs):
+        known = self._known()
+        failed: list[BaseException] = []  # emptied at the end: a frame and its error must not keep each other
+        for place, given in self._attempts(known or Place.COMES, inputs):
             try:
                 result = self._function(**given)
             except raised_by_nodes() as error:
-                failed = self._failed(failed, error)
+                if not self._may_be_elsewhere(error, known):
+                    raise
+                if not failed:
+                    failed.append(error)
             else:
-                return self._settled(place, given, result)
-        assert failed is not None
-        raise failed
+                return result if place is known else self._settled(place, given, result)
+        raise failed.pop()
 
     async def run_async(self, **inputs: Any) -> Any:
         """Call a node that is a coroutine function."""
-        placement = self._places.of(self._step)
-        if placement is not None:
-            return await self._function(**self._given(placement.place, inputs))
-        failed: BaseException | None = None
-        for place, given in self._attempts(inputs):
+        known = self._known()
+        failed: list[BaseException] = []
+        for place, given in self._attempts(known or Place.COMES, inputs):
             try:
                 result = await self._function(**given)
             except raised_by_nodes() as error:
-                failed = self._failed(failed, error)
+                if not self._may_be_elsewhere(error, known):
+                    raise
+                if not failed:
+                    failed.append(error)
             else:
-                return self._settled(place, given, result)
-        assert failed is not None
-        raise failed
+                return result if place is known else self._settled(place, given, result)
+        raise failed.pop()
 
-    def _attempts(self, inputs: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
-        """The inputs as each place has them; a place that moves nothing would be the first one again."""
-        first = self._given(Place.COMES, inputs)
-        yield Place.COMES, first
-        for place, base in ((Place.DEVICE, first), (Place.HOST, inputs)):
-            given = self._given(place, base)
-            if any(given[name] is not first[name] for name in given):
-                yield place, given
+    def _known(self) -> Place | None:
+        placement = self._places.of(self._step)
+        return placement.place if placement is not None else None
 
-    def _failed(self, before: BaseException | None, error: BaseException) -> BaseException:
-        """The error to raise if nothing works: the first one. Some say nothing about where inputs are."""
+    def _attempts(self, first: Place, inputs: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """The inputs as a place has them, then as the places after it do; one that moves nothing more is left out."""
+        tried = self._given(first, inputs)
+        yield first, tried
+        for place in Place:
+            if place.value > first.value:
+                given = self._given(place, tried if place is Place.DEVICE else inputs)
+                if any(given[name] is not tried[name] for name in given):
+                    yield place, given
+
+    def _may_be_elsewhere(self, error: BaseException, known: Place | None) -> bool:
+        """Whether a node may have raised for where its inputs are. What it raises in the end is its first error.
+
+        A node that has worked is moved only for what torch raises there; anything else is taken for its own.
+        """
         import torch
 
         if is_interruption(error) or isinstance(error, torch.OutOfMemoryError):
-            raise error
-        return error if before is None else before
+            return False
+        return known is None or isinstance(error, TypeError | RuntimeError)
 
     def _settled(self, place: Place, given: Mapping[str, Any], result: Any) -> Any:
         shown = HOST if place is Place.HOST else self._places.shown([*given.values(), result])
@@ -236,24 +245,30 @@ class _Call:
         self._moved.bytes = self._moved.ns = 0  # attempts do not count
         return result
 
-    def _given(self, place: Place, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        given = dict(inputs)
-        names, move = self._names, self._places.to_device
-        if place is Place.HOST:
-            move = self._places.to_host
-        elif place is Place.COMES:
-            names = self._made_on_host()
-        for name in names:
-            if name in given:
-                given[name] = self._counted(move, given[name])
-        return given
+    def _given(self, place: Place, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs as a place has them; the same dictionary when nothing is moved there."""
+        names = self._made_on_host() if place is Place.COMES else self._names
+        if not names:
+            return inputs
+        return {**inputs, **{name: self._brought(name, place, inputs[name]) for name in names if name in inputs}}
+
+    def _brought(self, name: str, place: Place, value: Any) -> Any:
+        move = self._places.to_host if place is Place.HOST else self._places.to_device
+        if name not in self._still:
+            return self._counted(move, value)
+        before, moved = self._kept.get((name, place), (None, None))
+        if before is not value:
+            moved = self._counted(move, value)
+            self._kept[name, place] = value, moved
+        return moved
 
     def _made_on_host(self) -> tuple[str, ...]:
         """Names of the inputs that nodes on the host give; they have run when this one runs."""
-        if self._from_host is None:
-            links = {name: link for name, link in self._step.links if name in self._names}
-            self._from_host = tuple(name for name, link in links.items() if self._places.is_host(link.node))
-        return self._from_host
+        version, names = self._from_host
+        if version != self._places.version:
+            names = tuple(name for name, id in self._above if self._places.is_host(id))
+            self._from_host = self._places.version, names
+        return names
 
     def _counted(self, move: Callable[[Any], Any], value: Any) -> Any:
         began = time.perf_counter_ns()

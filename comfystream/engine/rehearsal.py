@@ -7,6 +7,7 @@ are new are warmed themselves (a model that they load in their first call stays 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -14,9 +15,10 @@ import numpy as np
 
 from comfystream.engine.activation import Activation, Prepared
 from comfystream.engine.bound import Binder
+from comfystream.engine.lane_io import audio_value
 from comfystream.engine.plan import Plan
 from comfystream.engine.step import Schedule
-from comfystream.frames import Lane, VideoFrame
+from comfystream.frames import AudioFrame, Lane, VideoFrame
 from comfystream.workflow.model import Link
 
 __all__ = ["needs_rehearsal", "picture_of", "rehearse", "silence"]
@@ -58,6 +60,7 @@ def picture_of(sample: VideoFrame | tuple[int, int]) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(np.full((sample[1], sample[0], 3), 128, np.uint8), "rgb24")
 
 
-def silence(buffer_ms: float, sample_rate: int) -> np.ndarray:
-    """Float32 zeros [1, samples]."""
-    return np.zeros((1, max(int(sample_rate * buffer_ms / 1000), 1)), dtype=np.float32)
+def silence(buffer_ms: float, sample_rate: int) -> dict[str, Any]:
+    """An AUDIO value in which nothing is heard."""
+    samples = np.zeros((1, max(int(sample_rate * buffer_ms / 1000), 1)), dtype=np.float32)
+    return audio_value(AudioFrame(0, 0, Fraction(1, sample_rate), samples, sample_rate))

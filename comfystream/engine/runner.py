@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 from comfystream import logs
@@ -41,7 +40,7 @@ from comfystream.engine.rehearsal import needs_rehearsal, picture_of, rehearse, 
 from comfystream.engine.running import Running
 from comfystream.engine.step import Step
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
-from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
+from comfystream.frames import Frame, Lane, VideoFrame
 from comfystream.workflow.model import Workflow
 
 __all__ = ["LocalRunner"]
@@ -159,10 +158,7 @@ class LocalRunner:
         activation = self._activation(prepared, make_binder(plan, forked, self._places), without_sinks=True)
         image = picture_of(self._newest or sample)
         picture = self._host.read_once(image) if Lane.VIDEO in plan.lanes else None
-        sound = None
-        if Lane.AUDIO in plan.lanes:
-            quiet = silence(plan.audio_buffer_ms, self._sample_rate)
-            sound = audio_value(AudioFrame(0, 0, Fraction(1, self._sample_rate), quiet, self._sample_rate))
+        sound = silence(plan.audio_buffer_ms, self._sample_rate) if Lane.AUDIO in plan.lanes else None
         cross = rehearse(activation, picture, empty_mask(self._host.backend), sound)
         if self._options.live:
             self._instances.adopt_new(forked)
@@ -243,7 +239,9 @@ class LocalRunner:
         if tick.plan.reads_frame:
             began = time.perf_counter_ns()
             if isinstance(frame, VideoFrame):
-                reader = io.host_reader if running.activation.frame_is_for_host(tick.plan) else io.reader
+                reader = io.reader
+                if self._places is not None and running.activation.frame_is_for_host(tick.plan):
+                    reader = io.host_reader
                 value = reader.read(frame.image)
             else:
                 value = audio_value(frame)

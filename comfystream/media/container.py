@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import av.error
 from av.audio.stream import AudioStream
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -23,15 +24,19 @@ __all__ = ["first_audio", "first_video", "length_of", "open_input", "origin_of",
 _NOT_MEDIA = {"tty", "bin"}
 
 
-def open_input(path: Path, options: Mapping[str, str] | None = None) -> InputContainer:
-    """A container to read from; `options` are FFmpeg's.
+def open_input(path: Path, options: Mapping[str, str] | None = None, hwaccel: HWAccel | None = None) -> InputContainer:
+    """A container to read from; `options` are FFmpeg's, `hwaccel` decodes (see `decoders.accelerator`).
 
     Raises:
         MediaError: the file is missing, unreadable, empty, cut off before its index, or not media.
     """
     _check_readable(path)
     try:
-        container = av.open(str(path), "r", options=dict(options or {}))
+        container = av.open(str(path), "r", options=dict(options or {}), hwaccel=hwaccel)
+    except NotImplementedError as error:
+        raise MediaError(
+            f"NVDEC cannot decode {path}: {error}", code="no_decoder", hint="use the decoder auto or software"
+        ) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise _open_error(path, error) from error
     if container.format.name in _NOT_MEDIA:

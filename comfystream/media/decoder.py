@@ -43,7 +43,7 @@ class Decoder:
         self._ends: dict[int, Fraction] = {}
         self._cut = False
         self.damaged = 0
-        if video is not None:
+        if video is not None and not video.codec_context.is_hwaccel:
             video.thread_type = "AUTO"
             video.codec_context.thread_count = 0
 

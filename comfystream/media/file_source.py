@@ -16,6 +16,7 @@ from comfystream.errors import MediaError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.container import first_audio, first_video, length_of, open_input, origin_of
 from comfystream.media.decoder import Decoder
+from comfystream.media.decoders import accelerator
 from comfystream.media.source import SourceInfo
 from comfystream.media.stream_tracks import PictureTrack, SoundTrack
 
@@ -35,6 +36,7 @@ class FileSource:
         audio: True: give sound, the file must have some. False: none. None: if it has some.
         options: for FFmpeg.
         name: of the file in messages about what breaks while it is read; its path by default.
+        decoder: of the pictures, one of `decoders.DECODERS`.
 
     Raises:
         MediaError: no such file, empty, not media, or without what is asked for.
@@ -48,9 +50,10 @@ class FileSource:
         audio: bool | None = False,
         options: Mapping[str, str] | None = None,
         name: str = "",
+        decoder: str = "software",
     ) -> None:
         self._path = Path(path)
-        container = open_input(self._path, options)
+        container = open_input(self._path, options, accelerator(decoder) if video else None)
         try:
             self._pictures = PictureTrack(self._need_video(first_video(container))) if video else None
             sound = first_audio(container)

@@ -18,6 +18,7 @@ from comfystream.errors import MediaError, NetworkError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.backlog import Backlog
 from comfystream.media.container import first_audio, first_video, length_of
+from comfystream.media.decoders import accelerator
 from comfystream.media.http_file import HttpFile
 from comfystream.media.relay import Relay
 from comfystream.media.source import SourceInfo
@@ -56,14 +57,21 @@ class UrlSource:
         name: for people; without passwords.
         may_open: raises when an address must not be opened.
         stopped: set by whoever does not want it any more; ends opening and reading soon.
+        decoder: of the pictures, one of `decoders.DECODERS`.
 
     Raises:
         NetworkError, MediaError: it cannot be reached, or is nothing that can be shown.
     """
 
     def __init__(
-        self, url: str, name: str, may_open: Callable[[str], object], stopped: threading.Event | None = None
+        self,
+        url: str,
+        name: str,
+        may_open: Callable[[str], object],
+        stopped: threading.Event | None = None,
+        decoder: str = "software",
     ) -> None:
+        self._hwaccel = accelerator(decoder)
         self._name = name
         self._may_open = may_open
         self._stopped = stopped or threading.Event()
@@ -84,7 +92,8 @@ class UrlSource:
         if picture is None:
             raise MediaError(f"{self._name} has no pictures", code="no_video")
         self._pictures = PictureTrack(picture)
-        picture.thread_type = "SLICE"  # threads by frame would hold pictures back
+        if not picture.codec_context.is_hwaccel:
+            picture.thread_type = "SLICE"  # threads by frame would hold pictures back
         self._sound = SoundTrack(sound) if sound is not None and sound.codec_context.sample_rate else None
         length = length_of(self._container)
         self._pictures.size = (picture.codec_context.width, picture.codec_context.height)
@@ -112,9 +121,9 @@ class UrlSource:
             source = self._relay = Relay(url, self._name, f"{SCHEMES[scheme]},pipe", self._stopped, OPEN_S, READ_S)
             options["format_whitelist"] = "mpegts"
         try:
-            container: InputContainer = av.open(source, "r", options=options, **more)
+            container: InputContainer = av.open(source, "r", options=options, hwaccel=self._hwaccel, **more)
             return container
-        except (av.error.FFmpegError, OSError, ValueError) as error:
+        except (av.error.FFmpegError, NotImplementedError, OSError, ValueError) as error:
             words = self._in_words(error, "cannot be opened")
             self._let_go()
             raise words from error

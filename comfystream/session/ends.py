@@ -102,7 +102,7 @@ def _holds_pictures(target: Path | None) -> bool:
 def _open_source(options: FileJobOptions, ways: Routes, clock: Clock) -> Source | None:
     if options.source is None:
         return None
-    source: Source = FileSource(options.source, video=ways.reads_video, audio=ways.reads_audio)
+    source: Source = FileSource(options.source, video=ways.reads_video, audio=ways.reads_audio, decoder=options.decoder)
     if ways.reads_video and options.size is not None:
         source = Resized(source, options.size, SizeMode(options.fit))
     if ways.reads_video and options.fps is not None:

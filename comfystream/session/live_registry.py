@@ -15,14 +15,16 @@ from comfystream.clock import Clock, SystemClock
 from comfystream.errors import BusyError, ComfyStreamError, ConfigError
 from comfystream.session.live import LiveOptions, LiveSession
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_room import starved_fps
 from comfystream.session.live_state import ShuttingDown
 
-__all__ = ["Draining", "NoSuchSession", "SessionExists", "Sessions", "TooManySessions"]
+__all__ = ["Draining", "EngineFull", "NoSuchSession", "SessionExists", "Sessions", "TooManySessions"]
 
 _log = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DEFAULT_RETRY_S = 30
+STATS_S = 1.0
 
 
 class NoSuchSession(ComfyStreamError, LookupError):
@@ -52,6 +54,26 @@ class TooManySessions(BusyError):
         self.retry_after_s = retry_after_s
 
 
+class EngineFull(BusyError):
+    """The sessions that are there get too few pictures already.
+
+    Args:
+        session: one of them.
+        fps: pictures a second that the engine makes for it.
+        retry_after_s: when a place may be free.
+    """
+
+    default_code = "engine_full"
+
+    def __init__(self, session: str, fps: float, retry_after_s: int) -> None:
+        super().__init__(
+            f"the engine carries no more: it makes {fps:.1f} pictures a second for a session that is there",
+            hint=f"try again in {retry_after_s} s; the operator sets the limit with min_fps",
+        )
+        self.session = session
+        self.retry_after_s = retry_after_s
+
+
 class Draining(BusyError):
     """The server is ending and takes no new sessions.
 
@@ -73,10 +95,12 @@ class Sessions:
         host: the engine that they share.
         most: how many there may be at once.
         clock: injected for tests.
+        least_fps: no more are taken while the engine makes fewer pictures a second for one; 0 = whatever it makes.
     """
 
-    def __init__(self, host: EngineHost, most: int = 4, clock: Clock | None = None) -> None:
+    def __init__(self, host: EngineHost, most: int = 4, clock: Clock | None = None, *, least_fps: float = 0.0) -> None:
         self._host = host
+        self._least_fps = least_fps
         self._most = most
         self._clock: Clock = clock or SystemClock()
         self._sessions: dict[str, LiveSession] = {}
@@ -117,10 +141,12 @@ class Sessions:
 
         Raises:
             TooManySessions: all are in use.
+            EngineFull: those that are there get too few pictures already.
             SessionExists: one of that name is there.
             ConfigError: `id` is no name.
             Draining: the server is ending.
         """
+        full = await self._full()
         if self._draining is not None:
             raise Draining(self._draining)
         if id and not _NAME.fullmatch(id):
@@ -129,8 +155,8 @@ class Sessions:
             )
         if id in self._sessions:
             raise SessionExists(f'there is a session "{id}" already', hint="take another name, or use that one")
-        if len(self._sessions) >= self._most:
-            await self._make_room()
+        if full is not None or len(self._sessions) >= self._most:
+            await self._make_room(full or TooManySessions(self._most, self.retry_after_s()))
         id = id or secrets.token_urlsafe(9)
         with logs.about(id):
             session = LiveSession(id, self._host, options, self._clock)
@@ -152,10 +178,22 @@ class Sessions:
             for session in self:
                 session.tell(ShuttingDown(within_s))
 
-    async def _make_room(self) -> None:
+    async def _full(self) -> EngineFull | None:
+        """Why the engine carries no more."""
+        if not self._least_fps:
+            return None
+        for session in self:
+            with contextlib.suppress(TimeoutError, ComfyStreamError):  # an engine that does not answer: `state` tells
+                async with asyncio.timeout(STATS_S):
+                    fps = starved_fps(await session.stats(), self._least_fps)
+                if fps is not None:
+                    return EngineFull(session.id, fps, self.retry_after_s())
+        return None
+
+    async def _make_room(self, why: BusyError) -> None:
         left = [session for session in self if session.alone_s > 0]
         if not left:
-            raise TooManySessions(self._most, self.retry_after_s())
+            raise why
         await self.end(max(left, key=lambda session: session.alone_s).id, "another one needed its place")
 
     def retry_after_s(self) -> int:

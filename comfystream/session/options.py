@@ -32,6 +32,7 @@ class FileJobOptions:
         keep_partial: keep what could be made of a source that breaks off.
         crf: quality of x264, 0 (lossless) to 51; None = the sink's default.
         preset: speed of x264 ("ultrafast" ... "veryslow"); None = the sink's default.
+        decoder: "software", "nvdec" (on the GPU), or "auto" (there, where it works).
     """
 
     source: Path | None
@@ -48,6 +49,7 @@ class FileJobOptions:
     keep_partial: bool = False
     crf: int | None = None
     preset: str | None = None
+    decoder: str = "software"
 
     @property
     def is_limited(self) -> bool:

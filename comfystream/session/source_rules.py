@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
 from comfystream.errors import ConfigError, MediaError
 from comfystream.media.adapted import Looped
+from comfystream.media.decoders import choose_decoder
 from comfystream.media.file_source import FileSource
 from comfystream.media.pattern import PatternSource
 from comfystream.media.source import Source
@@ -81,12 +82,16 @@ class SourceRules:
     Args:
         folders: whose files may be read.
         allowed: patterns of addresses: `scheme://host[:port][/path]`, with `*` in host and path, and as the port.
+        decoder: of the pictures of all of them, one of `media.decoders.DECODERS`.
 
     Raises:
         ConfigError: a pattern that cannot be used.
+        MediaError: a decoder that does not work here.
     """
 
-    def __init__(self, folders: Sequence[Path] = (), allowed: Sequence[str] = ()) -> None:
+    def __init__(self, folders: Sequence[Path] = (), allowed: Sequence[str] = (), decoder: str = "software") -> None:
+        choose_decoder(decoder)
+        self._decoder = decoder
         self._folders = tuple(folder.expanduser() for folder in folders)
         self._allowed = tuple(_Allowed.parse(text) for text in allowed)
 
@@ -124,7 +129,9 @@ class SourceRules:
 
         def open_it() -> Source:
             try:
-                return FileSource(full, audio=None if has_sound else False, options=_FILE_OPTIONS, name=path)
+                return FileSource(
+                    full, audio=None if has_sound else False, options=_FILE_OPTIONS, name=path, decoder=self._decoder
+                )
             except MediaError as error:  # whoever chooses a file need not know where it lies
                 raise MediaError(error.message.replace(str(full), path), code=error.code, hint=error.hint) from error
 
@@ -162,7 +169,7 @@ class SourceRules:
         full = urlunsplit(parts)
 
         def open_it(stopped: Event) -> Source:
-            return UrlSource(full, name, self.check_url, stopped)
+            return UrlSource(full, name, self.check_url, stopped, self._decoder)
 
         is_listening = parts.scheme == "srt" and "listener" in parse_qs(parts.query).get("mode", ())
         return SourcePlan(

@@ -9,17 +9,18 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from comfystream.errors import ConfigError
 
 from .settings import Settings
 from .surroundings import Surroundings
 
-__all__ = ["arguments", "boot", "environment", "free_port", "missing_libraries"]
+__all__ = ["arguments", "boot", "environment", "free_port", "is_free", "missing_libraries"]
 
 NEEDED = ("aiohttp", "aiortc", "av", "numpy", "PIL", "prometheus_client", "pydantic", "rich", "torch", "typer", "yaml")
 PORTS_TRIED = 50
-# As options: with a `._pth` file beside it, as the portable Windows build has, Python ignores PYTHONUNBUFFERED and the like.
+# As options: with a `._pth` file beside it, as in the portable Windows build, Python ignores its variables.
 _OPTIONS = ("-P", "-u", "-X", "utf8")
 _BOOT = "import sys; sys.path[:] = {path!r}; from comfystream_server.attended import main; main()"
 
@@ -79,15 +80,26 @@ def free_port(host: str, first: int) -> int:
         family, _, _, _, address = socket.getaddrinfo(host, first, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise ConfigError(f"host {host}: {error.strerror or error}", code="bad_host") from error
-    reason = "taken"
+    reason = "there are no more"
     for port in range(first, min(first + PORTS_TRIED, 65536)):
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            if os.name != "nt":
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address[0], port, *address[2:]))
-            except OSError as error:
-                reason = error.strerror or str(error)
-                continue
+        reason = _in_the_way(family, (address[0], port, *address[2:]))
+        if not reason:
             return port
     raise ConfigError(f"cannot listen on {host}, ports from {first} on: {reason}", code="cannot_listen")
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens there."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return not _in_the_way(family, address)
+
+
+def _in_the_way(family: int, address: tuple[Any, ...]) -> str:
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name != "nt":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""

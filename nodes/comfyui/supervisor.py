@@ -35,9 +35,11 @@ READY_S = 60.0
 END_S = 8.0
 KEPT_LINES = 400
 SHOWN_LINES = 20
+PORT_TRIES = 4
 RESTART_AFTER_S = (1.0, 3.0, 9.0)
 STEADY_S = 60.0  # one that ran for so long has not died of what its predecessor died of
 _ADDRESS = re.compile(r"ComfyStream:\s+https?://\S+:(\d+)")
+_SERIOUS = re.compile(r"\b(?:ERROR|CRITICAL)\b|\berror: |^[\w.]*(?:Error|Exception)\b|^Fatal ")
 _TOKEN = re.compile(r"#token=\S+")
 
 
@@ -78,9 +80,7 @@ class Supervisor:
         waits: seconds before each of the restarts in a row, which are not more than these.
     """
 
-    def __init__(
-        self, notify: Callable[[], None] = lambda: None, waits: Sequence[float] = RESTART_AFTER_S
-    ) -> None:
+    def __init__(self, notify: Callable[[], None] = lambda: None, waits: Sequence[float] = RESTART_AFTER_S) -> None:
         self._notify = notify
         self._waits = waits
         self._orders = threading.Lock()  # one start or stop at a time
@@ -144,20 +144,24 @@ class Supervisor:
 
     def _bring_up(self, settings: Settings, comfyui: Surroundings | None) -> None:
         try:
-            run = self._launch(settings, comfyui)
+            run = self._launch(settings, comfyui, settings.port)
+            for _ in range(PORT_TRIES):
+                if not run.ready.wait(READY_S):
+                    self._end(run, State.FAILED, f"it did not listen within {READY_S:.0f} s")
+                if self._state is State.RUNNING or command.is_free(settings.host, run.port):
+                    break
+                run = self._launch(settings, comfyui, run.port)  # somebody was faster and has that port now
         except (ConfigError, OSError) as error:
             self._change(State.FAILED, str(error))
             raise ConfigError(str(error), code="not_started") from error
-        if not run.ready.wait(READY_S):
-            self._end(run, State.FAILED, f"it did not listen within {READY_S:.0f} s")
         if self._state is not State.RUNNING:
             raise ConfigError(f"the server did not start: {self._reason}", code="not_started")
 
-    def _launch(self, settings: Settings, comfyui: Surroundings | None) -> _Run:
+    def _launch(self, settings: Settings, comfyui: Surroundings | None, first_port: int) -> _Run:
         if missing := command.missing_libraries():
             hint = "run install.py in ComfyStream's folder with the Python of ComfyUI"
             raise ConfigError(f"this Python lacks {', '.join(missing)}", code="missing_libraries", hint=hint)
-        port = command.free_port(settings.host, settings.port)
+        port = command.free_port(settings.host, first_port)
         token = settings.token or secrets.token_urlsafe(24)
         words = [*command.boot(comfyui), *command.arguments(settings, port, comfyui)]
         self._lines.clear()
@@ -203,7 +207,7 @@ class Supervisor:
         if state is State.STOPPING:
             self._change(State.STOPPED)
             return
-        reason = f"{_ending(code)}: {self._last_words()}"
+        reason = ": ".join(filter(None, (_ending(code), self._last_words(code))))
         self._last_end = {"reason": reason, "exit_code": code, "lines": self.lines(SHOWN_LINES)}
         wait = self._wait_before_restart(run, has_run=state is State.RUNNING)
         if wait is None:
@@ -230,9 +234,12 @@ class Supervisor:
             with contextlib.suppress(ConfigError):  # told as the state
                 self._bring_up(dead.settings, dead.comfyui)
 
-    def _last_words(self) -> str:
+    def _last_words(self, code: int) -> str:
+        """The last line that tells of an error, or simply the last; who was killed did not write why."""
         lines = self.lines()
-        errors = [line for line in lines if "error" in line.lower()]
+        errors = [line for line in lines if _SERIOUS.search(line)]
+        if code < 0 and not errors:
+            return ""
         return (errors or lines or ["it wrote nothing"])[-1][:300]
 
     def stop(self) -> None:

@@ -350,7 +350,7 @@ function anotherWorkflow({ revision, workflow }) {
   live.foreign = { revision, workflow }
   held.clear()
   if (!isNew) return
-  const who = live.by || 'Somebody else'
+  const who = !live.by || live.by === 'REST' ? 'A program' : live.by
   toast('warn', 'Another workflow is running', `${who} has set it. Nothing here was changed, and nothing goes live until you choose`)
   const choose = (words, work) => make('button', { type: 'button', textContent: words, onclick: () => work().catch(error => complain('That did not work', error)) })
   live.choice = make('div', { className: 'comfystream-choice', role: 'alertdialog' },
@@ -613,15 +613,20 @@ const screens = new Set()
 function screen() {
   const video = make('video', { autoplay: true, muted: true, playsInline: true, className: 'comfystream-picture' })
   screens.add(new WeakRef(video))
-  video.srcObject = live.picture
+  show(video)
   return video
+}
+
+function show(video) {
+  video.srcObject = live.picture
+  video.classList.toggle('on', Boolean(live.picture))
 }
 
 function showPicture() {
   for (const reference of screens) {
     const video = reference.deref()
     if (!video) screens.delete(reference)
-    else video.srcObject = live.picture
+    else show(video)
   }
 }
 
@@ -632,18 +637,26 @@ function previewNode(node) {
   node.setSize?.([Math.max(node.size[0], 360), Math.max(node.size[1], 320)])
 }
 
+// A line of text on a node, which is not saved with the workflow.
+function sayOn(node, words, hasPicture) {
+  let widget = node.widgets?.find(one => one.name === 'note')
+  if (!widget) {
+    const element = make('div', { className: 'comfystream-note' })
+    widget = node.addDOMWidget('note', 'comfystream_note', element, { serialize: false, getMinHeight: () => 36, getMaxHeight: () => 60 })
+    widget.serialize = false
+    node.setSize?.([Math.max(node.size[0], 260), Math.max(node.size[1], hasPicture ? 340 : node.computeSize?.()[1] ?? 0)])
+  }
+  widget.element.textContent = words
+  app.canvas?.setDirty(true, true)
+}
+
 // What LoadTensor and SaveTensor say when ComfyUI runs them without a stream.
 function noteOf(node) {
   const before = node.onExecuted
   node.onExecuted = function (output) {
     const answer = before?.apply(this, arguments)
     const note = output?.comfystream_note?.[0]
-    if (note) {
-      let widget = this.widgets?.find(one => one.name === 'note')
-      if (!widget) widget = this.addWidget('text', 'note', '', () => {}, { serialize: false })
-      Object.assign(widget, { serialize: false, disabled: true, value: note })
-      app.canvas?.setDirty(true, true)
-    }
+    if (note) sayOn(this, note, Boolean(output.images?.length))
     return answer
   }
 }
@@ -767,7 +780,7 @@ function buildPanel() {
       }
       const { restarts, last_end: end } = status
       part.restarts.hidden = !restarts || !end
-      part.restarts.textContent = restarts ? `Started again ${restarts === 1 ? 'once' : `${restarts} times`}. Before, it ended with ${end?.reason}` : ''
+      part.restarts.textContent = restarts ? `Started again ${restarts === 1 ? 'once' : `${restarts} times`}. It had ended: ${end?.reason}` : ''
     },
   }
 }

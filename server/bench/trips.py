@@ -51,6 +51,7 @@ class Trip:
         cpu_ms: processor time of the worker per picture that came out.
         peak_mb: most memory that it had.
         sent, came, unreadable: pictures.
+        lost: those that the worker knows it lost, by reason.
     """
 
     took_ms: list[float] = field(default_factory=list)
@@ -60,6 +61,7 @@ class Trip:
     sent: int = 0
     came: int = 0
     unreadable: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
 
 
 def record(case: Case, seconds: float) -> list[list[Part]]:

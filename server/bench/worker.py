@@ -96,7 +96,8 @@ async def _trip(folder: Path, case: Case, workflow: dict[str, Any] | None, recor
         await run.send(recording, case.fps)
         await quiet(run.came)
         spent_s, peak_mb = run.worker.cpu_s() - before, run.worker.peak_mb()
-    trip = Trip(sent=len(run.sent_ns), peak_mb=peak_mb)
+        lost = (await run.worker.ask("GET", "/stream/status"))["lost"]
+    trip = Trip(sent=len(run.sent_ns), peak_mb=peak_mb, lost=lost)
     judge(trip, run.sent_ns, run.came, round(SETTLE_S * case.fps))
     trip.cpu_ms = 1000 * spent_s / max(1, trip.came)
     return trip
@@ -172,3 +173,5 @@ def _rows(case: Case, bare: Trip, work: Trip) -> Iterator[Row]:
     yield row(
         "pictures that came out", "%", lambda trip: 100 * trip.came / trip.sent, Goal("ours", 99.0, at_least=True)
     )
+    for reason in sorted({*bare.lost, *work.lost}):
+        yield row(f"lost, {reason}", "pictures", lambda trip, reason=reason: trip.lost.get(reason, 0))

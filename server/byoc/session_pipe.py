@@ -177,6 +177,14 @@ class SessionPipe:
             state, self._last_error, self._last_error_ms, self._restarts, self._last_restart_ms, details
         )
 
+    async def lost(self) -> dict[str, int]:
+        """What session and engine dropped, and what was not taken from them in time."""
+        dropped = (await self._session.stats()).dropped
+        found = {f"work: {reason}": count for reason, count in dropped.items() if count}
+        if self._frames.dropped:
+            found["work: output not taken in time"] = self._frames.dropped
+        return found
+
     async def drain(self) -> None:
         """Until nothing has come out for a moment."""
         began = now_ms()

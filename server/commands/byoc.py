@@ -96,7 +96,7 @@ def byoc(
         PriceUnit, typer.Option("--runner-price-unit", help="Of --runner-price.", rich_help_panel=_NET)
     ] = PriceUnit.HOUR,
     capacity: Annotated[
-        int | None, typer.Option("--capacity", metavar="N", help="Streams at once: 1.", rich_help_panel=_WORK)
+        int | None, typer.Option("--capacity", metavar="N", help="Streams at once: 1.", rich_help_panel=_WORK, min=1)
     ] = None,
     width: Annotated[
         int, typer.Option("--width", help="Of pictures; 0 leaves them.", rich_help_panel=_WORK, min=0, max=8192)

@@ -12,7 +12,7 @@ import typer
 from comfystream.errors import ConfigError
 
 from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes, VramMode
-from ..engine_flags import FramesOn
+from ..engine_flags import Decode, FramesOn
 from ..faults import BAD_INPUT, INTERRUPTED, Reported, say_all, say_error, say_note
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def run(
         int, typer.Option("--threads", metavar="N", min=0, help="Threads of torch; 0 chooses.", rich_help_panel=_RUN)
     ] = 0,
     frames_on: FramesOn = None,
+    decoder: Decode = None,
     comfyui: ComfyUIFolder = "",
     no_api_nodes: NoApiNodes = False,
     vram: VramMode = None,
@@ -153,6 +154,7 @@ def run(
         keep_partial=keep_partial,
         crf=crf,
         preset=preset,
+        decoder=decoder.value if decoder else "software",
     )
     _check_paths(options, report)
     from_comfyui = comfyui_options(comfyui, api_nodes=not no_api_nodes, vram=vram)

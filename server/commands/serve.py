@@ -11,7 +11,7 @@ import typer
 from comfystream.errors import ConfigError
 
 from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes, VramMode, comfyui_settings
-from ..engine_flags import FramesOn
+from ..engine_flags import Decode, FramesOn
 
 if TYPE_CHECKING:
     from comfystream.engine.protocol import Engine, EngineOptions
@@ -80,6 +80,7 @@ def serve(
     block_pack: BlockPacks = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch.", rich_help_panel=_ENGINE)] = None,
     frames_on: FramesOn = None,
+    decoder: Decode = None,
     log_level: Annotated[str | None, typer.Option("--log-level", help="INFO.", rich_help_panel=_LOG)] = None,
     log_format: Annotated[str | None, typer.Option("--log-format", help="text, json.", rich_help_panel=_LOG)] = None,
     monitor: Annotated[bool, typer.Option("--monitor", hidden=True)] = False,
@@ -113,6 +114,7 @@ def serve(
         "allowed_urls": allow_url or None,
         **comfyui_settings(comfyui, no_api_nodes, vram, allow_pack, block_pack),
         "threads": threads,
+        "decoder": decoder.value if decoder else None,
         "frames_on": frames_on.value if frames_on else None,
         "log_level": log_level.upper() if log_level else None,
         "log_format": log_format,

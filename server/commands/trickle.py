@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import mimetypes
 import sys
 import time
 from collections.abc import Coroutine
@@ -28,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+TS = "video/MP2T"
 Url = Annotated[str, typer.Argument(metavar="URL", help="The channel: http://127.0.0.1:2939/camera")]
 Insecure = Annotated[
     bool,
@@ -97,14 +99,26 @@ def publish(
     url: Url,
     content_type: Annotated[
         str, typer.Option("--type", metavar="MIME", help="What readers are told that it is.")
-    ] = "video/MP2T",
+    ] = TS,
     fast: Annotated[bool, typer.Option("--fast", help="Do not keep to the stream's own time.")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Again and again; for clips that are encoded.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Send a clip's bytes as they are.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a channel that has segments already.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="End the channel afterwards.")] = False,
     insecure: Insecure = False,
 ) -> None:
-    """Send a file: MPEG-TS in a segment per key frame, as fast as it plays; whatever else in one segment."""
+    """Send a file as it plays: MPEG-TS cut before key frames, other clips encoded; whatever else in one segment."""
     from comfystream.trickle.writer import TrickleWriter
+
+    if str(file) != "-" and not file.exists():
+        raise MediaError(f"{file} cannot be read: No such file", code="cannot_read")
+    if not raw and content_type == TS and _is_clip(file):
+        if fast:
+            raise ConfigError("--fast: a clip that is encoded goes as it plays", code="bad_option", hint="use --raw")
+        _run(_encode(file, url, is_endless=loop, resume=resume, delete=delete, verify_tls=not insecure))
+        return
+    if loop:
+        raise ConfigError("--loop is for clips that are encoded, such as MP4", code="bad_option")
 
     async def send() -> None:
         start = None if resume else 0
@@ -119,6 +133,24 @@ def publish(
         print(f"segments: {stats.segments}, bytes: {stats.sent_bytes}{broken}")
 
     _run(send())
+
+
+def _is_clip(file: Path) -> bool:
+    """Pictures or sound in a container that readers of a channel cannot make anything of."""
+    from ..trickle_pieces import is_transport_file
+
+    kind = mimetypes.guess_type(file.name)[0] or ""
+    return kind.startswith(("video/", "audio/")) and file.is_file() and not is_transport_file(file)
+
+
+async def _encode(file: Path, url: str, *, is_endless: bool, resume: bool, delete: bool, verify_tls: bool) -> None:
+    from comfystream.trickle.publish import publish_file
+
+    rounds, start = None if is_endless else 1, None if resume else 0
+    stats = await publish_file(
+        file, url, rounds=rounds, start=start, create=True, delete_channel=delete, verify_tls=verify_tls
+    )
+    print(f"segments: {stats.segments}, pictures: {stats.pictures}, parts with sound: {stats.sounds}")
 
 
 async def _send(writer: TrickleWriter, file: Path, *, is_paced: bool) -> None:

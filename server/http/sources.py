@@ -89,11 +89,14 @@ class _Sources:
             options = replace(options, size=replace(options.size, width=body.size.width, height=body.size.height))
         session = await self._parts.sessions.create(options, body.name)
         self._parts.metrics.watch(session)
+        session.attach()  # loading may take minutes, and whoever waits for it has not left
         try:
             await self._begin(session, body)
         except BaseException:
             await self._parts.sessions.end(session.id, "it could not begin")
             raise
+        finally:
+            session.detach()
         info = await self._parts.control.describe(session)
         place = {"Location": f"/api/v1/sessions/{session.id}"}
         return web.json_response(info.model_dump(), status=201, headers=place)

@@ -78,7 +78,7 @@ async def _relayed(rest: Any, component: int, addresses: list[str]) -> list[Cand
     try:
         relayed: list[Candidate] = await asyncio.wait_for(rest(component, addresses), _STUN_S)
     except (OSError, TransactionError) as error:  # among them: no answer in time, a wrong password
-        logger.warning("going on without the TURN server: %s", error or f"no answer within {_STUN_S} s")
+        logger.warning("going on without the TURN server: %s", str(error) or f"no answer within {_STUN_S} s")
         return []
     return relayed
 

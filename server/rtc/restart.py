@@ -97,7 +97,7 @@ class IceRestarts:
             async with asyncio.timeout(_CONNECT_S):
                 await second.connect()
         except (ConnectionError, TimeoutError) as error:
-            logger.info("an ICE restart came to nothing: %s", error or f"no answer within {_CONNECT_S:.0f} s")
+            logger.info("an ICE restart came to nothing: %s", str(error) or f"no answer within {_CONNECT_S:.0f} s")
             await second.abandon()
             return
         except BaseException:

@@ -22,6 +22,7 @@ __all__ = [
     "new_credentials",
     "read_fragment",
     "read_offer",
+    "ufrag_of",
     "write_fragment",
 ]
 
@@ -207,6 +208,12 @@ def read_fragment(fragment: str) -> Fragment:
     if len(candidates) > MOST_CANDIDATES:
         raise _bad(f"{len(candidates)} ICE candidates at once, the limit is {MOST_CANDIDATES}")
     return Fragment(tuple(candidates), said.get(_UFRAG), said.get(_PASSWORD), is_last)
+
+
+def ufrag_of(sdp: str) -> str | None:
+    """The first ICE ufrag of a description; of a bundled one, that of all."""
+    line = next((line for line in sdp.splitlines() if line.startswith(f"{_UFRAG}:")), "")
+    return line.partition(":")[2].strip() or None
 
 
 def new_credentials(fragment: Fragment) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from comfystream.errors import ComfyStreamError, NetworkError
 from ..control.messages import ErrorBody
 from ..http.errors import error_reply, refused
 from .ice import IceServer
-from .sdp import MOST_BYTES, Fragment, read_fragment, read_offer
+from .sdp import MOST_BYTES, Fragment, read_fragment, read_offer, ufrag_of
 
 __all__ = ["AnsweringPeer", "Pace", "Resource", "Resources", "Signaling", "TooFast"]
 
@@ -130,7 +130,7 @@ class Resources:
     def add(self, peer: AnsweringPeer, stream: str, sdp: str) -> Resource:
         """One more: the offer `sdp` was answered by `peer`."""
         self._held = {key: held for key, held in self._held.items() if held.peer.state != "closed"}
-        resource = Resource(secrets.token_urlsafe(16), peer, stream, _new_tag(), read_fragment(sdp).ufrag)
+        resource = Resource(secrets.token_urlsafe(16), peer, stream, _new_tag(), ufrag_of(sdp))
         self._held[resource.key] = resource
         return resource
 

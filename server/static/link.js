@@ -4,7 +4,7 @@
 import { api, post } from './api.js'
 import { connected, gathered, restart } from './restart.js'
 
-const LOST_MS = 1000, MOVE_MS = 8000, TRIES_MS = [0, 500, 1000, 2000, 4000, 8000, 15000, 15000, 15000]
+const LOST_MS = 1000, MOVE_MS = 8000, TRIES_MS = [0, 500, 1000, 2000, 4000, 8000, ...Array(20).fill(15000)]  // five minutes
 const SESSION = 'comfystream-session'
 
 export class Link {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny_models import tiny_unet
+from tiny_models import tiny_depth, tiny_unet
 
 from comfystream.accel.file_names import find_engine, name_of_engine, read_name
 from comfystream.accel.model_specs import Ranges
@@ -212,3 +212,56 @@ def test_engines_are_found_by_the_names_in_workflows(tmp_path: Path) -> None:
     for name in ("../../secret.engine", "/etc/passwd"):
         with pytest.raises(ConfigError):
             find_engine(name, tmp_path)
+
+
+def target_of(**body: Any) -> Any:
+    from comfystream.accel.targets import BuildTarget
+
+    return BuildTarget.model_validate({"id": "it", "precision": "fp32", "height": 64, "width": 64, **body})
+
+
+def test_an_upscaler_as_a_target(workspace: Path) -> None:
+    from comfystream.accel.target_models import load_model
+    from comfystream.accel.upscalers import Fsrcnn
+
+    safetensors.save_file(Fsrcnn(8, 4, 1, 2).state_dict(), workspace / "models/fsrcnn.safetensors")
+    module, spec = load_model(target_of(kind="upscaler", model="models/fsrcnn.safetensors", scale=2), workspace)
+    assert module(torch.rand(spec.inputs[0].at("opt"))).shape == (1, 3, 128, 128)
+    with pytest.raises(AssetError, match="stands in its name"):
+        load_model(target_of(kind="upscaler", model="models/fsrcnn.safetensors"), workspace)
+
+
+def test_a_depth_model_as_a_target(workspace: Path) -> None:
+    pytest.importorskip("transformers", reason="needs transformers")
+    from comfystream.accel.target_models import load_model
+
+    tiny_depth().save_pretrained(workspace / "models/depth")
+    module, spec = load_model(target_of(kind="depth", model="models/depth", side=56), workspace)
+    assert spec.shapes() == {"images": (1, 3, 56, 56)}
+    assert module(torch.rand(1, 3, 56, 56)).shape == (1, 1, 56, 56)
+    with pytest.raises(ConfigError, match="a side of 57 is no multiple of the model's patches of 14"):
+        load_model(target_of(kind="depth", model="models/depth", side=57), workspace)
+
+
+XL = {
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 6 * 8 + 24,
+}
+
+
+@pytest.mark.parametrize("names", ["ours", "comfyui"])
+@pytest.mark.parametrize("options", [{}, XL])
+def test_a_unet_with_residuals_as_a_target(names: str, options: dict[str, Any], workspace: Path) -> None:
+    pytest.importorskip("diffusers", reason="needs diffusers")
+    from comfystream.accel.target_models import load_model
+
+    tiny_unet(**options).save_pretrained(workspace / "models/unet")
+    target = target_of(kind="unet", model="models/unet", tokens=7, names=names, controlnet=True)
+    module, spec = load_model(target, workspace)
+    given = [one.name for one in spec.inputs]
+    assert given[-1] == "input_control_middle"
+    assert ("y" in given) == (names == "comfyui" and bool(options))
+    assert ("text_embeds" in given) == (names == "ours" and bool(options))
+    with torch.no_grad():
+        assert module(*(torch.rand(one.at("opt")) for one in spec.inputs)).shape == (1, 4, 8, 8)

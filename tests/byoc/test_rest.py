@@ -197,7 +197,7 @@ async def test_61_what_it_tells_about_itself() -> None:
         assert (await worker.call("GET", "/stream/status"))[1]["client_active"] is False
         await worker.call("POST", "/stream/start", body)
         status, said = await worker.call("GET", "/api/stream/status")
-        assert set(said) == STATE | {"client_active", "client_running", "fps", "current_params"}
+        assert set(said) == STATE | {"client_active", "client_running", "fps", "lost", "current_params"}
         assert (said["status"], said["client_running"], said["pipeline_state"]) == ("OK", True, "RUNNING")
         assert said["current_params"]["gateway_request_id"] == "s1"
 

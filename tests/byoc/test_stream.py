@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -301,3 +302,25 @@ async def test_plain_methods_run_beside_the_loop_and_the_short_form_is_enough() 
         assert min(play(out.segments[1]).luma) > 150
         assert play(out.segments[1]).sounds
         assert processor.thread is not threading.main_thread()
+
+
+class Slow(Invert):
+    """Takes longer than the camera leaves it."""
+
+    def process_video_async(self, frame: Any) -> Any:
+        time.sleep(0.12)
+        return frame
+
+
+@on_loop
+async def test_the_status_says_where_pictures_are_lost() -> None:
+    async with orchestrator() as orch, serving(Slow()) as worker:
+        body = orch.stream(params={"max_framerate": 15})
+        assert (await worker.call("POST", "/stream/start", body))[0] == 200
+        lost: dict[str, int] = {}
+        async with camera(body["subscribe_url"], fps=30):
+            while not {"above max_framerate", "work: busy"} <= set(lost):
+                await asyncio.sleep(0.05)
+                _, said = await worker.call("GET", "/stream/status")
+                lost = said["lost"]
+        assert min(lost.values()) > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +22,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
         pytest.skip(f"NO IMAGE IS BUILT: {needed} is needed (apt-get install buildah debootstrap)")
     with build(REPOSITORY, tmp_path_factory.mktemp("image")) as built:
         yield built
+
+
+@pytest.fixture
+def comfystream_help(capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
+    """What `comfystream COMMAND --help` prints."""
+
+    def run(command: str) -> str:
+        from comfystream_server.cli import main
+
+        main([command, "--help"])
+        return capsys.readouterr().out
+
+    return run

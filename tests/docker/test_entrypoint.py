@@ -16,7 +16,6 @@ from threading import Thread
 from types import ModuleType
 
 import pytest
-import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKER = REPOSITORY / "docker"
@@ -220,23 +219,3 @@ def test_the_image_s_packages_are_those_of_pyproject() -> None:
     )
     extras = project["optional-dependencies"]
     assert done.stdout.splitlines() == [*project["dependencies"], *extras["torch"], *extras["server"]]
-
-
-class _Loader(yaml.SafeLoader):
-    """Knows compose's own tag for taking something away."""
-
-
-_Loader.add_constructor("!reset", lambda loader, node: None)
-
-
-@pytest.mark.parametrize("path", sorted(DOCKER.glob("*.yaml")), ids=lambda path: path.name)
-def test_compose_files_name_services_and_options_that_exist(path: Path) -> None:
-    services = yaml.load(path.read_text("utf-8"), _Loader)["services"]
-    ours = [one for one in services.values() if "comfystream" in one.get("image", "")]
-    assert ours or any("extends" in one for one in services.values())
-    for one in ours:
-        command = one.get("command", ["--byoc"])
-        assert command[0] == "comfystream" or entrypoint.parse(command).services
-    for one in services.values():
-        if "extends" in one:
-            assert (DOCKER / one["extends"]["file"]).is_file()

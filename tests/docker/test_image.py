@@ -130,6 +130,36 @@ def test_the_live_server_serves_and_ends_in_order(image: Image) -> None:
     assert after.returncode == 1
 
 
+def test_comfyui_runs_beside_the_live_server_and_health_waits_for_both(image: Image) -> None:
+    ports = {"COMFYSTREAM_SERVE_PORT": str(free_port()), "COMFYSTREAM_COMFYUI_PORT": str(free_port())}
+    environ = {**ports, "COMFYSTREAM_TOKEN": "x" * 32, "ORCH_SECRET": "s3cret", "STUB_WARM_S": "3"}
+    comfyui = f"http://127.0.0.1:{ports['COMFYSTREAM_COMFYUI_PORT']}/system_stats"
+    with running(image, "--serve", "--comfyui", "--", "--cpu", env=environ) as child:
+        answer(f"http://127.0.0.1:{ports['COMFYSTREAM_SERVE_PORT']}/health", child)
+        said = json.loads(answer(comfyui, child))
+        assert said == {"cpu": True, "user": 1000, "secret": False, "packages": "tomli_w"}
+        check = image.run("python3", "/app/docker/healthcheck.py")
+        assert (check.returncode, check.stdout.strip()) == (0, "well")
+    assert child.returncode == 0
+    assert not (image.root / "workspace/ComfyUI/.git").exists()
+
+
+def test_while_a_service_warms_up_the_container_is_not_healthy_yet(image: Image) -> None:
+    port = free_port()
+    environ = {"COMFYSTREAM_COMFYUI_PORT": str(port), "STUB_WARM_S": "8"}
+    with running(image, "--comfyui", env=environ) as child:
+        end = time.monotonic() + 60
+        check = image.run("python3", "/app/docker/healthcheck.py")
+        while "system_stats" not in check.stdout and time.monotonic() < end:
+            time.sleep(0.2)
+            check = image.run("python3", "/app/docker/healthcheck.py")
+        assert (check.returncode, "refused" in check.stdout) == (1, True), check.stdout
+        answer(f"http://127.0.0.1:{port}/system_stats", child)
+        assert image.run("python3", "/app/docker/healthcheck.py").returncode == 0
+    start_period_s = int(image.settings()["Healthcheck"]["StartPeriod"]) / 1e9
+    assert start_period_s >= 60, "meanwhile that does not count"
+
+
 @on_loop
 async def test_the_worker_passes_a_stream_through_its_workflow(image: Image, repository: Path) -> None:
     """All of it over the machine's own loopback: channels, camera and viewer are out here."""

@@ -22,7 +22,8 @@ PACKS = [str(Path(__file__).with_name(name)) for name in ("testing_pack.py", "te
 def options(tmp_path_factory: pytest.TempPathFactory) -> EngineOptions:
     base = tmp_path_factory.mktemp("home")
     (base / "input").mkdir()
-    return EngineOptions(packs=tuple(PACKS), threads=1, folders=Folders(base=str(base)))
+    folders = Folders(base=str(base))
+    return EngineOptions(packs=tuple(PACKS), threads=1, folders=folders, frames_on="host")
 
 
 @pytest.fixture(scope="session")

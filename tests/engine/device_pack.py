@@ -131,8 +131,20 @@ class DevFlaky(Taking):
         return (image * 1.0,)
 
 
+class DevSecond(Taking):
+    """Works with the frame before, of which it keeps a copy on the host."""
+
+    def __init__(self):
+        self.before = None
+
+    def run(self, image, other=None, dark=0):
+        self.note(image)
+        before, self.before = self.before, image.cpu()
+        return (image if before is None else (image + before) / 2,)
+
+
 NODE_CLASS_MAPPINGS = {
     cls.__name__: cls
     for cls in (DevFine, DevNumpy, DevMixes, DevBoth, DevStatic, DevAsync, DevBroken, DevFull, DevLatent, DevDecode)
-    + (DevSink, DevFlaky)
+    + (DevSink, DevFlaky, DevSecond)
 }

@@ -153,6 +153,7 @@ def test_a_static_picture_is_brought_to_a_node_that_needs_both_in_one_place(open
     run.feed(video(0, 0), video(1, 200)).finish()
     assert [grey(frame) for frame in run.pictures] == pytest.approx([127, 227], abs=HALF)
     assert places(run)["DevBoth"] == "cuda"
+    assert timing_of(run, "DevBoth").moved_bytes == 0  # once, with the first frame
 
 
 def test_tensors_in_dictionaries_are_moved_too(open_run: Callable[..., Run]) -> None:
@@ -191,6 +192,16 @@ def test_a_full_gpu_is_no_reason_to_go_to_the_host(open_run: Callable[..., Run],
     with pytest.raises(NodeError, match="out of memory"):
         run.runner.prepare(parse_workflow(chain("DevFull")), (32, 16)).result(DEADLINE_S)
     assert calls_of(engine) == [("DevFull", ["cuda"])]
+
+
+def test_a_node_that_fails_later_for_where_its_pictures_are_is_moved_then(open_run: Callable[..., Run]) -> None:
+    run = open_run()
+    run.load(chain("DevSecond", "DevFine"))
+    run.feed(video(0, 100), video(1, 200), video(2, 200)).finish()
+    assert [grey(frame) for frame in run.pictures][0] == pytest.approx(100, abs=HALF)
+    assert [grey(frame) for frame in run.pictures][2] == pytest.approx(200, abs=HALF)
+    assert places(run) == {"DevSecond": "host", "DevFine": "cuda"}
+    assert not run.events_of(NodeFailed)
 
 
 def test_placements_are_kept_through_revisions(open_run: Callable[..., Run], engine: LocalEngine) -> None:

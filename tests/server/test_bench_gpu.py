@@ -87,6 +87,13 @@ def test_every_workload_runs_in_small(key: str, said: list[str]) -> None:
     assert any(" fps over 4 ticks after 1" in line for line in said)
 
 
+def test_the_frame_path_alone(said: list[str]) -> None:
+    case = run(said, only=("frame-path",))["frame-path"]
+    assert {row["metric"] for row in case["figures"]} >= {"speed", "added latency, p50"}
+    assert all(row["ours"] > 0 for row in case["figures"])
+    assert any(line.startswith("frame path 64², speed: ") for line in said)
+
+
 def test_the_parts_are_those_of_the_workload(said: list[str]) -> None:
     parts = run(said, only=("sd15-depth",))["sd15-depth"]["parts_ms"]
     assert {"VAE encode", "depth", "ControlNet", "UNet", "VAE decode"} < set(parts)
@@ -228,7 +235,47 @@ def test_what_does_not_fit_the_budget_is_left_out_and_told(said: list[str], tmp_
     assert document["is_complete"]
     assert document["cases"] == []
     assert [one["workload"] for one in document["not_run"]] == ["sd-turbo", "sdxl-turbo"]
-    assert any(line.startswith("NOT MEASURED: sd-turbo, 1 rows, eager: it takes about 20 s, and 10 s") for line in said)
+    assert any(line.startswith("NOT MEASURED: sd-turbo, 1 rows, eager: it takes about 28 s, and 10 s") for line in said)
+
+
+def order_of(monkeypatch: pytest.MonkeyPatch, fps: dict[str, float], **changes: Any) -> list[tuple[str, int, str]]:
+    """What is measured, in order, where these backends work and are so fast."""
+    from comfystream.accel.backend import Capability
+    from comfystream_server.bench.gpu import run as running
+    from comfystream_server.bench.gpu.gauges import Gauges
+    from comfystream_server.bench.gpu.journal import Journal
+    from comfystream_server.bench.gpu.workloads import WORKLOADS
+
+    done: list[tuple[str, int, str]] = []
+
+    def case(self: Any, workload: Any, rows: int, backend: str) -> None:
+        done.append((workload.key, rows, backend))
+        self._journal.add({"backend": backend, "flat_out": {"fps": fps[backend]}})
+
+    monkeypatch.setattr(running._Run, "_case", case)
+    monkeypatch.setattr(running._Run, "_frame_path", lambda self: None)
+    capable = {name: Capability(name, "1", True, True, "") for name in fps}
+    chosen = options(backends=(), **changes)
+    running._Run(chosen, print, Journal(None, {}), Gauges(), capable, "cpu").all(WORKLOADS)
+    return done
+
+
+def test_every_workload_has_a_figure_before_some_get_a_better_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = order_of(monkeypatch, {"cuda-graph": 150.0, "inductor": 200.0, "eager": 50.0})
+    assert done[:3] == [("sd-turbo", 1, name) for name in ("cuda-graph", "inductor", "eager")]
+    quick, best = done[3:16], done[16:]
+    assert {backend for *_, backend in quick} == {"cuda-graph"}
+    assert {backend for *_, backend in best} == {"inductor"}
+    assert [case[:2] for case in quick] == [case[:2] for case in best]
+    assert quick[0][:2] == ("sd-turbo", 4)
+    assert quick[-1][:2] == ("sd-turbo", 2), "what is least important comes last"
+    assert {key for key, *_ in quick} == set(KEYS)
+
+
+def test_the_fastest_backend_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = order_of(monkeypatch, {"cuda-graph": 200.0, "eager": 50.0})
+    assert len(done) == 2 + 13
+    assert len(order_of(monkeypatch, {"cuda-graph": 200.0, "eager": 50.0}, is_everything=True)) == 2 + 2 * 13
 
 
 def test_a_run_that_is_cut_off_still_says_something(

@@ -71,6 +71,7 @@ async def test_62_it_registers_serves_and_leaves_the_list_on_sigterm(start: Star
         (("--width", "0"), "--width and --height"),
         (("--on-error", "explode"), "on_error"),
         (("--capacity", "-1"), "capacity"),
+        (("--capacity", "0"), "capacity"),
         (("--workflows", "nowhere"), "no such folder"),
     ],
 )

@@ -113,10 +113,11 @@ async def test_a_restart_that_comes_to_nothing_leaves_the_connection(
         headers = FRAGMENT | viewer.headers
         response = await app.client.patch(viewer.place, data=fragment, headers=headers)
         assert response.status == 200
-        await until(lambda: "came to nothing" in caplog.text, "the end of the attempt")
+        await until(lambda: "came to nothing: no answer within" in caplog.text, "the end of the attempt")
         await second.abandon()
         assert _transport(_of(app, "viewer"))._connection is first
-        assert not first._query_consent_task.done(), "silence is noticed again"
+        await until(lambda: first._query_consent_task is not None, "silence is noticed again")
+        assert not first._query_consent_task.done()
         await _goes_on(viewer)
         await viewer.restart()
         await _goes_on(viewer)
@@ -172,6 +173,25 @@ async def test_refusals(shared_engine: ChildEngine) -> None:
             statuses.append((await app.client.patch(publisher.place, data=text, headers=FRAGMENT)).status)
         assert statuses[0] == 200
         assert 429 in statuses
+
+
+@on_loop
+async def test_an_offer_with_many_candidates_is_taken(shared_engine: ChildEngine) -> None:
+    """Browsers gather for each section, and machines have many addresses: together more than a fragment may have."""
+    async with app_with(shared_engine) as app:
+        end = End(app.client, "/whep/stage")
+        end.watch()
+        await end.pc.setLocalDescription(await end.pc.createOffer())
+        line = "a=candidate:{} 1 udp 2113937151 192.0.2.{} 50000 typ host\r\n"
+        many = "".join(line.format(number, number) for number in range(1, 41))
+        sdp = end.pc.localDescription.sdp.replace("a=end-of-candidates\r\n", many + "a=end-of-candidates\r\n")
+        assert sdp.count("a=candidate") > 64
+        response = await app.client.post("/offer", json={"offer": {"sdp": sdp, "type": "offer"}})
+        assert response.status == 200, await response.text()
+        assert response.headers["Location"] == (await response.json())["resource"]
+        assert (await app.client.delete(response.headers["Location"])).status == 200
+        await until(lambda: not [*app.parts.connections], "it has gone")
+        await end.close()
 
 
 @on_loop

@@ -165,3 +165,44 @@ def test_packets_may_come_in_any_pieces(clip: Path) -> None:
     pieces = [piece for at in range(0, len(data), 77) for piece in cutter.feed(data[at : at + 77])]
     assert b"".join(piece.data for piece in pieces) == b"".join(piece.data for piece in whole)
     assert sum(piece.is_start for piece in pieces) == sum(piece.is_start for piece in whole) == 3
+
+
+def test_a_clip_is_encoded_and_sent_as_it_plays(
+    server: RunningServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clip, copy = tmp_path / "clip.mp4", tmp_path / "copy.ts"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("mpeg4", rate=20)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(30):
+            picture = av.VideoFrame.from_ndarray(np.full((72, 64), 128, np.uint8), format="yuv420p")
+            picture.pts = number
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    url = f"{server.url}/encoded"
+    assert main(["trickle", "publish", str(clip), url]) == 0
+    assert "pictures: 30" in capfd.readouterr().out
+    assert main(["trickle", "pull", url, "-o", str(copy), "--start", "0", "--count", "2"]) == 0
+    assert pictures_in(copy.read_bytes(), tmp_path) >= 20
+    assert main(["trickle", "publish", "--raw", "--fast", str(clip), f"{server.url}/raw"]) == 0
+    assert f"segments: 1, bytes: {clip.stat().st_size}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("none.mp4",), "No such file"),
+        (("--fast", "CLIP"), "--raw"),
+        (("--loop", "TEXT"), "--loop is for clips"),
+    ],
+)
+def test_what_cannot_be_published_is_said_before_anything_is_sent(
+    arguments: tuple[str, ...], words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = {"CLIP": tmp_path / "clip.mp4", "TEXT": tmp_path / "text.json"}
+    for file in files.values():
+        file.write_text("{}")
+    given = [str(files.get(word, word)) for word in arguments]
+    assert main(["trickle", "publish", *given, "http://127.0.0.1:1/nowhere"]) == 2
+    assert words in capfd.readouterr().err

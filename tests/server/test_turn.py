@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection
-from aiortc.rtcconfiguration import RTCIceTransportPolicy
+from aiortc import RTCPeerConnection
 from app_harness import Grey, app_with
 from on_loop import on_loop, until
 from whip_ends import End
 
 from comfystream.engine.child import ChildEngine
 from comfystream.settings import load_settings
+from comfystream_server.rtc.ice import IceSettings
 
 TURNSERVER = shutil.which("turnserver")
 SECRET = "shared"
@@ -49,11 +49,11 @@ async def test_media_goes_through_the_relay_alone(shared_engine: ChildEngine, tu
     servers = ({"urls": [turn], "secret": SECRET},)
     async with app_with(shared_engine, ice_servers=servers, ice_relay_only=True) as app:
         (mine,) = app.parts.ice.current_servers()
-        ours = RTCIceServer(list(mine.urls), mine.username, mine.credential)
-        ends = [End(app.client, "/whip/stage"), End(app.client, "/whep/stage")]
+        ice = IceSettings((mine,), is_relay_only=True)
+        ends = [End(app.client, path, ice=ice) for path in ("/whip/stage", "/whep/stage")]
         for end in ends:
             await end.pc.close()
-            end.pc = RTCPeerConnection(RTCConfiguration([ours], iceTransportPolicy=RTCIceTransportPolicy.RELAY))
+            end.pc = RTCPeerConnection(ice.configuration())
             end.pc.on("track", end._track)
         ends[0].send(Grey())
         ends[1].watch()
@@ -63,6 +63,10 @@ async def test_media_goes_through_the_relay_alone(shared_engine: ChildEngine, tu
             assert candidates
             assert all(" typ relay " in line for line in candidates)
         await until(lambda: ends[1].counts["video"] > 3, "pictures")
+        for end in ends:
+            await end.restart()  # to another relay
+            before = ends[1].counts["video"]
+            await until(lambda before=before: ends[1].counts["video"] > before + 10, "pictures go on")
         for end in ends:
             await end.close()
 

@@ -36,7 +36,7 @@ def bare_python(folder: Path) -> Path:
 
 
 def embedded_python(folder: Path, comfyui: str) -> Path:
-    """A Python as the portable Windows build has it: in a folder of its own, isolated by a `._pth` file, without compiler.
+    """A Python as the portable Windows build has it: in a folder of its own, isolated by a `._pth` file.
 
     Args:
         folder: of the whole, `python_embeded` is made in it.

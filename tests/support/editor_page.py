@@ -60,6 +60,11 @@ WATCH = f"""() => {{ window.seen = []; const look = {RED}, video = document.quer
     video.requestVideoFrameCallback(shown)
   }}
   video.requestVideoFrameCallback(shown) }}"""
+BRING = """id => {
+  app.extensionManager.toast?.removeAll?.()
+  app.canvas.centerOnNode((app.rootGraph ?? app.graph).getNodeById(id))
+  app.canvas.setDirty(true, true)
+}"""
 # As if a person had set it.
 SET = """([id, name, value]) => {
   const node = (app.rootGraph ?? app.graph).getNodeById(id), widget = node.widgets.find(one => one.name === name)
@@ -135,7 +140,9 @@ class EditorPage:
         self.page.evaluate(SET, [id, name, value])
 
     def hold(self, id: int, name: str) -> tuple[float, float]:
-        """The mouse goes down on a widget."""
+        """The mouse goes down on a widget, which is moved to where no message of the editor lies over it."""
+        self.page.evaluate(BRING, id)
+        self.page.wait_for_timeout(100)  # it is drawn there
         x, y = self.page.evaluate(WIDGET, [id, name])
         self.page.mouse.move(x, y)
         self.page.mouse.down()

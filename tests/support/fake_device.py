@@ -115,7 +115,7 @@ class FakeStream:
         self._backend.log.append((self.name, "waits for", event._stream.name))
         self.give(event.run)
 
-    def record(self) -> _FakeEvent:
+    def record(self, again: _FakeEvent | None = None) -> _FakeEvent:
         return _FakeEvent(self._backend, self, len(self._work))
 
 

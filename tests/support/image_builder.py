@@ -20,6 +20,8 @@ from typing import Any
 BASE, IMAGE = "localhost/comfystream-test-base", "localhost/comfystream-test"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 BUILD_S = 1500
+STUB_COMFYUI, STUB_REF = Path(__file__).parent / "image_comfyui", "v0.0.1"
+CHECKOUT = "/run/build/comfyui"
 
 
 @dataclass
@@ -58,12 +60,14 @@ def build(repository: Path, folder: Path) -> Iterator[Image]:
     if BASE not in _run(storage, "images", "--format", "{{.Name}}"):
         _make_base(storage, folder)
     settings, hidden = _pip_settings(folder)
+    settings[str(_comfyui(folder / "comfyui"))] = CHECKOUT
     _run(
         storage,
         *("bud", "--layers", "--isolation", "chroot", "--network", "host", "--format", "docker", "-q"),
         *("-f", str(repository / "docker/Dockerfile"), "--ignorefile", str(repository / ".dockerignore")),
         *("--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"TORCH={_torch(repository)}"),
-        *("--build-arg", "TORCH_INDEX=", "--build-arg", "COMFYUI_REF=", "--build-arg", "EXTRAS=torch,opencv,server"),
+        *("--build-arg", "TORCH_INDEX=", "--build-arg", "EXTRAS=torch,opencv,server", "--build-arg", "TENSORRT="),
+        *("--build-arg", f"COMFYUI_REPOSITORY=file://{CHECKOUT}", "--build-arg", f"COMFYUI_REF={STUB_REF}"),
         *(word for source, target in settings.items() for word in ("-v", f"{source}:{target}:ro")),
         *("-t", IMAGE, str(repository)),
     )
@@ -73,6 +77,15 @@ def build(repository: Path, folder: Path) -> Iterator[Image]:
         yield Image(container, root, storage, hidden)
     finally:
         _run(storage, "rm", container)
+
+
+def _comfyui(folder: Path) -> Path:
+    """A repository with what stands for ComfyUI, tagged as its releases are."""
+    shutil.copytree(STUB_COMFYUI, folder)
+    who = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
+    for command in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "first"), ("tag", STUB_REF)):
+        subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
+    return folder
 
 
 def _torch(repository: Path) -> str:
@@ -147,6 +160,8 @@ def _pip_settings(folder: Path) -> tuple[dict[str, str], list[str]]:
                 word = word.replace(str(local.parent), place)
             words.append(word)
         values[name] = " ".join(words)
+    if (limits := Path(values.get("constraint", ""))).is_file():
+        mounts[str(limits)] = values["constraint"] = "/run/build/constraints"
     settings = configparser.ConfigParser(interpolation=None)
     settings["global"] = {name: value for name, value in values.items() if value}
     with (folder / "pip.conf").open("w", encoding="utf-8") as file:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from comfystream.accel.spec import Axis, ModelSpec, TensorSpec
 
-__all__ = ["BATCH", "PAIR", "Pair", "tiny_unet"]
+__all__ = ["BATCH", "PAIR", "Pair", "tiny_depth", "tiny_unet"]
 
 BATCH = Axis("batch", 1, 2, 4)
 PAIR = ModelSpec(
@@ -48,3 +48,32 @@ def tiny_unet(**options: Any) -> Any:
         "norm_num_groups": 8,
     }
     return UNet2DConditionModel(**{**given, **options}).eval()
+
+
+def tiny_depth() -> Any:
+    """Depth Anything with four small layers."""
+    import transformers
+
+    torch.manual_seed(0)
+    inner = transformers.Dinov2Config(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+    )
+    config = transformers.DepthAnythingConfig(
+        backbone_config=inner,
+        reassemble_hidden_size=32,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+        patch_size=14,
+    )
+    model = transformers.DepthAnythingForDepthEstimation(config).eval()
+    for parameter in model.parameters():  # as they come, the depth is zero everywhere
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=1.4 / parameter[0].numel() ** 0.5)
+    return model

@@ -24,8 +24,9 @@ SDP = {"Content-Type": "application/sdp"}
 class End:
     """One end of a WHIP or WHEP connection. `client` is aiohttp's, a test client or a plain one."""
 
-    def __init__(self, client: Any, path: str, token: str = "") -> None:
+    def __init__(self, client: Any, path: str, token: str = "", ice: IceSettings | None = None) -> None:
         self.client = client
+        self.ice = ice or IceSettings()
         self.path = path
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -73,7 +74,7 @@ class End:
         """As after a change of the network: new credentials and sockets, and the fragment that asks to go on there."""
         transport = live_transport(self.pc)
         assert transport is not None
-        second = SecondIce(transport, IceSettings(), "", "")
+        second = SecondIce(transport, self.ice, "", "")
         found = await second.gather()
         return second, write_fragment(self.pc.localDescription.sdp, *second.credentials, found)
 

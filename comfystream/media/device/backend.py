@@ -36,8 +36,12 @@ class Stream(Protocol):
         """What is given to this stream from now on starts after the event; the calling thread goes on."""
         ...
 
-    def record(self) -> Event:
-        """A point after all that was given to it so far."""
+    def record(self, again: Event | None = None) -> Event:
+        """A point after all that was given to it so far.
+
+        Args:
+            again: an event that nobody waits for any more, to be used again; which streams wait for it stays as it was.
+        """
         ...
 
 
@@ -113,8 +117,8 @@ class _AtOnce:
     def wait_for(self, event: Event) -> None:
         pass
 
-    def record(self) -> Event:
-        return _Done()
+    def record(self, again: Event | None = None) -> Event:
+        return again or _Done()
 
 
 class HostBackend:
@@ -186,10 +190,12 @@ class _CudaStream:
         assert isinstance(event, _CudaEvent)
         self.inner.wait_event(event.inner)
 
-    def record(self) -> Event:
-        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # a thread that waits for it sleeps
-        event.record(self.inner)
-        return _CudaEvent(event)
+    def record(self, again: Event | None = None) -> Event:
+        if not isinstance(again, _CudaEvent):
+            # a thread that waits for it sleeps
+            again = _CudaEvent(torch.cuda.Event(blocking=True))  # type: ignore[no-untyped-call]
+        again.inner.record(self.inner)
+        return again
 
 
 class CudaBackend:

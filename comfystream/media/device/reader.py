@@ -78,7 +78,7 @@ class DeviceReader:
         assert slot.copied is not None
         compute.wait_for(slot.copied)
         rgb = planes_to_rgb(slot.planes[: layout.size], layout, self._weights_for(image, layout), self._dtype)
-        slot.converted = compute.record()
+        slot.converted = compute.record(slot.converted)
         return rgb
 
     def _known(self, image: av.VideoFrame) -> av.VideoFrame:
@@ -113,7 +113,7 @@ class DeviceReader:
             self._upward.wait_for(slot.converted)
         with self._backend.on(self._upward):
             self._backend.copy(slot.planes[: layout.size], slot.pinned[: layout.size])
-        slot.copied = self._upward.record()
+        slot.copied = self._upward.record(slot.copied)
 
     def _weights_for(self, image: av.VideoFrame, layout: Layout) -> ToRgb:
         key = (_colour(image), layout.format)

@@ -23,11 +23,13 @@ __all__ = ["DeviceWriter", "Download"]
 
 @dataclass(slots=True)
 class _Slot:
-    """Room for one picture on its way down."""
+    """Room for one picture on its way down: the planes on the device, and on the host as a tensor and as an array."""
 
     pinned: Tensor
     planes: Tensor
     memory: NDArray[np.uint8] = field(init=False)
+    converted: Event | None = None
+    arrived: Event | None = None
 
     def __post_init__(self) -> None:
         self.memory = self.pinned.numpy()
@@ -112,10 +114,12 @@ class DeviceWriter:
 
     def _give(self, slot: _Slot, picture: Tensor, layout: Layout, colour: Colour) -> Event:
         rgb_to_planes(picture, slot.planes[: layout.size], layout, self._weights_for(colour))
-        self._downward.wait_for(self._backend.compute().record())
+        slot.converted = self._backend.compute().record(slot.converted)
+        self._downward.wait_for(slot.converted)
         with self._backend.on(self._downward):
             self._backend.copy(slot.pinned[: layout.size], slot.planes[: layout.size])
-        return self._downward.record()
+        slot.arrived = self._downward.record(slot.arrived)
+        return slot.arrived
 
     def wait_for_room(self) -> None:
         """Wait until a download can start at once, so that what is read next is as new as can be.

@@ -7,7 +7,7 @@ The first latent frame holds one picture, every other one four. So the first chu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -76,10 +76,11 @@ class HalfStream:
         half: encoder or decoder.
         name: for messages.
         how: how it is run once it has settled.
+        runs: modules that are run, by name, shared by all streams of a model so that each is compiled once.
     """
 
-    def __init__(self, half: Half, name: str, how: How) -> None:
-        self._half, self._name, self._how = half, name, how
+    def __init__(self, half: Half, name: str, how: How, runs: dict[str, nn.Module]) -> None:
+        self._half, self._name, self._how, self._runs = half, name, how, runs
         self._runner: Runner | None = None
         self._kept: list[int] = []
         self.forget()
@@ -104,7 +105,8 @@ class HalfStream:
         self._kept = [place for place, value in enumerate(self._memory) if isinstance(value, Tensor)]
         inputs = {"x": later, **{f"memory_{place}": self._memory[place] for place in self._kept}}
         spec = spec_of(self._name, inputs, "made", later.dtype)
-        self._runner = accelerate(_Settled(self._half, self._kept), spec, self._how).runner
+        module = self._runs.setdefault(self._name, _Settled(self._half, self._kept))
+        self._runner = accelerate(module, spec, self._how).runner
         self.forget()
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -136,6 +138,7 @@ class VideoAutoencoder:
         encoder, decoder: its halves.
         channels: of a latent.
         shrink: a picture's side by a latent's.
+        runs: see `HalfStream`.
     """
 
     kind: str
@@ -144,6 +147,7 @@ class VideoAutoencoder:
     decoder: Half
     channels: int = 16
     shrink: int = 8
+    runs: dict[str, nn.Module] = field(default_factory=dict, compare=False)
 
 
 class AutoencoderStream:
@@ -156,8 +160,8 @@ class AutoencoderStream:
     """
 
     def __init__(self, model: VideoAutoencoder, size: tuple[int, int], how: How) -> None:
-        self._encoder = HalfStream(model.encoder, f"{model.kind} video encoder", how)
-        self._decoder = HalfStream(model.decoder, f"{model.kind} video decoder", how)
+        self._encoder = HalfStream(model.encoder, f"{model.kind} video encoder", how, model.runs)
+        self._decoder = HalfStream(model.decoder, f"{model.kind} video decoder", how, model.runs)
         weight = next(model.module.parameters())
         picture = torch.zeros(FRAMES_PER_LATENT, 3, *size, device=weight.device, dtype=weight.dtype)
         sides = (side // model.shrink for side in size)

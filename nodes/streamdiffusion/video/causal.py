@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -34,7 +32,7 @@ def how_of(acceleration: str, device: torch.device) -> How:
             code="backend_missing",
             hint="set acceleration to none to run in PyTorch; a slower backend is never taken silently",
         )
-    return How(ACCELERATIONS[acceleration], device.type, keeps_engine=False)
+    return How(ACCELERATIONS[acceleration], str(device), keeps_engine=False)
 
 
 def spec_of(name: str, inputs: dict[str, Tensor], output: str, dtype: torch.dtype) -> ModelSpec:
@@ -47,7 +45,7 @@ class CausalWan:
     """`core.video.CausalModel` for one stream of one picture size. Used by one thread.
 
     Args:
-        transformer: diffusers' WanTransformer3DModel, shared with other streams.
+        step: the transformer; shared by all streams of a model, so that it is compiled once.
         chunk: latent frames per chunk.
         window: what a chunk looks at.
         size: (height, width) of latents.
@@ -57,7 +55,7 @@ class CausalWan:
 
     def __init__(
         self,
-        transformer: Any,
+        step: CausalStep,
         chunk: int,
         window: Window,
         size: tuple[int, int],
@@ -65,10 +63,10 @@ class CausalWan:
         acceleration: str = "none",
     ) -> None:
         self._window, self._chunk = window.checked(chunk), chunk
-        self._step, self._transformer = CausalStep(transformer), transformer
-        weight = transformer.proj_out.weight
+        self._step, self._transformer = step, step.transformer
+        weight = self._transformer.proj_out.weight
         self._device, self._dtype = weight.device, weight.dtype
-        config = transformer.config
+        config = self._transformer.config
         _, high, wide = config.patch_size
         grid = size[0] // high, size[1] // wide
         wide_type = torch.promote_types(self._dtype, torch.float32)
@@ -130,6 +128,11 @@ class CausalWan:
                 frames = self._window.frames
                 self._buffers["bias"] = torch.zeros(frames, dtype=torch.float32, device=self._device)
         self._bias = bias
+
+    def prepare(self) -> None:
+        """Have it compiled or recorded now; nothing to do where torch runs it as it is."""
+        if self._how.backend != "eager":
+            self._ready_runner()
 
     def forget(self) -> None:
         """Forget all chunks; the prompt stays."""

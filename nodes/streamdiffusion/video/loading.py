@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from comfystream.errors import AssetError
 
@@ -20,6 +20,7 @@ from .names import autoencoder_pairs, generator_of, text_pairs, transformer_pair
 from .pipelines import Pipeline
 from .tae import tiny_autoencoder_of, tiny_video_autoencoder
 from .text import VideoText
+from .transformer import CausalStep
 from .wan_vae import wan_autoencoder
 
 __all__ = ["load_autoencoder", "load_text", "load_transformer", "load_video_model", "placed", "video_dtype_of"]
@@ -161,8 +162,10 @@ def _umt5(path: Path) -> Any:
     if "token_embedding.weight" in weights:
         count = sum(name.endswith(".attn.q.weight") for name in weights)
         weights = renamed(weights, text_pairs(count))
-    config = unknown_keys_out(read_config(beside)) if (beside / "config.json").is_file() else _XXL
+    told = unknown_keys_out(read_config(beside)) if (beside / "config.json").is_file() else {}
+    config = told if "d_model" in told else _XXL  # in Wan's folders that file is the transformer's
     shared = weights.get("shared.weight", weights.get("encoder.embed_tokens.weight"))
+    weights = {name: value for name, value in weights.items() if name != _EMBEDDED}
     if shared is not None:  # one tensor by two names, of which a file may hold either
         weights = {"shared.weight": shared, "encoder.embed_tokens.weight": shared, **weights}
     try:
@@ -170,9 +173,12 @@ def _umt5(path: Path) -> Any:
             module = transformers.UMT5EncoderModel(transformers.UMT5Config(**config))
     except (TypeError, ValueError) as error:
         raise AssetError(f"{path}: its config does not make a UMT5: {error}", code="bad_config") from error
-    return fill(module, weights, str(path))
+    fill(module, weights, str(path))
+    module.encoder.embed_tokens.weight = module.shared.weight  # one again: it is two gigabytes
+    return module
 
 
+_EMBEDDED = "spiece_model"  # ComfyUI's files carry the tokenizer as a tensor
 # The one text encoder of Wan's models; its own file has no config.
 _XXL = {
     "vocab_size": 256384,
@@ -206,12 +212,12 @@ def load_video_model(
             code="weights_do_not_fit",
             hint="they are of different models",
         )
-    return VideoModel(transformer.name, pipeline, made, vae, load_text(text, tokenizer))
+    return VideoModel(transformer.name, pipeline, CausalStep(made), vae, load_text(text, tokenizer))
 
 
 def placed(model: VideoModel, device: torch.device, dtype: torch.dtype) -> VideoModel:
     """The model on a device, in a precision. Its modules are moved, not copied."""
-    model.transformer.to(device, dtype)
+    nn.Module.to(model.transformer, device, dtype)  # all of it, as published; diffusers would warn of its training
     model.autoencoder.module.to(device, dtype)
     if model.text.module is not None:  # UMT5 overflows in float16
         model.text.module.to(device, torch.bfloat16 if dtype == torch.float16 else dtype)

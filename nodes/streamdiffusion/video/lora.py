@@ -12,6 +12,7 @@ from ..lora import read_changes
 from ..model import with_tensors
 from .model import VideoModel
 from .names import transformer_pairs
+from .transformer import CausalStep
 
 __all__ = ["with_video_lora"]
 
@@ -68,9 +69,8 @@ def with_video_lora(model: VideoModel, path: Path, strength: float) -> VideoMode
             raise _other(path, model, f"{name} is {list(delta.shape)} where {list(weight.shape)} was expected")
         base = changed.get(layer, weight).float()
         changed[layer] = (base + delta.to(base.device) * strength).to(weight.dtype)
-    return model.with_parts(
-        transformer=with_tensors(model.transformer, changed), loras=(*model.loras, (path.name, strength))
-    )
+    step = CausalStep(with_tensors(model.transformer, changed))
+    return model.with_parts(step=step, loras=(*model.loras, (path.name, strength)))
 
 
 def _other(path: Path, model: VideoModel, why: str) -> AssetError:

@@ -10,6 +10,7 @@ import torch
 from .autoencoder import VideoAutoencoder
 from .pipelines import Pipeline
 from .text import VideoText
+from .transformer import CausalStep
 
 __all__ = ["VideoModel"]
 
@@ -21,7 +22,7 @@ class VideoModel:
     Attributes:
         name: for people: file or folder name.
         pipeline: how it was distilled, so how it is run.
-        transformer: diffusers' WanTransformer3DModel.
+        step: the transformer, as streams run it.
         autoencoder: pictures to latents and back.
         text: prompts to embeddings.
         device: where it is.
@@ -32,13 +33,18 @@ class VideoModel:
 
     name: str
     pipeline: Pipeline
-    transformer: Any
+    step: CausalStep
     autoencoder: VideoAutoencoder
     text: VideoText
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     acceleration: str = "none"
     loras: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def transformer(self) -> Any:
+        """Diffusers' WanTransformer3DModel."""
+        return self.step.transformer
 
     def with_parts(self, **changes: Any) -> VideoModel:
         """A model that differs in some parts and shares the others."""

@@ -72,8 +72,8 @@ def autoencoder_pairs(levels: int, blocks: int) -> list[Pair]:
     for half in ("encoder.", "decoder."):
         pairs += ((f"{half}conv1.", f"{half}conv_in."), (f"{half}head.0.", f"{half}norm_out."))
         pairs += ((f"{half}head.2.", f"{half}conv_out."), (f"{half}middle.1.", f"{half}mid_block.attentions.0."))
-        for theirs, ours in ((0, 0), (2, 1)):
-            pairs += _residual(f"{half}middle.{theirs}.", f"{half}mid_block.resnets.{ours}.")
+        for place, number in ((0, 0), (2, 1)):
+            pairs += _residual(f"{half}middle.{place}.", f"{half}mid_block.resnets.{number}.")
     for place in range(levels * (blocks + 1) - 1):
         pairs += _residual(f"encoder.downsamples.{place}.", f"encoder.down_blocks.{place}.")
         pairs.append((f"encoder.downsamples.{place}.", f"encoder.down_blocks.{place}."))

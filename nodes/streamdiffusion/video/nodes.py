@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 from pathlib import Path
@@ -31,17 +32,15 @@ def _text(hint: str = "", is_long: bool = False, default: str = "") -> tuple[str
 
 
 def _located(name: str, *kinds: str) -> Path:
-    """A file or folder by its path, or by a name below one of the model folders.
+    """A file or folder by its path, or by a name below one of the model folders, of which the first is the usual one.
 
     Raises:
-        AssetError: as the last of them says it.
+        AssetError: it is in none of them; names the first.
     """
-    for kind in kinds[:-1]:
-        try:
+    for kind in kinds[1:]:
+        with contextlib.suppress(AssetError):
             return find(name, kind)
-        except AssetError:
-            continue
-    return find(name, kinds[-1])
+    return find(name, kinds[0])
 
 
 class StreamVideoLoadModel:
@@ -175,6 +174,10 @@ class StreamVideoSampler:
                 "kv_cache_attention_bias": number(0.0, "weight of remembered frames; 0 is the pipeline's own"),
                 "manage_cache": ("BOOLEAN", {"default": True, "tooltip": "begin anew where memory no longer fits"}),
                 "reset": count(0, 0xFFFF_FFFF, "another number begins anew"),
+                "work_ahead": (
+                    "BOOLEAN",
+                    {"default": False, "tooltip": "make a chunk while the next comes in: an even flow, more delay"},
+                ),
                 "width": count(0, 2048, "0 is the pipeline's own", 16),
                 "height": count(0, 2048, "0 is the pipeline's own", 16),
             },
@@ -252,6 +255,7 @@ def _settings(prompt: Embedding, inputs: dict[str, Any]) -> VideoSettings:
         manages_cache=get("manage_cache", True),
         size=_size(get("width", 0), get("height", 0)),
         resets=get("reset", 0),
+        works_ahead=get("work_ahead", False),
     )
 
 

@@ -49,10 +49,9 @@ class Pipeline:
         """Pictures of the first chunk: the first latent frame holds one picture, every other one four."""
         return 1 + FRAMES_PER_LATENT * (self.chunk - 1)
 
-    @property
-    def delay_frames(self) -> int:
-        """By how many pictures the output is behind the input."""
-        return self.frames - 1
+    def delay_frames(self, works_ahead: bool = False) -> int:
+        """By how many pictures the output is behind the input; one chunk more where chunks are made beside the next."""
+        return (2 if works_ahead else 1) * self.frames - 1
 
 
 _FOUR, _TWO = (1000, 750, 500, 250), (1000, 750)

@@ -31,6 +31,8 @@ class VideoSettings:
             steps, a jump of the noise.
         size: (width, height) to work at, multiples of 16; None for the pipeline's own.
         resets: another number than before begins anew.
+        works_ahead: whether a chunk is made while the frames of the next one come in: an even flow of frames, one more
+            chunk of delay. Else it is made in the tick that completes it.
     """
 
     prompt: Embedding
@@ -44,6 +46,7 @@ class VideoSettings:
     manages_cache: bool = True
     size: tuple[int, int] | None = None
     resets: int = 0
+    works_ahead: bool = False
 
     def checked(self) -> VideoSettings:
         """Itself, when it can be used.

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from comfystream.accel.runner import memory_trouble
 from comfystream.errors import ConfigError
 
 from ..core.blend import Glide
 from ..core.video import ChunkDenoiser, ChunkRing, VideoSteps, motion_noise_scale
 from ..text import Embedding
+from .ahead import Ahead
 from .autoencoder import AutoencoderStream
 from .causal import CausalWan, how_of
 from .model import VideoModel
@@ -76,6 +78,7 @@ class VideoStream:
         self.settings = settings.checked()
         pipeline = model.pipeline
         self._ring = ChunkRing(pipeline.frames, pipeline.first_frames)
+        self._ahead = Ahead(model.device)
         self._kind: tuple[Any, ...] = ()
         self._resets = settings.resets
         self._glide = Glide()
@@ -88,10 +91,11 @@ class VideoStream:
     @property
     def delay_frames(self) -> int:
         """By how many frames the output is behind a picture that comes in; of a prompt alone there is no delay."""
-        return self.model.pipeline.delay_frames
+        return self.model.pipeline.delay_frames(self.settings.works_ahead)
 
     def reset(self) -> None:
         """Begin anew with the next frame. What waits is dropped; the last result is held until there is another."""
+        self._ahead.drop()
         self._ring.reset()
         if self._kind:
             self._forget()
@@ -126,15 +130,16 @@ class VideoStream:
             )
 
     def _pictures(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """[frames, 3, height, width] on the model's device."""
-        picture = image[..., :3].to(self.model.device, self.model.dtype, non_blocking=True).movedim(-1, 1)
+        """[frames, 3, height, width] on the model's device; scaled in float32, for torch scales no halves on a CPU."""
+        picture = image[..., :3].to(self.model.device, non_blocking=True).movedim(-1, 1)
         if tuple(picture.shape[-2:]) != (size[1], size[0]):
-            picture = interpolate(picture, (size[1], size[0]), mode="bilinear", antialias=True)
-        return picture
+            picture = interpolate(picture.float(), (size[1], size[0]), mode="bilinear", antialias=True)
+        return picture.to(self.model.dtype)
 
     def _be(self, size: tuple[int, int], is_video: bool, settings: VideoSettings) -> None:
         """Be made for this size and this mode; another one, or a wish to, begins anew."""
         if (size, is_video) != self._kind:
+            self._ahead.drop()
             if not self._kind or size != self._kind[0]:
                 self._make_parts(size)
             self._kind = (size, is_video)
@@ -150,12 +155,16 @@ class VideoStream:
         latent = (height // shrink, width // shrink)
         self._shape = (1, pipeline.chunk, model.autoencoder.channels, *latent)
         self._causal = CausalWan(
-            model.transformer, pipeline.chunk, pipeline.window, latent, model.text.tokens, model.acceleration
+            model.step, pipeline.chunk, pipeline.window, latent, model.text.tokens, model.acceleration
         )
+        self._causal.trust(self._bias_of(self.settings))
+        self._causal.prepare()
         self._denoiser = ChunkDenoiser(self._causal, writes_clean=not pipeline.context)
         self._autoencoder = AutoencoderStream(model.autoencoder, (height, width), how)
-        plain = AutoencoderStream(model.autoencoder, (height, width), how_of("none", model.device))
-        self._context = _Context(pipeline.context, plain) if pipeline.context else None
+        self._context = None
+        if pipeline.context:
+            plain = AutoencoderStream(model.autoencoder, (height, width), how_of("none", model.device))
+            self._context = _Context(pipeline.context, plain)
         self._most = ENDLESS if pipeline.context else self._causal.most_frames
         self._told = None
 
@@ -172,18 +181,31 @@ class VideoStream:
         """One frame in or none, one frame out."""
         if picture is None:
             if self._ring.is_empty:
-                self._ring.put(self._chunk(None, settings).split(1))
+                self._put(None, settings)
         elif (chunk := self._ring.push(picture)) is not None:
-            self._ring.put(self._chunk(torch.cat(chunk), settings).split(1))
+            self._put(torch.cat(chunk), settings)
         return self._ring.pop()
 
-    def _chunk(self, pictures: Tensor | None, settings: VideoSettings) -> Tensor:
-        """The next chunk; one that fails leaves a stream that begins anew."""
+    def _put(self, pictures: Tensor | None, settings: VideoSettings) -> None:
+        """Make a chunk, or have it made and take the one before. One that fails leaves a stream that begins anew."""
         try:
-            return self._make(pictures, settings)
+            before = self._ahead.take()
+            if before is not None:
+                self._ring.put(before.split(1))
+            if not settings.works_ahead:
+                self._ring.put(self._chunk(pictures, settings).split(1))
+                return
+            if pictures is None and before is None:  # nothing to show meanwhile
+                self._ring.put(self._chunk(None, settings).split(1))
+            self._ahead.start(lambda: self._chunk(pictures, settings))
         except Exception:
             self.reset()
             raise
+
+    def _chunk(self, pictures: Tensor | None, settings: VideoSettings) -> Tensor:
+        """The next chunk; a full device is said with the model's name."""
+        with memory_trouble(f"video by {self.model.name}"):
+            return self._make(pictures, settings)
 
     def _make(self, pictures: Tensor | None, settings: VideoSettings) -> Tensor:
         pipeline, is_video = self.model.pipeline, pictures is not None
@@ -194,8 +216,7 @@ class VideoStream:
                 pictures = pictures[-pipeline.first_frames :]
         self._steps, self._scale = steps, scale
         self._tell(settings)
-        bias = settings.attention_bias
-        self._causal.trust(pipeline.attention_bias if bias is None else bias)
+        self._causal.trust(self._bias_of(settings))
         source = None if pictures is None else self._autoencoder.encode(pictures)
         if self._context is not None and self._denoiser.start:
             self._causal.recall(self._context.latents(), self._denoiser.start)
@@ -205,6 +226,10 @@ class VideoStream:
         if self._context is not None:
             self._context.add(latents, made)
         return made
+
+    def _bias_of(self, settings: VideoSettings) -> float:
+        bias = settings.attention_bias
+        return self.model.pipeline.attention_bias if bias is None else bias
 
     def _noise_scale(self, pictures: Tensor | None, settings: VideoSettings) -> float:
         if pictures is None or not settings.follows_motion:

@@ -73,4 +73,4 @@ def wan_autoencoder(vae: Any, what: str) -> VideoAutoencoder:
         )
     module = nn.ModuleDict({"encoder": _Encoder(vae), "decoder": _Decoder(vae)})
     shrink = 2 ** (len(config.dim_mult) - 1)
-    return VideoAutoencoder("wan", module, module["encoder"], module["decoder"], config.z_dim, shrink)  # type: ignore[arg-type]
+    return VideoAutoencoder("wan", module, module["encoder"], module["decoder"], config.z_dim, shrink)

@@ -15,7 +15,10 @@ from .prepared import Prepared
 from .scale import Scale
 from .streams import StreamCase
 
-__all__ = ["WORKLOADS", "Case", "Target", "Workload", "chosen"]
+__all__ = ["FRAME_PATH", "WORKLOADS", "Case", "Target", "Workload", "chosen"]
+
+FRAME_PATH = "frame-path"
+"""Pictures up, through one node, and down again; no model, so no backend."""
 
 
 class Case(Protocol):
@@ -123,7 +126,7 @@ def chosen(only: Sequence[str]) -> tuple[Workload, ...]:
     Raises:
         ConfigError: there is none of this name.
     """
-    known = {one.key: one for one in WORKLOADS}
+    known = [*(one.key for one in WORKLOADS), FRAME_PATH]
     if wrong := [key for key in only if key not in known]:
         raise ConfigError(
             f"there is no workload {wrong[0]}", code="unknown_workload", hint=f"there are: {', '.join(known)}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import tiny_depth
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,37 +22,10 @@ from comfystream.accel.registry import probe_all
 from comfystream.accel.spec import ModelSpec, TensorSpec
 from comfystream.errors import ComfyStreamError
 
-transformers: Any = pytest.importorskip("transformers", reason="needs transformers")
+pytest.importorskip("transformers", reason="needs transformers")
 CAN = {one.backend: one for one in probe_all()}
 needs_onnx = pytest.mark.skipif(not CAN["onnxruntime"].can_build, reason="needs onnxruntime")
 LEGACY = BuildOptions(exporter="legacy")
-
-
-def tiny_depth() -> Any:
-    """Depth Anything with four small layers."""
-    torch.manual_seed(0)
-    inner = transformers.Dinov2Config(
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        image_size=28,
-        patch_size=14,
-        out_indices=[1, 2, 3, 4],
-        reshape_hidden_states=False,
-    )
-    config = transformers.DepthAnythingConfig(
-        backbone_config=inner,
-        reassemble_hidden_size=32,
-        neck_hidden_sizes=[8, 8, 16, 16],
-        fusion_hidden_size=8,
-        head_hidden_size=8,
-        patch_size=14,
-    )
-    model = transformers.DepthAnythingForDepthEstimation(config).eval()
-    for parameter in model.parameters():  # as they come, the depth is zero everywhere
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=1.4 / parameter[0].numel() ** 0.5)
-    return model
 
 
 @pytest.fixture
@@ -181,3 +155,18 @@ def test_bad_input_is_told_with_the_node(call: Any, folder: Path, tmp_path: Path
     broken = said("DepthAnythingTensorrt", images=images, engine=NAME)
     has_any = CAN["tensorrt"].version or CAN["tensorrt-rtx"].version
     assert ("refuses this engine" if has_any else "an engine needs TensorRT") in broken
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "cuda-graph", "inductor", "auto"])
+def test_on_a_gpu_it_stays_there(backend: str, call: Any, folder: Path) -> None:
+    image = torch.rand(1, 40, 60, 3)
+    made = call("AcceleratedDepthLoader", model="tiny", side=56, backend=backend, precision="fp32")
+    found = call("AcceleratedDepth", depth_model=made, image=image.cuda())
+    assert found.is_cuda
+    small = functional.interpolate(image.movedim(-1, 1), (56, 56), mode="bilinear", antialias=True)
+    depth = DepthModule(load_depth_model(folder))(small)
+    shown = (depth - depth.amin()) / (depth.amax() - depth.amin())
+    expected = functional.interpolate(shown, (40, 60), mode="bilinear").movedim(1, -1)
+    torch.testing.assert_close(found[..., :1].cpu(), expected, atol=3e-2, rtol=3e-2)

@@ -147,3 +147,18 @@ def test_bad_input_is_told_with_the_node(call: Any, folder: Path) -> None:
         put(folder, SrvggNet(8, 2, 2), "net.safetensors")
         missing = said(loader, model_name="net.safetensors", backend="tensorrt", **SIZE)
         assert missing.startswith(f"{loader}: the backend tensorrt does not work here")
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "cuda-graph", "inductor", "auto"])
+def test_on_a_gpu_it_stays_there(backend: str, call: Any, folder: Path) -> None:
+    module = put(folder, SrvggNet(8, 2, 2), "net.safetensors")
+    fast = call("AcceleratedUpscaleModelLoader", model_name="net.safetensors", backend=backend, **SIZE)
+    for size in ((64, 64), (100, 80)):
+        image = torch.rand(1, *size, 3, device="cuda")
+        larger = call("AcceleratedUpscale", upscale_model=fast, image=image)
+        assert larger.is_cuda
+        expected = module(image.cpu().movedim(-1, 1)).clamp(0, 1).movedim(1, -1)
+        inner = (slice(None), slice(0, 2 * size[0] - 16), slice(0, 2 * size[1] - 16))
+        torch.testing.assert_close(larger.cpu()[inner], expected[inner], atol=3e-2, rtol=3e-2)

@@ -19,6 +19,15 @@ from PIL import Image
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")]
 OURS = {
+    "AcceleratedControlNet",
+    "AcceleratedDepth",
+    "AcceleratedDepthLoader",
+    "AcceleratedTAESDLoader",
+    "AcceleratedUpscale",
+    "AcceleratedUpscaleModelLoader",
+    "AcceleratedVAE",
+    "AcceleratedVAEDecode",
+    "AcceleratedVAEEncode",
     "ComfyStreamUIPreview",
     "LoadAudioTensor",
     "LoadTensor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from comfystream_nodes.comfyui.supervisor import State, Supervisor
 # What it is told is its port and how it goes on; it says where it listens, as the real one does.
 LISTENS = "import sys; print(f'ComfyStream:  http://localhost:{sys.argv[1]}/', flush=True); "
 WAITS = LISTENS + "sys.stdin.read()"
-DIES = LISTENS + "print('an error of mine', flush=True); sys.exit(3)"
+DIES = LISTENS + "print('comfystream: error: of mine', flush=True); sys.exit(3)"
 NEVER_LISTENS = "import sys; print('an error at once', flush=True); sys.exit(4)"
 
 
@@ -55,8 +56,8 @@ def test_it_is_started_again_and_what_it_died_of_stays_known(supervised: Any) ->
     status = one.status()
     assert status["restarts"] == 1
     assert (status["last_end"]["exit_code"], status["exit_code"]) == (3, None)
-    assert "an error of mine" in status["last_end"]["reason"]
-    assert status["last_end"]["lines"][-1] == "an error of mine"
+    assert "error: of mine" in status["last_end"]["reason"]
+    assert status["last_end"]["lines"][-1] == "comfystream: error: of mine"
 
 
 def with_luck(one: Supervisor, **settings: Any) -> None:
@@ -65,13 +66,20 @@ def with_luck(one: Supervisor, **settings: Any) -> None:
         one.start(Settings(**settings), None)
 
 
+def test_a_warning_is_not_what_it_died_of(supervised: Any) -> None:
+    warns = "print('19:00:00 WARNING engine: a pack could not be loaded: ImportError: no', flush=True); "
+    one, _ = supervised(LISTENS + warns + "print('19:00:01 INFO the last', flush=True); sys.exit(3)", WAITS)
+    with_luck(one, restart=False)
+    assert status_when(one, State.FAILED)["reason"] == "exit code 3: 19:00:01 INFO the last"
+
+
 def test_it_is_given_up_after_some_times_in_a_row(supervised: Any) -> None:
     one, states = supervised(DIES)
     with_luck(one)
     status = status_when(one, State.FAILED)
     assert (states.count("restarting"), status["restarts"]) == (2, 2)
     assert status["exit_code"] == 3
-    assert "an error of mine" in status["reason"]
+    assert "error: of mine" in status["reason"]
 
 
 def test_one_that_ran_for_long_has_all_its_tries_again(supervised: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +87,24 @@ def test_one_that_ran_for_long_has_all_its_tries_again(supervised: Any, monkeypa
     one, states = supervised(DIES, DIES, DIES, DIES, DIES, WAITS)
     with_luck(one)
     until(lambda: states.count("restarting") == 5 and one.state is State.RUNNING)
+
+
+def test_a_port_that_somebody_else_took_meanwhile_is_left_to_them(supervised: Any) -> None:
+    """Two ComfyUIs that start at once look for a port at the same time."""
+    one, states = supervised(NEVER_LISTENS, WAITS)
+    taken: list[socket.socket] = []
+    boot = command.boot
+
+    def take_and_boot(comfyui: Any) -> list[str]:
+        if not taken:
+            taken.append(socket.create_server(("127.0.0.1", first)))
+        return boot(comfyui)
+
+    command.boot = take_and_boot  # restored with the fixture's own
+    first = command.free_port("127.0.0.1", 20_000)
+    one.start(Settings(port=first), None)
+    assert one.status()["port"] > first
+    taken[0].close()
 
 
 def test_the_first_start_is_tried_once(supervised: Any) -> None:

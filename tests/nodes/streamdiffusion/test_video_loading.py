@@ -15,6 +15,7 @@ import tiny_video
 from safetensors.torch import save_file
 
 from comfystream.errors import AssetError, ConfigError
+from comfystream_nodes.streamdiffusion.video import loading
 from comfystream_nodes.streamdiffusion.video.loading import (
     load_autoencoder,
     load_text,
@@ -71,6 +72,21 @@ def test_a_checkpoint_of_causal_training(tmp_path, prefix: str) -> None:
     found = load_transformer(tmp_path / "model.pt")
     assert same(found, made)
     assert (found.config.num_attention_heads, found.config.attention_head_dim, found.config.ffn_dim) == (2, 12, 48)
+
+
+def test_the_names_are_those_of_the_published_files() -> None:
+    """Diffusers' own conversions, which know these files, find the same."""
+    from diffusers.loaders import single_file_utils as known
+
+    transformer, vae = tiny_video.transformer().state_dict(), tiny_video.wan_vae().state_dict()
+    for own, pairs, convert in (
+        (transformer, transformer_pairs(2), known.convert_wan_transformer_to_diffusers),
+        (vae, autoencoder_pairs(4, 2), known.convert_wan_vae_to_diffusers),
+    ):
+        theirs = tiny_video.original(own, pairs)
+        assert set(theirs) != set(own)
+        assert all(torch.equal(value, own[name]) for name, value in convert(dict(theirs)).items())
+        assert set(convert(dict(theirs))) == set(own)
 
 
 def test_nested_checkpoints_and_single_safetensors(tmp_path) -> None:
@@ -175,7 +191,7 @@ def test_files_that_do_not_fit_say_why(folder, model, tmp_path) -> None:
 
 
 def test_pipelines() -> None:
-    assert {name: made.delay_frames for name, made in PIPELINES.items()} == {
+    assert {name: made.delay_frames() for name, made in PIPELINES.items()} == {
         "streamdiffusionv2": 3,
         "longlive": 11,
         "reward_forcing": 11,
@@ -187,3 +203,31 @@ def test_pipelines() -> None:
         assert all(side % 16 == 0 for side in made.size)
     with pytest.raises(ConfigError, match="pipeline 'memflow' is unknown"):
         pipeline_of("memflow")
+
+
+@pytest.mark.parametrize(("heads", "layers", "ffn", "millions"), [(12, 30, 8960, 1419), (40, 40, 13824, 14288)])
+def test_transformers_of_the_published_sizes(monkeypatch, tmp_path, heads, layers, ffn, millions) -> None:
+    """By their shapes alone: Wan 2.1's 1.3B and 14B, which all pipelines are trained from."""
+    with torch.device("meta"):
+        made = tiny_video.WanTransformer3DModel(num_attention_heads=heads, num_layers=layers, ffn_dim=ffn)
+    weights = tiny_video.original(made.state_dict(), transformer_pairs(layers))
+    monkeypatch.setattr(loading, "read_weights", lambda path: {f"model.{name}": one for name, one in weights.items()})
+    (tmp_path / "model.pt").touch()
+    found = load_transformer(tmp_path / "model.pt")
+    assert sum(one.numel() for one in found.parameters()) / 1e6 == pytest.approx(millions, abs=1)
+    assert (found.config.num_attention_heads, found.config.attention_head_dim) == (heads, 128)
+
+
+def test_the_text_encoder_of_the_published_size(monkeypatch, tmp_path) -> None:
+    """In Wan's folders the config beside it is the transformer's."""
+    with torch.device("meta"):
+        made = tiny_video.UMT5EncoderModel(tiny_video.UMT5Config(**loading._XXL))
+    weights = {name: value for name, value in made.state_dict().items() if "embed_tokens" not in name}
+    theirs = tiny_video.original(weights, text_pairs(24))
+    assert {"blocks.23.pos_embedding.embedding.weight", "blocks.0.ffn.gate.0.weight", "norm.weight"} <= set(theirs)
+    (tmp_path / "models_t5.pth").touch()
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "WanModel", "dim": 1536, "num_heads": 12}))
+    for given in (theirs, {**weights, "spiece_model": torch.zeros(3)}):
+        monkeypatch.setattr(loading, "read_weights", lambda path, given=given: given)
+        found = load_text(tmp_path / "models_t5.pth", None).module
+        assert sum(one.numel() for one in found.parameters()) / 1e9 == pytest.approx(5.68, abs=0.02)

@@ -122,6 +122,16 @@ def test_a_live_picture_goes_through(tmp_path, folder, kind: str) -> None:
     assert changes(pictures) == [number >= 3 for number in range(29)], "one new picture per frame, three frames late"
 
 
+def test_half_precision_and_frames_made_ahead(tmp_path, folder) -> None:
+    graph = graph_of(folder, work_ahead=True)
+    graph["model"]["inputs"]["dtype"] = "bfloat16"
+    live = Live(graph, tmp_path)
+    live.send(24)
+    pictures = live.end()
+    assert (len(pictures), live.stats.failed) == (24, 0)
+    assert all(changes(pictures)[8:]), "one new picture per frame, seven frames late"
+
+
 def test_a_larger_chunk_has_nothing_at_first(tmp_path, folder) -> None:
     graph = graph_of(folder)
     graph["model"]["inputs"]["pipeline"] = "longlive"

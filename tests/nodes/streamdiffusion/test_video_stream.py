@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent import futures
 from dataclasses import replace
 from itertools import pairwise
 
@@ -17,7 +19,7 @@ import tiny_video
 from comfystream.accel.accelerate import Accelerated
 from comfystream.accel.eager import EagerBackend
 from comfystream.accel.graphed import GraphedRunner
-from comfystream.errors import ConfigError
+from comfystream.errors import ConfigError, EngineError
 from comfystream_nodes.streamdiffusion.core.video import ChunkDenoiser, VideoSteps, Window, motion_noise_scale
 from comfystream_nodes.streamdiffusion.text import Embedding
 from comfystream_nodes.streamdiffusion.video import autoencoder, causal
@@ -29,6 +31,7 @@ from comfystream_nodes.streamdiffusion.video.settings import VideoSettings
 from comfystream_nodes.streamdiffusion.video.stream import VideoStream
 from comfystream_nodes.streamdiffusion.video.tae import tiny_video_autoencoder
 from comfystream_nodes.streamdiffusion.video.text import VideoText
+from comfystream_nodes.streamdiffusion.video.transformer import CausalStep
 from comfystream_nodes.streamdiffusion.video.wan_vae import wan_autoencoder
 
 SIDES = (48, 32)  # width, height
@@ -41,7 +44,7 @@ def model_of(pipeline: Pipeline = ONE, kind: str = "tae", **more) -> VideoModel:
     made = tiny_video.wan_vae() if kind == "wan" else tiny_video.tae()
     vae = wan_autoencoder(made, "vae") if kind == "wan" else tiny_video_autoencoder(made)
     text = VideoText(None, None, tokens=tiny_video.TOKENS)
-    return VideoModel("tiny", pipeline, tiny_video.transformer(**more), vae, text)
+    return VideoModel("tiny", pipeline, CausalStep(tiny_video.transformer(**more)), vae, text)
 
 
 def prompt(seed: int = 1) -> Embedding:
@@ -60,7 +63,7 @@ def run(stream: VideoStream, numbers: range) -> list[Tensor | None]:
 def by_hand(model: VideoModel, chunks: list[list[int]], settings: VideoSettings, text: Embedding) -> Tensor:
     """The same from the parts, from a beginning."""
     pipeline, latent = model.pipeline, (SIDES[1] // 8, SIDES[0] // 8)
-    made = CausalWan(model.transformer, pipeline.chunk, pipeline.window, latent, tiny_video.TOKENS)
+    made = CausalWan(model.step, pipeline.chunk, pipeline.window, latent, tiny_video.TOKENS)
     made.tell(text.tokens)
     denoiser, vae = ChunkDenoiser(made), AutoencoderStream(model.autoencoder, SIDES[::-1], how_of("none", CPU))
     steps, out = VideoSteps(settings.steps or pipeline.video_steps, settings.noise_scale, settings.seed), []
@@ -228,6 +231,63 @@ def test_krea_runs_its_last_frames_again() -> None:
     assert len(stream._context._pictures) == 9
 
 
+@pytest.mark.parametrize("pipeline", [ONE, THREE], ids=lambda one: one.name)
+def test_a_chunk_made_ahead_is_the_same_a_chunk_later(pipeline: Pipeline) -> None:
+    settings, count = VideoSettings(prompt()), 5 * pipeline.frames
+    plain = VideoStream(model_of(pipeline), settings)
+    ahead = VideoStream(model_of(pipeline), replace(settings, works_ahead=True))
+    wanted, made = run(plain, range(count)), run(ahead, range(count))
+    assert (plain.delay_frames, ahead.delay_frames) == (pipeline.frames - 1, 2 * pipeline.frames - 1)
+    settled = range(2 * pipeline.frames, count)
+    assert all(torch.equal(made[number], wanted[number - pipeline.frames]) for number in settled)
+    text = [VideoStream(model_of(pipeline), replace(settings, works_ahead=works)) for works in (False, True)]
+    for _ in range(count):
+        one, other = (stream.process(None) for stream in text)
+        assert torch.equal(one, other), "of a prompt alone there is no delay"
+
+
+def test_what_is_made_ahead_ends_before_a_new_beginning() -> None:
+    stream = VideoStream(model_of(), VideoSettings(prompt(), works_ahead=True))
+    run(stream, range(6))
+    futures.wait([stream._ahead._future])
+    begun, go_on, make = threading.Event(), threading.Event(), stream._make
+
+    def slowly(pictures, settings):
+        begun.set()
+        assert go_on.wait(30)
+        return make(pictures, settings)
+
+    stream._make = slowly
+    run(stream, range(6, 9))  # frame 8 completes a chunk
+    assert begun.wait(30)
+    assert stream.beginnings == 1
+    threading.Timer(0.05, go_on.set).start()
+    stream.settings = replace(stream.settings, resets=1)
+    held = stream.process(picture(9))
+    del stream._make
+    assert stream.beginnings == 2
+    assert stream._denoiser.start == 0, "the chunk was made, and then forgotten"
+    assert held is not None
+    again = VideoStream(model_of(), stream.settings)
+    again.process(picture(9))
+    for number in range(10, 20):
+        one, other = stream.process(picture(number)), again.process(picture(number))
+        assert other is None or number < 13 or torch.equal(one, other)
+
+
+def test_what_fails_ahead_is_said_by_the_next_chunk() -> None:
+    stream = VideoStream(model_of(), VideoSettings(prompt(), works_ahead=True))
+    run(stream, range(6))
+    stream._causal.tell = None
+    stream.settings = replace(stream.settings, prompt=prompt(2), manages_cache=False)
+    run(stream, range(6, 12))
+    with pytest.raises(TypeError):
+        stream.process(picture(12))
+    del stream._causal.tell
+    assert all(one is not None for one in run(stream, range(13, 25)))
+    assert stream.beginnings == 2
+
+
 def test_a_chunk_that_fails_is_a_new_beginning() -> None:
     stream = VideoStream(model_of(), VideoSettings(prompt()))
     good = run(stream, range(9))
@@ -239,6 +299,21 @@ def test_a_chunk_that_fails_is_a_new_beginning() -> None:
     del stream._causal.tell
     assert stream.beginnings == 2
     assert not torch.equal(stream.process(picture(13)), good[-1])
+
+
+def test_a_full_device_is_said_and_the_stream_goes_on(monkeypatch) -> None:
+    stream = VideoStream(model_of(), VideoSettings(prompt()))
+    run(stream, range(8))
+
+    def full(latents):
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    monkeypatch.setattr(stream._autoencoder, "decode", full)
+    with pytest.raises(EngineError, match="video by tiny: out of GPU memory: tried to allocate 20 GiB") as raised:
+        stream.process(picture(8))
+    assert raised.value.code == "out_of_memory"
+    monkeypatch.undo()
+    assert all(one is not None for one in run(stream, range(9, 15)))
 
 
 def test_what_cannot_be_used_says_so_and_changes_nothing() -> None:

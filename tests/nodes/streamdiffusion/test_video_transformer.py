@@ -18,6 +18,7 @@ from comfystream_nodes.streamdiffusion.core import slot_noise
 from comfystream_nodes.streamdiffusion.core.video import ChunkDenoiser, VideoSteps, Window
 from comfystream_nodes.streamdiffusion.video.causal import CausalWan
 from comfystream_nodes.streamdiffusion.video.rotary import RotaryTable
+from comfystream_nodes.streamdiffusion.video.transformer import CausalStep
 
 SIZE = (4, 6)  # of latents: 2 x 3 tokens
 GRID = 6
@@ -62,7 +63,7 @@ def made() -> Any:
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_chunks_with_a_memory_are_one_masked_pass_over_everything(made, chunk: int, frames: int, sink: int) -> None:
     window, text = Window(frames, sink), text_of()
-    model = CausalWan(made, chunk, window, SIZE, tiny_video.TOKENS)
+    model = CausalWan(CausalStep(made), chunk, window, SIZE, tiny_video.TOKENS)
     model.tell(text)
     stream, shape, clean = ChunkDenoiser(model), (1, chunk, 16, *SIZE), []
     for number in range(15 // chunk if chunk > 1 else 9):
@@ -81,7 +82,7 @@ def test_the_window_the_sink_and_the_index_matter(made) -> None:
     """The measure of the test above can tell them apart."""
     results = []
     for window in (Window(12), Window(4), Window(4, 2)):
-        model = CausalWan(made, 1, window, SIZE, tiny_video.TOKENS)
+        model = CausalWan(CausalStep(made), 1, window, SIZE, tiny_video.TOKENS)
         model.tell(text_of())
         stream = ChunkDenoiser(model)
         results.append([stream.chunk((1, 1, 16, *SIZE), VideoSteps((1000,), 1.0, 5)).clone() for _ in range(7)])
@@ -94,7 +95,7 @@ def test_several_steps_and_a_source(made) -> None:
     """Noisy passes leave nothing behind: what is remembered is the clean pass alone."""
     text, window = text_of(), Window(4, 1)
     source = torch.randn(6, 1, 1, 16, *SIZE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    model = CausalWan(made, 1, window, SIZE, tiny_video.TOKENS)
+    model = CausalWan(CausalStep(made), 1, window, SIZE, tiny_video.TOKENS)
     model.tell(text)
     stream, clean, steps = ChunkDenoiser(model), [], VideoSteps((750, 250), 0.6, 7)
     for number in range(6):
@@ -109,13 +110,13 @@ def test_several_steps_and_a_source(made) -> None:
 
 
 def test_another_prompt_changes_the_next_chunk_and_keeps_the_memory(made) -> None:
-    model = CausalWan(made, 1, Window(4), SIZE, tiny_video.TOKENS)
+    model = CausalWan(CausalStep(made), 1, Window(4), SIZE, tiny_video.TOKENS)
     stream, shape, steps = ChunkDenoiser(model), (1, 1, 16, *SIZE), VideoSteps((1000,), 1.0, 5)
     model.tell(text_of(3))
     first = stream.chunk(shape, steps).clone()
     model.tell(text_of(4))
     second = stream.chunk(shape, steps).clone()
-    fresh = CausalWan(made, 1, Window(4), SIZE, tiny_video.TOKENS)
+    fresh = CausalWan(CausalStep(made), 1, Window(4), SIZE, tiny_video.TOKENS)
     fresh.tell(text_of(4))
     alone = ChunkDenoiser(fresh)
     assert (alone.chunk(shape, steps) - first).abs().max() > 1e-3
@@ -123,7 +124,7 @@ def test_another_prompt_changes_the_next_chunk_and_keeps_the_memory(made) -> Non
 
 
 def test_forgetting_is_a_new_beginning(made) -> None:
-    model = CausalWan(made, 1, Window(3, 1), SIZE, tiny_video.TOKENS)
+    model = CausalWan(CausalStep(made), 1, Window(3, 1), SIZE, tiny_video.TOKENS)
     model.tell(text_of())
     stream, shape, steps = ChunkDenoiser(model), (1, 1, 16, *SIZE), VideoSteps((1000, 500), 1.0, 5)
     first = [stream.chunk(shape, steps).clone() for _ in range(5)]
@@ -134,7 +135,7 @@ def test_forgetting_is_a_new_beginning(made) -> None:
 def test_recalled_frames_are_all_that_is_seen(made) -> None:
     """As Krea's model does it: before a chunk the last frames are run again, at the first positions."""
     text, window = text_of(), Window(6)
-    model = CausalWan(made, 3, window, SIZE, tiny_video.TOKENS)
+    model = CausalWan(CausalStep(made), 3, window, SIZE, tiny_video.TOKENS)
     model.tell(text)
     context = torch.randn(1, 3, 16, *SIZE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     noise = torch.randn(1, 3, 16, *SIZE, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -153,7 +154,7 @@ def test_the_bias_weighs_remembered_frames(made) -> None:
     shape, steps = (1, 1, 16, *SIZE), VideoSteps((1000,), 1.0, 5)
 
     def last(bias: float, window: Window, count: int = 6) -> Tensor:
-        model = CausalWan(made, 1, window, SIZE, tiny_video.TOKENS)
+        model = CausalWan(CausalStep(made), 1, window, SIZE, tiny_video.TOKENS)
         model.tell(text_of())
         stream = ChunkDenoiser(model)
         for number in range(count):
@@ -163,7 +164,7 @@ def test_the_bias_weighs_remembered_frames(made) -> None:
 
     whole_weight, less, none = (last(bias, Window(4)) for bias in (1.0, 0.3, 1e-30))
     assert (whole_weight - less).abs().max() > 1e-4
-    model = CausalWan(made, 1, Window(4), SIZE, tiny_video.TOKENS)
+    model = CausalWan(CausalStep(made), 1, Window(4), SIZE, tiny_video.TOKENS)
     model.tell(text_of())
     alone = model(slot_noise(5 + 5, 1, shape)[0].double(), 1000.0, 0)
     assert (none - alone).abs().max() < 1e-4  # one frame is one frame, wherever it stands
@@ -181,7 +182,25 @@ def test_rotations_are_those_of_diffusers() -> None:
 
 def test_what_cannot_be_is_said(made) -> None:
     with pytest.raises(ConfigError, match="a window of 3 frames cannot keep the first 1 beside a chunk of 3"):
-        CausalWan(made, 3, Window(3, 1), SIZE, tiny_video.TOKENS)
+        CausalWan(CausalStep(made), 3, Window(3, 1), SIZE, tiny_video.TOKENS)
     with pytest.raises(AssetError, match="acceleration 'tensorrt' is not available for video") as raised:
-        CausalWan(made, 1, Window(3), SIZE, tiny_video.TOKENS, "tensorrt")
+        CausalWan(CausalStep(made), 1, Window(3), SIZE, tiny_video.TOKENS, "tensorrt")
     assert raised.value.code == "backend_missing"
+
+
+@pytest.mark.slow
+def test_compiled_it_gives_the_same_and_is_compiled_once() -> None:
+    """By the Inductor, whose code writes into the memory that the next pass reads."""
+    step = CausalStep(tiny_video.transformer(num_layers=1))
+    shape, steps, results, compilations = (1, 1, 16, *SIZE), VideoSteps((1000, 500), 1.0, 5), [], []
+    for acceleration in ("none", "inductor", "inductor"):
+        before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        model = CausalWan(step, 1, Window(3, 1), SIZE, tiny_video.TOKENS, acceleration)
+        model.tell(text_of().float())
+        model.prepare()
+        stream = ChunkDenoiser(model)
+        results.append(torch.cat([stream.chunk(shape, steps).clone() for _ in range(7)]))
+        compilations.append(torch._dynamo.utils.counters["stats"]["unique_graphs"] - before)
+    assert compilations == [0, 1, 0]
+    for found in results[1:]:
+        torch.testing.assert_close(found, results[0], atol=1e-5, rtol=1e-4)

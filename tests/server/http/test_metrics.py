@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import types
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,6 +100,14 @@ def test_time_per_node_only_grows_whatever_sessions_and_engines_do() -> None:
     labels = {"class_type": "Blur", "node": "3", "place": ""}
     seconds = registry.get_sample_value("comfystream_node_seconds_total", labels)
     assert seconds == pytest.approx(0.040)
+
+
+def test_a_node_says_where_its_pictures_are() -> None:
+    registry = CollectorRegistry()
+    nodes = NodeTimes(registry)
+    nodes.add(("one", 1), [replace(timing("3", 10, 20.0), place="host")])
+    labels = {"class_type": "Blur", "node": "3", "place": "host"}
+    assert registry.get_sample_value("comfystream_node_calls_total", labels) == 10
 
 
 def test_the_number_of_nodes_in_the_metrics_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

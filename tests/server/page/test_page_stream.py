@@ -207,6 +207,7 @@ def test_a_server_that_was_gone_is_found_again(
         port = str(probe.getsockname()[1])
     with serving(tmp_path_factory.mktemp("first"), "--port", port) as first:
         page = start_browser().connected(first.address)
+        page.set_default_timeout(120_000)  # a server starts, and the page asks for it more and more rarely
         session = page.evaluate("() => comfystream.session")
         os.kill(first.pid, signal.SIGKILL)
         page.locator("#state.reconnecting").wait_for()

@@ -1,0 +1,62 @@
+"""A chunk that is made beside the frame loop, while the frames of the next one come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import torch
+from torch import Tensor
+
+__all__ = ["Ahead"]
+
+Make = Callable[[], Tensor]
+
+
+class Ahead:
+    """At most one chunk on its way. Used by one thread; its own thread ends with it.
+
+    On a GPU a chunk is made on a stream of its own: who reads the frames of the chunk before does not wait for it.
+
+    Args:
+        device: where chunks are made.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="video-chunk")
+        self._future: Future[Tensor] | None = None
+
+    def start(self, make: Make) -> None:
+        """Have a chunk made on the other thread. The one before was taken or dropped."""
+        self._future = self._pool.submit(self._run, make)
+
+    def take(self) -> Tensor | None:
+        """The chunk that was started; waits for it. None where none was.
+
+        Raises:
+            BaseException: what making it raised.
+        """
+        future, self._future = self._future, None
+        if future is None:
+            return None
+        made = future.result()
+        if self._side is not None:
+            here = torch.cuda.current_stream(made.device)
+            here.wait_stream(self._side)
+            made.record_stream(here)
+        return made
+
+    def drop(self) -> None:
+        """Forget what is on its way, once it is done: before, nobody else may touch the stream's memory."""
+        if self._future is not None:
+            wait([self._future])
+            self._future = None
+
+    @torch.inference_mode()
+    def _run(self, make: Make) -> Tensor:
+        if self._side is None:
+            return make()
+        self._side.wait_stream(torch.cuda.default_stream(self._side.device))
+        with torch.cuda.stream(self._side):
+            return make()
