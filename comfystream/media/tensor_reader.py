@@ -35,6 +35,9 @@ class TensorReader:
         8-bit values come out as exactly value / 255, deeper ones as value / 65535 of their 16-bit RGB.
         """
         deep = max(component.bits for component in image.format.components) > 8
+        if deep and image.width % 2 and not image.format.is_rgb:
+            # swscale 9 puts chroma of 4:2:0 in the wrong places on its straight way from an odd width to rgb48
+            image = self._scaler.convert(image, "yuv444p16le")
         packed = self._scaler.convert(
             image, "rgb48le" if deep else "rgb24", colour=Colour(colour_of(image).matrix, full=True)
         )

@@ -43,6 +43,8 @@ LEFT_OUT = {
     "comfystream engines build --targets build_targets.yaml --only taesd-decoder\n"
     "comfystream engines list\n"
     "comfystream engines prune --max-gb 20": "they need models and TensorRT; tests/accel/test_targets.py runs them",
+    "ffmpeg -re -i clip.mp4 -c:v libx264 -preset veryfast -tune zerolatency -g 30 -c:a aac -f flv \\\n"
+    '  "rtmp://localhost:1935/live/demo?capability=comfystream&workflow=edges"': "tests/server/gateway/test_rtmp.py does",
     "comfystream bench accel\ncomfystream bench gpu": "they take minutes; tests/server/test_bench_accel.py runs them",
 }
 NOT_RUN = {"benchmarks.md": "its commands take minutes; tests/server/test_bench.py runs them on little"}

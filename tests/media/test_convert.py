@@ -73,6 +73,16 @@ def test_both_paths_agree() -> None:
         assert np.abs(one.astype(int) - other)[1:3, 1:3].max() <= 2
 
 
+@pytest.mark.parametrize("name", ["yuv420p10le", "p010le", "yuv422p10le", "yuv420p12le", "yuv420p"])
+@pytest.mark.parametrize("width", [126, 127, 128, 129])
+def test_colours_are_right_whatever_the_width_and_depth(name: str, width: int) -> None:
+    rgb = blocks(width, 96)
+    image = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb * 255).astype(np.uint8), "rgb24").reformat(format=name)
+    y, x = np.mgrid[0:96, 0:width]
+    inner = (x % 8 > 2) & (x % 8 < 5) & (y % 8 > 2) & (y % 8 < 5)
+    assert np.abs(to_tensor(image)[0].numpy() - rgb)[inner].max() < 8 / 255
+
+
 @pytest.mark.parametrize("use_opencv", PATHS)
 def test_8_bit_values_survive_exactly(use_opencv: bool) -> None:
     values = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)

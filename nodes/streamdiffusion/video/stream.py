@@ -130,11 +130,14 @@ class VideoStream:
             )
 
     def _pictures(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """[frames, 3, height, width] on the model's device; scaled in float32, for torch scales no halves on a CPU."""
+        """[frames, 3, height, width] on the model's device; scaled in float32, for torch scales no halves on a CPU.
+
+        They wait for the rest of their chunk, so they are copies: who gave the picture may use its memory again.
+        """
         picture = image[..., :3].to(self.model.device, non_blocking=True).movedim(-1, 1)
         if tuple(picture.shape[-2:]) != (size[1], size[0]):
             picture = interpolate(picture.float(), (size[1], size[0]), mode="bilinear", antialias=True)
-        return picture.to(self.model.dtype)
+        return picture.to(self.model.dtype, copy=True, memory_format=torch.contiguous_format)
 
     def _be(self, size: tuple[int, int], is_video: bool, settings: VideoSettings) -> None:
         """Be made for this size and this mode; another one, or a wish to, begins anew."""

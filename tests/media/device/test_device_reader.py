@@ -88,12 +88,8 @@ def test_without_subsampling_both_readers_agree(name: str, size: tuple[int, int]
 @pytest.mark.parametrize("is_odd", [False, True])
 @pytest.mark.parametrize("name", [*FORMATS, *OTHERS])
 def test_inside_areas_of_one_colour_both_readers_agree(name: str, is_odd: bool) -> None:
-    """Where chroma does not change, where its samples sit makes no difference; swscale's tables are off by up to 4.
-
-    From deep formats with an odd width swscale gets wrong colours; these are left to `by_the_book`.
-    """
-    width = 128 if not is_odd or "10" in name or "12" in name else 127
-    size = width, 95 if is_odd else 96
+    """Where chroma does not change, where its samples sit makes no difference; swscale's tables are off by up to 4."""
+    size = (127, 95) if is_odd else (128, 96)
     small = np.random.default_rng(1).integers(40, 216, (-(-size[1] // 16), -(-size[0] // 16), 3), np.uint8)
     rgb = small.repeat(16, 0).repeat(16, 1)[: size[1], : size[0]]
     image = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24").reformat(format=name)

@@ -94,6 +94,17 @@ def test_one_in_one_out_a_declared_delay_later(pipeline: Pipeline, kind: str) ->
     assert wanted.std() > 1e-3
 
 
+def test_pictures_may_be_overwritten_once_they_were_given() -> None:
+    """As rings of buffers are."""
+    plain, shared = VideoStream(model_of(), VideoSettings(prompt())), VideoStream(model_of(), VideoSettings(prompt()))
+    buffer, made = torch.empty(1, SIDES[1], SIDES[0], 3), []
+    for number in range(9):
+        buffer.copy_(picture(number))
+        made.append(shared.process(buffer))
+        buffer.zero_()
+    assert all(torch.equal(one, other) for one, other in zip(run(plain, range(9)), made, strict=True))
+
+
 def test_the_output_follows_input_prompt_seed_noise_and_steps_with_the_next_chunk() -> None:
     base = VideoSettings(prompt(), manages_cache=False)
     plain = run(VideoStream(model_of(), base), range(13))
