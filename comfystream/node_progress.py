@@ -1,7 +1,7 @@
 """How a node says, in words, what takes so long: "building engine 3/5 (unet), about 4 min left".
 
-The engine listens while it prepares a revision and hands the words to every viewer. Where nobody listens (in ComfyUI,
-in a live tick) they go to the log. A progress bar without words is ComfyUI's own `comfy.utils.ProgressBar`.
+The engine listens on the threads that run nodes and hands the words to every viewer. Where nobody listens (in ComfyUI)
+they go to the log. A progress bar without words is ComfyUI's own `comfy.utils.ProgressBar`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-__all__ = ["Listener", "listening", "report"]
+__all__ = ["Listener", "listen", "listening", "report"]
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def report(message: str, value: float = 0.0, maximum: float = 0.0) -> None:
     """Say what is being done. Call it often in what takes long: this is where it can be stopped.
 
     Args:
-        message: one line for people.
+        message: one line for people; empty when there is nothing more to say.
         value: how much is done.
         maximum: of how much; 0 when that is not known.
 
@@ -33,10 +33,15 @@ def report(message: str, value: float = 0.0, maximum: float = 0.0) -> None:
         BaseException: what is done is no longer wanted; let it through.
     """
     listener = _listener.get()
-    if listener is None:
-        log.info("%s", message)
-    else:
+    if listener is not None:
         listener(message, value, maximum)
+    elif message:
+        log.info("%s", message)
+
+
+def listen(listener: Listener) -> None:
+    """What is reported in this context (a thread, a task) goes to `listener` from now on."""
+    _listener.set(listener)
 
 
 @contextlib.contextmanager

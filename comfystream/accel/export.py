@@ -119,18 +119,21 @@ def export_onnx(module: nn.Module, spec: ModelSpec, path: Path, options: BuildOp
             "exporting to ONNX needs the package onnx", code="backend_missing", hint="pip install 'comfystream[onnx]'"
         ) from None
     module = module.eval()
-    arguments: dict[str, Any] = {
+    names: dict[str, Any] = {
         "input_names": [one.name for one in spec.inputs],
         "output_names": list(spec.outputs),
         "opset_version": options.opset,
     }
+    how: dict[str, Any]
     if options.exporter == "legacy":
-        arguments |= {"dynamo": False, "dynamic_axes": _dynamic_axes(spec), "do_constant_folding": True}
-    else:
-        arguments |= {"dynamo": True, "dynamic_shapes": dynamic_shapes(module, spec)}
-        arguments |= {"external_data": _is_large(module), "verbose": False, "optimize": True}
+        model: Any = module
+        examples = example_inputs(spec, _device_of(module))
+        how = {"dynamo": False, "dynamic_axes": _dynamic_axes(spec), "do_constant_folding": True}
+    else:  # the program is made here: the exporter's own call of torch.export takes no shapes of `*more`
+        model, examples = export_program(module, spec), ()
+        how = {"dynamo": True, "external_data": _is_large(module), "verbose": False, "optimize": True}
     with _export_trouble(spec), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-        torch.onnx.export(module, example_inputs(spec, _device_of(module)), str(path), **arguments)
+        torch.onnx.export(model, examples, str(path), **names, **how)
     return path
 
 

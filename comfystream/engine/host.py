@@ -20,11 +20,11 @@ from comfystream.catalog.registry import CatalogOptions, NodeCatalog, load_catal
 from comfystream.clock import Clock, SystemClock
 from comfystream.engine.pack_messages import PackMessages
 from comfystream.engine.progress import PrepareProgress
-from comfystream.engine.protocol import EngineOptions, OnEvent, PackBroken
+from comfystream.engine.protocol import EngineOptions, OnEvent, PackBroken, Progress
 from comfystream.engine.store import StaticStore
 from comfystream.engine.values import blocker_type
 from comfystream.media.convert import TensorReader
-from comfystream.node_progress import listening
+from comfystream.node_progress import listen
 
 if TYPE_CHECKING:
     import av
@@ -124,6 +124,7 @@ class Host:
 
         self._thread.is_ending, self._thread.on_event = is_ending, on_event
         self._thread.messages = PackMessages(self.clock)
+        listen(self._on_report)
         mode = torch.inference_mode()
         mode.__enter__()
         self._thread.inference_mode = mode  # it ends when it is collected
@@ -135,8 +136,7 @@ class Host:
         """While this runs, progress bars moved on this thread, and what nodes say, are reported to `progress`."""
         self._thread.progress = progress
         try:
-            with listening(self._on_report):
-                yield
+            yield
         finally:
             self._thread.progress = None
 
@@ -151,8 +151,11 @@ class Host:
     def _on_report(self, message: str, value: float, maximum: float) -> None:
         self._go_on()
         target: PrepareProgress | None = getattr(self._thread, "progress", None)
+        on_event: OnEvent | None = getattr(self._thread, "on_event", None)
         if target is not None:
             target.steps(value, maximum, message=message)
+        elif on_event is not None:  # in a tick: a node makes something ready beside the stream
+            on_event(Progress(0, "warm", value=value, maximum=maximum, message=message))
 
     def _go_on(self) -> None:
         """Stop here what is no longer wanted."""

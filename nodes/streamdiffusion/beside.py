@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,11 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from comfystream.errors import BusyError
-from comfystream.node_progress import listening
+from comfystream.node_progress import listening, report
 
 __all__ = ["Beside"]
-
-log = logging.getLogger(__name__)
 
 
 class Beside:
@@ -27,6 +24,8 @@ class Beside:
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
         self._is_unwanted = threading.Event()
+        self._said = ("", 0.0, 0.0)
+        self._told = self._said
         pool = ThreadPoolExecutor(1, thread_name_prefix="prepare-stream")
         self._future: Future[None] = pool.submit(self._run)
         pool.shutdown(wait=False)  # the thread ends with its work
@@ -35,6 +34,13 @@ class Beside:
     def is_done(self) -> bool:
         """Whether `result` gives or raises at once."""
         return self._future.done()
+
+    def tell(self) -> None:
+        """Report on the caller's thread what is being done, if it is something new; nothing more once it is done."""
+        said = ("", 0.0, 0.0) if self.is_done else self._said
+        if said != self._told:
+            self._told = said
+            report(*said)
 
     def result(self, timeout_s: float | None = None) -> None:
         """Wait for it.
@@ -47,6 +53,9 @@ class Beside:
     def stop(self) -> None:
         """Its result is no longer wanted: it ends where it next says what it does."""
         self._is_unwanted.set()
+        if self._told[0]:
+            self._told = ("", 0.0, 0.0)
+            report(*self._told)
 
     def _run(self) -> None:
         with torch.inference_mode(), listening(self._heard):
@@ -55,4 +64,4 @@ class Beside:
     def _heard(self, message: str, value: float, maximum: float) -> None:
         if self._is_unwanted.is_set():
             raise BusyError("other settings have come in", code="cancelled")
-        log.info("%s", message)
+        self._said = (message, value, maximum)

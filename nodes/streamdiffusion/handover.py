@@ -54,6 +54,7 @@ class Handover:
         if self._work is None:
             waiting, shape = self._next, image[:1]
             self._work = Beside(lambda: waiting.prepare(shape))
+        self._work.tell()
         return self._stream
 
     def _finish(self, model: StreamModel) -> Stream:
@@ -61,6 +62,7 @@ class Handover:
         self._work = self._next = None
         self._refused = model  # until it is known that it is not
         if work is not None:
+            work.tell()
             work.result()
         self._refused = None
         assert made is not None

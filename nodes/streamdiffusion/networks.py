@@ -129,6 +129,7 @@ class RunnerNetworks:
     def __init__(self, model: StreamModel) -> None:
         assert model.acceleration is not None
         self._model, self._acceleration = model, model.acceleration
+        self._making = threading.Lock()
         self._lock = threading.Lock()  # never held while something is made
         self._bound: dict[tuple[Hashable, ...], BoundRunner] = {}
         self._layouts: dict[Layout, _Bound] = {}
@@ -137,6 +138,8 @@ class RunnerNetworks:
     def is_ready(self, layout: Layout) -> bool:
         if layout in self._layouts:
             return True
+        if self._making.locked():  # another thread makes something, which may take long
+            return False
         networks = layout.networks(self._model, self._acceleration)
         has_all = all(one.shelf.get(one.key) is not None for one in networks)
         return self._acceleration.binds_quickly and (has_all or not self._acceleration.has_engines)
@@ -149,19 +152,24 @@ class RunnerNetworks:
         """
         if layout in self._layouts:
             return
+        with self._making:
+            if layout not in self._layouts:
+                self._prepare(layout)
+
+    def _prepare(self, layout: Layout) -> None:
         bound: _Bound = {}
         try:
             for role, (runner, network) in made_ready(self._model, layout).items():
                 bound[role] = [self._bind(runner, shapes) for shapes in network.shapes]
         except EngineError:
-            self._forget_others(self._used)
+            self._forget_others()
             raise
         if self._model.device.type == "cuda":
             torch.cuda.current_stream().synchronize()  # all of it is done before another thread goes on with it
         with self._lock:
             self._layouts[layout] = bound
         if len(self._layouts) > KEPT_LAYOUTS:
-            self._forget_others(self._used, bound)
+            self._forget_others(bound)
 
     def _bind(self, prototype: Runner, shapes: Shapes) -> BoundRunner:
         key = (prototype, *sorted(shapes.items()))
@@ -176,10 +184,13 @@ class RunnerNetworks:
             found = self._bound[key] = BoundRunner(twin)
         return found
 
-    def _forget_others(self, *kept: _Bound) -> None:
-        """Let go of all buffers but these."""
+    def _forget_others(self, *more: _Bound) -> None:
+        """Let go of all buffers but those in use, and these."""
         with self._lock:
-            self._layouts = {layout: bound for layout, bound in self._layouts.items() if bound in kept}
+            kept = (self._used, *more)
+            self._layouts = {
+                layout: bound for layout, bound in self._layouts.items() if any(bound is one for one in kept)
+            }
             in_use = {id(one) for bound in kept for row in bound.values() for one in row}
             gone = [one for one in self._bound.values() if id(one) not in in_use]
             self._bound = {key: one for key, one in self._bound.items() if id(one) in in_use}
@@ -189,8 +200,9 @@ class RunnerNetworks:
             torch.cuda.empty_cache()
 
     def use(self, layout: Layout) -> None:
+        self.prepare(layout)  # it is ready, unless another thread has just had to make room
         with self._lock:
-            self._used = self._layouts[layout]
+            self._used = self._layouts.get(layout, self._used)
 
     def close(self) -> None:
         self._used = {}

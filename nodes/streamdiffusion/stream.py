@@ -66,7 +66,7 @@ class Stream:
         self._style_scales: tuple[Any, Tensor | None] = ((), None)
         self._networks = networks_of(model)
         self._plan: _Plan | None = None
-        self._work: tuple[_Plan, Beside] | None = None
+        self._work: tuple[Layout, Beside] | None = None
         self._refused: StreamSettings | None = None
         self._has_controls = model.acceleration is not None and model.acceleration.takes_controls
         self.skipped = 0
@@ -121,8 +121,7 @@ class Stream:
 
     def close(self) -> None:
         """Let go of what a backend holds for this stream; no frame may come any more."""
-        if self._work is not None:
-            self._work[1].stop()
+        self._drop_work()
         self._networks.close()
 
     def _wanted(self, image: Tensor) -> _Plan:
@@ -137,22 +136,28 @@ class Stream:
         """What the settings ask for; while that is being made ready, what ran before."""
         wanted, running = self._wanted(image), self._plan
         if running is None or self._networks.is_ready(wanted.layout):
+            self._drop_work()
             self._networks.prepare(wanted.layout)
             return wanted
         if wanted.settings is self._refused:
             return running
-        if self._work is not None and self._work[0].layout != wanted.layout:
+        if self._work is None or self._work[0] != wanted.layout:
+            self._drop_work()
+            self._work = (wanted.layout, Beside(lambda: self._networks.prepare(wanted.layout)))
+        beside = self._work[1]
+        beside.tell()
+        if not beside.is_done:
+            return running
+        self._work = None
+        self._refused = wanted.settings  # told once; a stream that goes on says no more of it
+        beside.result()
+        self._refused = None
+        return wanted
+
+    def _drop_work(self) -> None:
+        if self._work is not None:
             self._work[1].stop()
             self._work = None
-        if self._work is None:
-            self._work = (wanted, Beside(lambda: self._networks.prepare(wanted.layout)))
-        if self._work[1].is_done:
-            work, self._work = self._work[1], None
-            self._refused = wanted.settings  # told once; a stream that goes on says no more of it
-            work.result()
-            self._refused = None
-            return wanted
-        return running
 
     def _size_for(self, image: Tensor, settings: StreamSettings) -> tuple[int, int]:
         """(width, height) that the model takes, nearest to what is asked for."""

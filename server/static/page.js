@@ -60,7 +60,10 @@ const HEARD = {
   size(data) { size.show(data.mode, data.width, data.height) },
   sink: data => sinks.changed(data),
   progress(data) {
-    if (page.state === 'preparing' || data.phase === 'load' || data.message) stage.progress(page.state, workflows.title, data)
+    if (data.message) show(page.state, data.message)
+    else if (page.state === 'preparing' || data.phase === 'load') show(page.state, `${data.phase} ${data.done}/${data.total}`)
+    else if (page.isTold) show(page.state)
+    page.isTold = Boolean(data.message)
   },
   activated() { settled() },
   node_failed(data) {

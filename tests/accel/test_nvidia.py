@@ -111,6 +111,21 @@ def test_it_can_be_recorded() -> None:
     assert len(captures) == 2
 
 
+def test_a_twin_has_a_context_and_buffers_of_its_own() -> None:
+    engine = FakeEngine()
+    one = runner_of(engine)
+    two = one.twin()
+    x, y = torch.randn(2, 4), torch.randn(3, 4)
+    first = one.run({"x": x})["y"]
+    torch.testing.assert_close(two.run({"x": y})["y"], 2 * y)
+    torch.testing.assert_close(first, 2 * x)
+    assert len(engine.contexts) == 2
+    one.close()
+    torch.testing.assert_close(two.run({"x": y})["y"], 2 * y)
+    with pytest.raises(EngineError, match="is closed"):
+        one.twin()
+
+
 def test_an_engine_says_what_it_takes() -> None:
     spec = spec_of_engine(fake_tensorrt, FakeEngine(), "double")
     assert [str(one) for one in spec.inputs] == ["[1..4, 4]"]

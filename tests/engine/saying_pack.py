@@ -29,4 +29,23 @@ class EndlessBuilder(SayingBuilder):
             never.wait(0.01)
 
 
-NODE_CLASS_MAPPINGS = {"SayingBuilder": SayingBuilder, "EndlessBuilder": EndlessBuilder}
+class SayingTick:
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "run", "testing"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",)}}
+
+    def __init__(self):
+        self.ticks = 0
+
+    def run(self, image):
+        self.ticks += 1
+        if self.ticks == 3:
+            report("recording", 1, 2)
+        if self.ticks == 6:
+            report("")
+        return (image,)
+
+
+NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in (SayingBuilder, EndlessBuilder, SayingTick)}

@@ -49,6 +49,19 @@ def test_words_come_with_the_node_and_how_far_it_is(engine: Engine) -> None:
     run.runner.close()
 
 
+def test_what_a_live_node_says_comes_too(engine: Engine) -> None:
+    """It makes something ready beside the stream: words in a tick, and an empty line when it is done."""
+    run = Run(engine, live=True)
+    live = fill(0.0)
+    live["out"]["inputs"]["images"] = link("saying")
+    live["saying"] = node("SayingTick", image=link("fill"))
+    run.load(live)
+    with camera(run):
+        wait_for(lambda: any(event.message == "recording" and event.revision == 0 for event in run.events_of(Progress)))
+        wait_for(lambda: run.events_of(Progress)[-1].message == "")
+    run.runner.close()
+
+
 def test_a_run_that_ends_does_not_wait_for_what_is_built(engine: Engine) -> None:
     run = Run(engine, live=True)
     run.load(fill(0.0))

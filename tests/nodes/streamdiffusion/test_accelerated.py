@@ -172,7 +172,7 @@ def test_a_lora_is_merged_before_the_export_and_in_the_key(models, how, engines,
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_by_the_inductor(styled, nets, how) -> None:
     """Its compiler takes a minute per network, so all is in one stream: style, ControlNet, steps that change."""
     needs("inductor")
