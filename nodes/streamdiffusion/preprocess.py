@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv2d, pad
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from comfystream.errors import ConfigError
 
-__all__ = ["DRAWN", "FEEDBACK", "NAMES", "constant", "draw"]
+__all__ = ["DRAWN", "FEEDBACK", "NAMES", "constant", "draw", "pictures_of"]
 
 FEEDBACK = "feedback"
 WITH_MODEL = ("depth", "depth_tensorrt", "openpose", "pose_tensorrt", "mediapipe_pose", "mediapipe_segmentation", "hed")
@@ -25,6 +25,24 @@ WITH_MODEL = ("depth", "depth_tensorrt", "openpose", "pose_tensorrt", "mediapipe
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Numbers on a device, brought there once: bringing them per frame would wait for it."""
     return torch.tensor(values, device=device, dtype=dtype)
+
+
+def pictures_of(image: Tensor, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What a model looks at, in memory of its own: it may wait while nodes write into what came.
+
+    Args:
+        image: [frames, height, width, 3 or more] of 0..1.
+        size: (width, height) to come out. Scaled before it is rounded to `dtype`, which not every processor can scale.
+        device: where it is wanted.
+        dtype: in which precision.
+
+    Returns:
+        [frames, 3, height, width] of 0..1.
+    """
+    picture = image[..., :3].to(device, non_blocking=True).movedim(-1, 1)
+    if tuple(picture.shape[-2:]) != (size[1], size[0]):
+        picture = interpolate(picture.float(), (size[1], size[0]), mode="bilinear", antialias=True)
+    return picture.to(dtype, copy=True, memory_format=torch.contiguous_format)
 
 
 def _passthrough(picture: Tensor, parameters: Mapping[str, Any]) -> Tensor:

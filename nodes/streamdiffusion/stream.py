@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from .beside import Beside
 from .conditioning import Conditioning
@@ -21,6 +20,7 @@ from .image_prompt import layer_weights
 from .layout import Layout
 from .model import StreamModel
 from .networks import networks_of
+from .preprocess import pictures_of
 from .settings import StreamSettings
 
 __all__ = ["Stream"]
@@ -101,7 +101,7 @@ class Stream:
         """
         plan = self._plan = self._next_plan(image)
         self._networks.use(plan.layout)
-        pictures = self._pictures(image, plan.layout.size)
+        pictures = pictures_of(image, plan.layout.size, self.model.device, self.model.dtype)
         if plan.settings.frames == len(pictures):
             return self._group(pictures, plan.settings).movedim(1, -1)
         return torch.cat([self._gather(picture[None], plan.settings) for picture in pictures]).movedim(1, -1)
@@ -164,14 +164,6 @@ class Stream:
         shrink = self.model.autoencoder.shrink
         width, height = settings.size or (image.shape[2], image.shape[1])
         return max(shrink, round(width / shrink) * shrink), max(shrink, round(height / shrink) * shrink)
-
-    def _pictures(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """[frames, 3, height, width] on the model's device, of that size."""
-        picture = image[..., :3].to(self.model.device, self.model.dtype, non_blocking=True).movedim(-1, 1)
-        wanted = (size[1], size[0])
-        if tuple(picture.shape[-2:]) != wanted:
-            picture = interpolate(picture, wanted, mode="bilinear", antialias=True)
-        return picture
 
     def _gather(self, picture: Tensor, settings: StreamSettings) -> Tensor:
         """One frame in, one out, where the batch takes several at a time; the first one stands for those before it."""

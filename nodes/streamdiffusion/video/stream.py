@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from comfystream.accel.runner import memory_trouble
 from comfystream.errors import ConfigError
 
 from ..core.blend import Glide
 from ..core.video import ChunkDenoiser, ChunkRing, VideoSteps, motion_noise_scale
+from ..preprocess import pictures_of
 from ..text import Embedding
 from .ahead import Ahead
 from .autoencoder import AutoencoderStream
@@ -117,7 +117,8 @@ class VideoStream:
         self._check_prompt(settings.prompt)
         size = settings.size or self.model.pipeline.size
         self._be(size, image is not None, settings)
-        pictures = [None] if image is None else self._pictures(image, size).split(1)
+        place = self.model.device, self.model.dtype
+        pictures = [None] if image is None else pictures_of(image, size, *place).split(1)
         made = [one for one in [self._tick(picture, settings) for picture in pictures] if one is not None]
         return torch.cat(made).movedim(1, -1) if made else None
 
@@ -128,16 +129,6 @@ class VideoStream:
                 f"this prompt is {list(prompt.tokens.shape)}, the video model reads {list(wanted)}",
                 hint="encode it by the node StreamVideoPrompt of the same model",
             )
-
-    def _pictures(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """[frames, 3, height, width] on the model's device; scaled in float32, for torch scales no halves on a CPU.
-
-        They wait for the rest of their chunk, so they are copies: who gave the picture may use its memory again.
-        """
-        picture = image[..., :3].to(self.model.device, non_blocking=True).movedim(-1, 1)
-        if tuple(picture.shape[-2:]) != (size[1], size[0]):
-            picture = interpolate(picture.float(), (size[1], size[0]), mode="bilinear", antialias=True)
-        return picture.to(self.model.dtype, copy=True, memory_format=torch.contiguous_format)
 
     def _be(self, size: tuple[int, int], is_video: bool, settings: VideoSettings) -> None:
         """Be made for this size and this mode; another one, or a wish to, begins anew."""

@@ -17,6 +17,7 @@ from comfystream.errors import ConfigError
 from comfystream_nodes.streamdiffusion.core import Guidance, Schedule, ScheduleKind, slot_noise
 from comfystream_nodes.streamdiffusion.core.schedule import alphas_cumprod
 from comfystream_nodes.streamdiffusion.loading.folder import load_folder
+from comfystream_nodes.streamdiffusion.preprocess import pictures_of
 from comfystream_nodes.streamdiffusion.settings import Similarity
 from comfystream_nodes.streamdiffusion.stream import Stream
 
@@ -188,3 +189,14 @@ def test_a_still_scene_is_not_computed_but_a_new_prompt_is(models) -> None:
 def test_a_size_that_the_model_cannot_take_is_rounded(models) -> None:
     stream = Stream(models["sd15"], settings_for(models["sd15"]))
     assert stream.process(torch.rand(1, 61, 75, 3)).shape == (1, 64, 72, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_pictures_are_scaled_in_any_precision_and_kept_apart_from_what_came(dtype: torch.dtype) -> None:
+    came = torch.full((1, 48, 48, 4), 0.25)
+    same, smaller = (pictures_of(came, size, torch.device("cpu"), dtype) for size in ((48, 48), (24, 16)))
+    came.fill_(1)
+    assert (same.shape, smaller.shape) == ((1, 3, 48, 48), (1, 3, 16, 24))
+    assert same.dtype == smaller.dtype == dtype
+    torch.testing.assert_close(same.float(), torch.full_like(same, 0.25).float())
+    torch.testing.assert_close(smaller.float(), torch.full_like(smaller, 0.25).float(), atol=1e-3, rtol=0)
