@@ -52,9 +52,8 @@ def write_pictures(folder: Path) -> None:
         Image.fromarray(rough).resize((96, 64), Image.Resampling.BICUBIC).save(folder / name)
 
 
-def by_comfyui(graph: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
-    import asyncio
-
+def new_executor() -> Any:
+    """ComfyUI's own, of the version that is loaded."""
     import execution
 
     import server
@@ -62,7 +61,15 @@ def by_comfyui(graph: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     arguments: dict[str, Any] = {"cache_type": execution.CacheType.CLASSIC}
     if "RAM_PRESSURE" in execution.CacheType.__members__:
         arguments["cache_args"] = {"lru": 0, "ram": 2.0, "ram_inactive": 16.0}
-    executor = execution.PromptExecutor(server.PromptServer.instance, **arguments)
+    return execution.PromptExecutor(server.PromptServer.instance, **arguments)
+
+
+def by_comfyui(graph: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    import asyncio
+
+    import execution
+
+    executor = new_executor()
     valid = asyncio.run(execution.validate_prompt("p", graph, None))
     assert valid[0], valid
     executor.execute(graph, "p", {}, valid[2])
