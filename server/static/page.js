@@ -60,9 +60,8 @@ const HEARD = {
   size(data) { size.show(data.mode, data.width, data.height) },
   sink: data => sinks.changed(data),
   progress(data) {
-    if (data.message) show(page.state, data.message)
-    else if (page.state === 'preparing' || data.phase === 'load') show(page.state, `${data.phase} ${data.done}/${data.total}`)
-    else if (page.isTold) show(page.state)
+    if (page.state === 'preparing' || data.phase === 'load' || data.message) stage.progress(page.state, workflows.title, data)
+    else if (page.isTold) { stage.done(); show(page.state) }
     page.isTold = Boolean(data.message)
   },
   activated() { settled() },
@@ -106,7 +105,7 @@ function describe(info, words) {
   $('undo').disabled = !info.can_undo
   $('redo').disabled = !info.can_redo
   $('policy').value = info.fail_policy
-  workflows.show(info.name, Boolean(info.workflow), words)
+  if (!page.choosing) workflows.show(info.name, Boolean(info.workflow), words)
   showPresets(info.presets, Boolean(info.workflow))
   sources.told(info.source)
   size.show(info.size_mode, info.width, info.height)
@@ -127,10 +126,13 @@ function settled() {
 // --- what a person does
 
 async function choose(message, words) {
-  page.wanted = { message, words }
+  const wanted = page.wanted = { message, words }
   workflows.show(message.name || '', Boolean(message.workflow), words)
   if (!link.isOpen) return
+  page.choosing = wanted
   const reply = await say('The workflow was not loaded', { type: 'set_workflow', ...message })
+  if (page.choosing !== wanted) return  // another one was chosen meanwhile
+  page.choosing = null
   settled()
   if (reply) { clearCards(); describe(reply.info, words) }
 }

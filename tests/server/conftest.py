@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +37,17 @@ class Ended:
 
 
 @pytest.fixture
-def comfystream(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+def log_as_it_was() -> Iterator[None]:
+    """A command sets the log up for its process: here it would go on writing to an output that is captured no more."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def comfystream(capsys: pytest.CaptureFixture[str], log_as_it_was: None) -> Callable[..., Ended]:
     """Runs the command in this process."""
     from comfystream_server.cli import main
 

@@ -8,7 +8,7 @@ import sys
 CODE = """
 import asyncio, gc, weakref
 from comfystream.errors import EngineError
-from comfystream.engine.runner import _settle
+from comfystream.engine.host import settle_memory
 from comfystream_server.memory import settle
 
 class Host:
@@ -23,7 +23,7 @@ asyncio.run(settle(Host()))
 aside = gc.get_freeze_count()
 assert aside > 10_000, aside
 knot = weakref.ref(Knot())
-_settle()
+settle_memory()
 assert gc.get_freeze_count() <= aside, "what came since was set aside, too"
 assert knot() is None, "a knot was not untied"
 for _ in range(200_000):

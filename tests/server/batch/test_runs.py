@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import aiohttp
-from batch_harness import Batches, batches, coded, lasting, png, save
+from batch_harness import Batches, Reply, batches, coded, lasting, png, save
 from engine_harness import fill, link, node
 from on_loop import on_loop, until
 from worker_harness import camera, listening, orchestrator, play
@@ -129,11 +129,12 @@ async def test_an_engine_that_dies_is_told_with_the_node_and_comes_back(tmp_path
             assert (reply.status, reply.error["code"]) == (503, "engine_died")
             assert "node die" in reply.json["message"]
             assert (await worker.post("/edges", {"image": coded(png())})).status == 200
-            running = asyncio.create_task(worker.post("/long", {"stream": True}))
-            await until(lambda: worker.batch.runs.is_busy, "the run")
-            await until(lambda: worker.batch.runs.waiting == 0, "its turn")
-            os.kill(engine.pid, signal.SIGKILL)
-            assert (await running).events[-1]["type"] == "error"
+            async with worker.session.post(worker.url + "/long", json={"stream": True}) as response:
+                while b"n1" not in await response.content.readline():
+                    pass  # until its nodes run
+                os.kill(engine.pid, signal.SIGKILL)
+                rest = Reply(response.status, {}, await response.read())
+            assert rest.events[-1]["type"] == "error"
             assert (await worker.post("/edges", {"image": coded(png())})).status == 200
     finally:
         engine.close()

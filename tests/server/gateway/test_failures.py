@@ -332,7 +332,7 @@ async def test_nothing_is_left_of_twelve_streams() -> None:
             return [name for task in asyncio.all_tasks() if (name := task.get_name()).startswith(known)]
 
         await until(
-            lambda: sorted(left()) == sorted(name for name in before if name.startswith("gateway-w")), "nothing"
+            lambda: sorted(left()) == sorted(name for name in before if name.startswith("gateway-")), "nothing"
         )
         assert net.channels == []
         assert net.gateway.streams == []
