@@ -229,16 +229,17 @@ def demo(arguments: list[str]) -> None:
 
 
 def test(arguments: list[str]) -> None:
-    """All tests but the image's, on two processes at most; without the slow ones if FAST=1.
+    """All tests but the long ones and the image's, on two processes at most; without the slow ones if FAST=1.
 
-    The image takes minutes and root; `make test ARGS="-m image"` builds and tests it.
+    `make test ARGS="-m long"` runs the long ones. The image takes minutes and root; `-m image` builds and tests it.
     """
     setup()
     command = [PYTHON, "-P", "-m", "pytest"]  # -P: the repository root stays off sys.path (ComfyUI's names)
     if not any(argument.startswith("-n") for argument in arguments):
         command += ["-n", str(min(2, os.cpu_count() or 1))]
     if "-m" not in arguments:
-        command += ["-m", "not slow and not image" if os.environ.get("FAST") == "1" else "not image"]
+        left_out = ["slow"] if os.environ.get("FAST") == "1" else []
+        command += ["-m", " and ".join(f"not {group}" for group in [*left_out, "long", "image"])]
     run(*command, *arguments)
 
 

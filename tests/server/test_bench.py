@@ -55,7 +55,7 @@ def test_bench_trickle_measures_a_worker_of_ours_alone(tmp_path: Path, monkeypat
     assert figures["most memory"] > 10
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_bench_worker_measures_delay_and_the_gap_of_a_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     from comfystream_server.bench import trips, worker
 

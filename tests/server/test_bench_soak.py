@@ -76,7 +76,7 @@ def test_its_graphs_are_of_two_kinds() -> None:
     assert {graph(number)["do"]["class_type"] for number in range(4)} == {"ImageBlur", "ImageScaleBy"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_seconds_of_it(tmp_path: Path) -> None:
     file = tmp_path / "found.json"
     outcome = CliRunner().invoke(app, ["soak", "--minutes", "0.34", "--json", str(file)], catch_exceptions=False)
@@ -93,7 +93,7 @@ def test_twenty_seconds_of_it(tmp_path: Path) -> None:
     assert {one["sessions"] for one in machine["samples"]} <= {4, 5}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_short_soak_of_a_worker_edits_and_has_no_trouble() -> None:
     from comfystream_server.bench.worker_soak import bench_worker_soak
 

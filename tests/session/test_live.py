@@ -193,6 +193,8 @@ async def test_the_engine_killed_comes_back_with_the_viewer_still_there(engine_o
             await session.set_workflow(graph(0.0))
             await session.set_workflow(graph(1.0))
             await until(lambda: watched.shown == 255)
+            seen = len(watched.pictures)
+            await until(lambda: len(watched.pictures) > seen + 1)  # else it might have died because of this revision
             os.kill(engine.pid, signal.SIGKILL)
             (event,) = await until(lambda: watched.events_of(EngineRestarted), "the restart")
             assert event.revision == 2

@@ -40,7 +40,7 @@ def put(folder: Path, module: Any, name: str) -> Any:
         "eager",
         pytest.param("onnxruntime", marks=needs_onnx),
         pytest.param(
-            "inductor", marks=[pytest.mark.slow, pytest.mark.skipif(not CAN["inductor"], reason="no C++ compiler")]
+            "inductor", marks=[pytest.mark.long, pytest.mark.skipif(not CAN["inductor"], reason="no C++ compiler")]
         ),
     ],
 )

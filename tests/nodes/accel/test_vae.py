@@ -20,7 +20,7 @@ BACKENDS = [
     "auto",
     pytest.param("onnxruntime", marks=pytest.mark.skipif(not CAN["onnxruntime"], reason="needs onnxruntime")),
     pytest.param(
-        "inductor", marks=[pytest.mark.slow, pytest.mark.skipif(not CAN["inductor"], reason="needs a C++ compiler")]
+        "inductor", marks=[pytest.mark.long, pytest.mark.skipif(not CAN["inductor"], reason="needs a C++ compiler")]
     ),
 ]
 SIZE = {"width": 64, "height": 32, "precision": "fp32"}

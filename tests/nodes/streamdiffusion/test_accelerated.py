@@ -72,7 +72,7 @@ def same(model, fast, settings, frames: int = 4) -> None:
 # --- the same pictures, by each backend that runs here
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("onnxruntime", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("onnxruntime", marks=pytest.mark.long)])
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_every_guidance_and_number_of_steps(models, how, family: str, backend: str) -> None:
     """Also defect 5: SDXL hears its pooled text and sizes, by an engine too."""
@@ -84,7 +84,7 @@ def test_every_guidance_and_number_of_steps(models, how, family: str, backend: s
             same(model, fast, settings_for(model, steps=steps, guidance=Guidance.of(mode, 1.4, 0.7)))
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("onnxruntime", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("onnxruntime", marks=pytest.mark.long)])
 def test_in_turn_and_several_frames_at_a_time(models, how, backend: str) -> None:
     needs(backend)
     model = models["sd15"]
@@ -94,7 +94,7 @@ def test_in_turn_and_several_frames_at_a_time(models, how, backend: str) -> None
     same(model, fast, settings_for(model, steps=(20, 40), guidance=NONE, frames=2), frames=5)
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("onnxruntime", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("onnxruntime", marks=pytest.mark.long)])
 def test_controls_come_go_and_change_their_strength(models, nets, how, backend: str) -> None:
     """Residuals and strengths are inputs: the same engines, with one net, with two, and with none."""
     needs(backend)
@@ -121,7 +121,7 @@ def test_two_nets_of_one_name_are_two(models, how) -> None:
     same(model, fast, settings_for(model, controls=tuple(Control(net, 0.8) for net in twins)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_controls_of_sdxl(models, how) -> None:
     needs("onnxruntime")
     model, net = models["sdxl"], ControlModel("xl", tiny.controlnet("sdxl"))
@@ -129,7 +129,7 @@ def test_controls_of_sdxl(models, how) -> None:
     same(model, accelerated(model, "onnxruntime", how=how), settings)
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("onnxruntime", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("onnxruntime", marks=pytest.mark.long)])
 def test_the_strength_of_a_style_is_an_input_per_layer(styled, how, backend: str) -> None:
     needs(backend)
     fast = accelerated(styled, backend, how=how)
@@ -144,7 +144,7 @@ def test_the_strength_of_a_style_is_an_input_per_layer(styled, how, backend: str
     assert all((one - two).abs().max() > 1e-3 for one, two in zip(made, made[1:], strict=False))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_lora_is_merged_before_the_export_and_in_the_key(models, how, engines, tmp_path) -> None:
     """Defects 1 and 9: an engine is found by what it is made of, not by a name, a file that exists or an address."""
     needs("onnxruntime")
@@ -171,7 +171,7 @@ def test_a_lora_is_merged_before_the_export_and_in_the_key(models, how, engines,
     assert torch.equal(Stream(later, used).process(picture()), made[0.6])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_by_the_inductor(styled, nets, how) -> None:
     """Its compiler takes a minute per network, so all is in one stream: style, ControlNet, steps that change."""
@@ -253,7 +253,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("backend", ["auto", pytest.param("onnxruntime", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["auto", pytest.param("onnxruntime", marks=pytest.mark.long)])
 def test_a_graph_gives_the_same_pictures(
     tmp_path, model_folders, engines, monkeypatch, kind: str, backend: str
 ) -> None:
