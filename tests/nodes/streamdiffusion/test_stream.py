@@ -193,7 +193,7 @@ def test_a_size_that_the_model_cannot_take_is_rounded(models) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_pictures_are_scaled_in_any_precision_and_kept_apart_from_what_came(dtype: torch.dtype) -> None:
-    came = torch.full((1, 48, 48, 4), 0.25)
+    came = torch.full((1, 3, 48, 48), 0.25).movedim(1, -1)  # as nodes give it that work with channels first
     same, smaller = (pictures_of(came, size, torch.device("cpu"), dtype) for size in ((48, 48), (24, 16)))
     came.fill_(1)
     assert (same.shape, smaller.shape) == ((1, 3, 48, 48), (1, 3, 16, 24))
