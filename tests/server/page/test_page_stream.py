@@ -113,7 +113,7 @@ def test_the_engine_killed_comes_back_by_itself(
     took_ms = page.evaluate("() => window.shown[0][0] - window.noted.began")
     page.wait_for_function(NEAR, arg=51)
     assert page.locator(".card", has_text="The engine has ended").count() == 0
-    assert page.locator("#state").inner_text() == "running"
+    page.wait_for_function("() => document.getElementById('state').innerText === 'running'")  # figures come once a second
     assert page.evaluate("() => comfystream.pc.connectionState") == "connected"
     _tell(capsys, f"the engine killed: the picture is back after {took_ms:.0f} ms", page)
 
@@ -238,6 +238,10 @@ def test_it_says_what_it_waits_for(program: Program, start_browser: Callable[...
     assert page.locator("#progress").is_visible()
     page.wait_for_function("() => comfystream.info?.name === 'slow'")
     page.locator("#progress").wait_for(state="hidden")
-    assert page.locator("#state").inner_text() == "running"
+    try:
+        page.wait_for_function("() => document.getElementById('state').innerText === 'running'")
+    except Exception:
+        print("STATE", page.locator("#state").inner_text(), page.evaluate("() => JSON.stringify(comfystream.last)"))
+        raise
     page.click("#connect")
     assert page.locator("#empty-words").inner_text() == begin
