@@ -34,14 +34,7 @@ PLAIN = "eager, operation by operation"
 class _FromNoise(Stream):  # type: ignore[misc]
     """Text to picture: the input says only the size."""
 
-    def _group(self, picture: Tensor, settings: StreamSettings) -> Tensor:
-        shrink = self.model.autoencoder.shrink
-        shape = (len(picture), self.model.latent_channels, picture.shape[2] // shrink, picture.shape[3] // shrink)
-        self._used_settings = settings
-        made = self._denoise(picture.new_zeros(shape), picture, settings)
-        shown: Tensor = (self._networks.decode(made) / 2 + 0.5).clamp_(0, 1)
-        self._output = shown
-        return shown
+    is_from_noise = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +94,7 @@ class StreamCase:
             self._again(model, settings, backend, pictures),
             self._facts(settings, rows, side, precision),
             lambda: _proof(stream, depth),
-            lambda stages: _stage(stages, stream, depth),
+            lambda stages: _stage(stages, stream, depth, pictures),
             lambda: stream.skipped,
             stream.close,
         )
@@ -197,8 +190,11 @@ def _proof(stream: Stream, depth: DepthModel | None) -> dict[str, Any]:
     return {"networks": places, "graph": any("CUDA graph" in one for one in places), "engines": engines}
 
 
-def _stage(stages: Stages, stream: Stream, depth: DepthModel | None) -> None:
-    networks: Any = stream._networks
+def _stage(stages: Stages, stream: Stream, depth: DepthModel | None, pictures: Tensor) -> None:
+    stream.records_ticks = False  # parts of one launch have no time of their own: here each network is a launch
+    stream.prepare(pictures)
+    stream.process(pictures)
+    networks: Any = getattr(stream._networks, "calls", stream._networks)
     stages.on(networks, "encode", "VAE encode")
     stages.on(networks, "predict", "UNet")
     stages.on(networks, "decode", "VAE decode")
