@@ -98,6 +98,7 @@ async def _life(app: web.Application, runners: RunnerRoutes) -> AsyncIterator[No
 
 async def _drain(app: web.Application) -> None:
     await app[rtmp_key].close()
+    app[runners_key].close()
     await app[gateway_key].close()
     await app[gateway_key].orchestrator.close()
 
