@@ -74,7 +74,12 @@ async def test_what_is_wrong_with_a_start_is_said() -> None:
         (good, {"stream_name": "x-out"}, 400, "one of the channels"),
         (good, {"stream_name": "../x"}, 400, "what a name may have"),
         (good, {"stream_id": 7}, 400, "what a name may have"),
-        (good, {"rtmp_output": "rtmp://somewhere/key"}, 400, "no RTMP"),
+        (good, {"rtmp_output": "rtmp://somewhere/app/key"}, 400, "rtmp://somewhere/app/... may not be pushed to"),
+        (good, {"rtmp_output": "somewhere"}, 400, "no address to push to"),
+        (good, {"rtmp_output": "file:///tmp/x"}, 400, "no address to push to"),
+        (good, {"rtmp_output": "http://somewhere/x"}, 400, "cannot push by"),
+        (good, {"rtmp_output": ["rtmp://somewhere/key"]}, 400, "as text"),
+        (start_job(enable_video_egress=False), {"rtmp_output": "rtmp://x/y/z"}, 400, "gives no pictures"),
         (good, b'{"params": "' + b" " * (11 << 20) + b'"}', 413, "10 MB"),
     ]
     async with network() as net, worker(net):
