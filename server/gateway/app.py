@@ -10,6 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
+from comfystream.byoc.stalls import stall_guard
+
 from ..http.errors import answer_errors
 from ..http.pages import icon, page, static
 from ..library import BUNDLED, Library
@@ -66,7 +68,8 @@ class GatewayOptions:
 def make_gateway_app(options: GatewayOptions) -> web.Application:
     """The application; it looks after workers from its start to its end."""
     access = options.access
-    app = web.Application(middlewares=[access.middleware(), answer_errors], client_max_size=MOST_BODY)
+    middlewares = [access.middleware(), answer_errors, stall_guard(but=f"{TRICKLE_PATH}/")]
+    app = web.Application(middlewares=middlewares, client_max_size=MOST_BODY)
     orchestrator = Orchestrator(Calls(verify_tls=options.verify_tls), watch_s=options.watch_s)
     gateway = app[gateway_key] = Gateway(
         orchestrator, options.ice, options.streams, options.most_streams, options.push_urls
