@@ -20,6 +20,7 @@ from comfystream_nodes.streamdiffusion.settings import StreamSettings
 from comfystream_nodes.streamdiffusion.stream import Stream
 
 from .cost import Cost, count
+from .launches import launches
 from .models import control_model, depth_network, embedding, stream_model, style, with_style
 from .prepared import Prepared
 from .scale import Scale
@@ -93,7 +94,7 @@ class StreamCase:
             cold_s,
             self._again(model, settings, backend, pictures),
             self._facts(settings, rows, side, precision),
-            lambda: _proof(stream, depth),
+            lambda: _proof(stream, depth) | {"launches": launches(lambda: tick(pictures), device)},
             lambda stages: _stage(stages, stream, depth, pictures),
             lambda: stream.skipped,
             stream.close,
@@ -187,7 +188,8 @@ def _proof(stream: Stream, depth: DepthModel | None) -> dict[str, Any]:
     runners = [one.runner for one in bound.values()] + ([depth.runner] if depth is not None else [])
     places = backends_of(runners) or [PLAIN]
     engines = {one.digest[:16]: one.meta.get("label", "") for one in EngineCache().entries()}
-    return {"networks": places, "graph": any("CUDA graph" in one for one in places), "engines": engines}
+    has_graph = stream.tick_graph == "yes" or any("CUDA graph" in one for one in places)
+    return {"networks": places, "graph": has_graph, "tick_graph": stream.tick_graph, "engines": engines}
 
 
 def _stage(stages: Stages, stream: Stream, depth: DepthModel | None, pictures: Tensor) -> None:
