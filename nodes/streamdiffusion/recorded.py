@@ -69,6 +69,9 @@ class RecordedTick:
             self._replay = self._run
             self._record()
         self.batch.reset()
+        if not self.why_not:
+            rows, slots = self._rows, shape.slots
+            log.info("%s: %d steps, %d rows, %dx%d: a tick is one launch", model.name, slots, rows, width, height)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
