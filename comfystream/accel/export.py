@@ -141,8 +141,8 @@ def export_onnx(module: nn.Module, spec: ModelSpec, path: Path, options: BuildOp
 def _joined_in_one_type(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Spell out how `cat` and `stack` bring inputs of several types to one.
 
-    The newer exporter (torch 2.13) leaves that out, and then no reader takes the graph: "Invalid Node - node_concat". SDXL
-    in half precision has such a place, where sizes in single precision meet the pooled text.
+    The newer exporter (torch 2.13) leaves that out, and then no reader takes the graph: "Invalid Node - node_concat".
+    SDXL in half precision has such a place, where sizes in single precision meet the pooled text.
     """
     import torch
 
