@@ -45,9 +45,10 @@ def accelerated(key: str, **inputs: Any) -> Any:
 
 def vaes(backend: str) -> Any:
     """Both kinds, by ComfyUI's nodes."""
-    import nodes
     import tiny_comfy
     import torch
+
+    import nodes
 
     def all_ways(vae: Any, name: str) -> Any:
         picture, latent = torch.rand(2, SIDE + 5, SIDE + 3, 3), {"samples": torch.randn(2, 4, LATENT, LATENT)}
@@ -72,9 +73,10 @@ def vaes(backend: str) -> Any:
 
 def sampled(model: Any, control: Any = None, cfg: float = 3.0) -> Any:
     """Two steps of ComfyUI's sampler."""
-    import nodes
     import tiny_comfy
     import torch
+
+    import nodes
 
     positive, negative = tiny_comfy.conditioning(1), tiny_comfy.conditioning(2)
     if control is not None:

@@ -1,4 +1,4 @@
-"""An edit whose engines take very long is withdrawn: at once by `cancel`, and by a newer edit that leaves nothing of it."""
+"""An edit whose engines take very long is withdrawn: by `cancel`, and by a newer edit that leaves nothing of it."""
 
 from __future__ import annotations
 
