@@ -36,7 +36,7 @@ from comfystream.engine.protocol import (
     RunnerStats,
     Stopped,
 )
-from comfystream.engine.rehearsal import needs_rehearsal, picture_of, rehearse, silence
+from comfystream.engine.rehearsal import builds_before_a_frame, needs_rehearsal, picture_of, rehearse, silence
 from comfystream.engine.running import Running
 from comfystream.engine.step import Step
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
@@ -149,12 +149,12 @@ class LocalRunner:
     ) -> dict[Any, Any]:
         """Warm new nodes.
 
-        Files are not rehearsed: nobody waits for their first frame, and no node sees a frame twice.
+        Files are not rehearsed, for no node is to see a frame twice, unless one builds something for the size.
         """
         plan = prepared.plan
         crosses = any(lane.crossing for lane in plan.lanes.values())
         wanted = needs_rehearsal(plan, current.activation.plan if current is not None else None)
-        if not (wanted and (self._options.live or crosses)):
+        if not (wanted and (self._options.live or crosses or builds_before_a_frame(plan))):
             return {}
         forked = self._instances.fork() if self._options.live else Instances()
         activation = self._activation(prepared, make_binder(plan, forked, self._places), without_sinks=True)

@@ -287,9 +287,15 @@ class Builds(V1):
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"engines": ("INT", {"default": 0}), "number": ("FLOAT", {"default": 1.0})}}
+        return {
+            "required": {
+                "engines": ("INT", {"default": 0}),
+                "number": ("FLOAT", {"default": 1.0}),
+                "steps": ("INT", {"default": 100_000, "max": 100_000}),
+            }
+        }
 
-    def run(self, engines, number):
+    def run(self, engines, number, steps):
         from comfystream.accel.backend import BuildOptions
         from comfystream.accel.build import EngineJob, build_all
         from comfystream.accel.cache import EngineCache
@@ -299,9 +305,11 @@ class Builds(V1):
         from comfystream.node_progress import report
 
         def make(folder, on_step):
-            for step in range(100_000):
-                on_step("building", step / 100_000)
+            for step in range(steps):
+                on_step("building", step / steps)
                 time.sleep(0.01)
+            (folder / "plan").write_bytes(b"an engine")
+            return folder / "plan"
 
         def job(index):
             spec = ModelSpec(f"fake {index}", (), ("y",))
