@@ -100,7 +100,7 @@ def setup() -> None:
     LOG.write_text("")
     make_venv()
     say(f"Installing the packages; PyTorch is large, so this takes some minutes. Details: {LOG.relative_to(ROOT)}")
-    install("-e", ".[torch,opencv,diffusion,onnx,triton,server,dev]", "-c", "constraints.txt")
+    install("-e", ".[torch,opencv,diffusion,onnx,server,dev]", "-c", "constraints.txt")
     STAMP.write_text(wanted)
     say("Ready.")
 

@@ -1,4 +1,4 @@
-"""Planes to a tensor and back on a device: what the frame path uses there, beside torch's operations in the same run."""
+"""Planes to a tensor and back on a device: what the frame path uses, beside torch's operations in the same run."""
 
 from __future__ import annotations
 

@@ -153,3 +153,11 @@ def test_the_probe_refuses_what_gives_something_else(backend: DeviceBackend) -> 
             return super().to_rgb(*given) + 2 / 255  # type: ignore[arg-type]
 
     assert "off by" in why_wrong(Brighter(), backend)
+
+
+def test_kernels_that_are_wrong_are_not_used(backend: DeviceBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = kernels.planes_to_rgb
+    monkeypatch.setattr(kernels, "planes_to_rgb", lambda *given: right(*given) * 0.9)
+    found = best_converter(backend)
+    assert isinstance(found, TorchConverter)
+    assert "off by" in found.name
