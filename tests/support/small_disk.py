@@ -12,7 +12,7 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk_at(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of that size ("1m") at a new folder, until the block ends; the test is skipped where none may be."""
+    """A file system of that size ("1m") at a new folder, until the block ends; a skip where none may be."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
