@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from comfystream.catalog.comfyui.compat_running import node_context, node_entrance
+from comfystream.catalog.comfyui.compat_running import CurrentNode, keeps_context, node_context, node_entrance
 from comfystream.engine.bound import Binder
 from comfystream.engine.fingerprint import Fingerprint
 from comfystream.engine.invoke import blocked_in, call_arguments, merge, normalise
@@ -185,10 +185,12 @@ class _Writer:
         self._volatile = volatile
         self._profile = profile
         self._general = general
+        self._current = None if keeps_context(step.spec.cls for step in plan.steps) else CurrentNode()
         self._index = {step.id: i for i, step in enumerate(plan.steps)}
         self._closure: dict[str, Any] = {
             "B": blocker,
             "Bail": Bail,
+            "C": self._current,
             "enter": node_entrance(),
             "Irregular": _Irregular,
             "MISSING": MISSING,
@@ -247,6 +249,8 @@ class _Writer:
         if self._plan.crossing:
             test = " or ".join(f"x{self._cross[link]} is MISSING" for link in self._plan.crossing)
             body.append(f"if {test}: return None")
+        if self._current is not None:
+            body.append("enter(C)")
         body.append("t0 = now()" if self._profile else "pass")
         for i, step in enumerate(self._plan.steps):
             starts.append(len(body))
@@ -292,7 +296,8 @@ class _Writer:
 
     def _write_plain(self, i: int, step: Step) -> None:
         self._closure[f"f{i}"] = self._binder.function(step)
-        self._lines.append(f"enter({self._constant(node_context(step.id))})")
+        context = self._constant(node_context(step.id))
+        self._lines.append(f"enter({context})" if self._current is None else f"C.context = {context}")
         fixed = {**self._binder.extra_arguments(step), **step.constants}
         given = [(name, self._constant(value)) for name, value in fixed.items()]
         given += [(name, self._name(link)) for name, link in step.links]
@@ -314,6 +319,8 @@ class _Writer:
         self._closure[f"g{i}"] = call or general_call(step, self._binder, self._blocker)
         arguments = ", ".join(self._name(link) for _, link in step.links)
         self._lines.append(f"r = g{i}({arguments})")
+        if self._current is not None:
+            self._lines.append("enter(C)")  # a general call entered its own
         self._lines.append(f"if type(r) is Irregular: {self._bail(i, 'r.raw')}")
         names = [self._name(Link(step.id, slot)) for slot in step.used]
         if names:

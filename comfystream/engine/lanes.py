@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from comfystream.channels import BoundedQueue, Broadcast, Closed, LatestSlot, Subscription
 from comfystream.engine.emitter import Emitter
+from comfystream.engine.lane_io import audio_value
 from comfystream.engine.meter import Meter
 from comfystream.engine.protocol import RunnerOptions
 from comfystream.engine.running import Running
@@ -87,6 +88,12 @@ class LaneState:
         self._buffers: AudioBuffers | None = None
         self._buffer_key = (0.0, 0)
         self._last_pts: int | None = None
+
+    def read(self, frame: Input, for_host: bool) -> Any:
+        """An input as nodes take it: an IMAGE tensor (of the host, if they want that), or an AUDIO value."""
+        if isinstance(frame, VideoFrame):
+            return (self.host_reader if for_host else self.reader).read(frame.image)
+        return audio_value(frame)
 
     def gather(self, frame: AudioFrame, buffer_ms: float) -> list[AudioFrame]:
         """Take sound in; the buffers for ticks that it fills.

@@ -12,11 +12,11 @@ from typing import Any
 
 from comfystream import logs
 from comfystream.channels import Closed
-from comfystream.engine.activation import Activation, Prepared
+from comfystream.engine.activation import Activation, LaneTick, Prepared
 from comfystream.engine.bound import Binder, Instances
 from comfystream.engine.failures import BlockedObserver, FailureLog
 from comfystream.engine.host import Host, settle_memory
-from comfystream.engine.lane_io import audio_value, empty_mask
+from comfystream.engine.lane_io import empty_mask
 from comfystream.engine.lane_states import make_states
 from comfystream.engine.lanes import Input, Lanes, LaneState
 from comfystream.engine.meter import Meter
@@ -220,13 +220,14 @@ class LocalRunner:
     def tick(self, lane: Lane, frame: Input, io: LaneState) -> None:
         """One tick on a lane's thread: the revision is the one that is current now."""
         running = self._current
-        if running is None or not running.takes(lane):
+        compiled = running.activation.lanes.get(lane) if running is not None else None
+        if running is None or compiled is None:
             self._meter.dropped["no_revision"] += 1
             return
-        began = time.perf_counter_ns()
         frame.stamps.entered = time.monotonic_ns()
+        began = time.perf_counter_ns()
         try:
-            done = self._tick_once(running, lane, frame, io)
+            done = self._tick_once(running, compiled, frame, io, began)
         except NodeError as error:
             self._failed(running, lane, frame, io, error)
             return
@@ -235,33 +236,27 @@ class LocalRunner:
         if not io.emitter.is_pipelined:
             self._meter.tick(lane, time.perf_counter_ns() - began)
 
-    def _tick_once(self, running: Running, lane: Lane, frame: Input, io: LaneState) -> bool:
-        tick = running.activation.lanes[lane]
+    def _tick_once(self, running: Running, tick: LaneTick, frame: Input, io: LaneState, began: int) -> bool:
+        plan, meter = tick.plan, self._meter
         value = mask = None
-        if tick.plan.reads_frame:
-            began = time.perf_counter_ns()
-            if isinstance(frame, VideoFrame):
-                reader = io.reader
-                if self._places is not None and running.activation.frame_is_for_host(tick.plan):
-                    reader = io.host_reader
-                value = reader.read(frame.image)
-            else:
-                value = audio_value(frame)
-            self._meter.convert_ns += time.perf_counter_ns() - began
-        if tick.plan.reads_mask:
+        if plan.reads_frame:
+            value = io.read(frame, self._places is not None and running.activation.frame_is_for_host(plan))
+            read = time.perf_counter_ns()
+            meter.convert_ns += read - began
+            began = read
+        if plan.reads_mask:
             mask = empty_mask(self._host.backend)
-        began = time.perf_counter_ns()
         try:
             values = tick.run(value, mask)
         finally:
-            self._meter.graph_ns += time.perf_counter_ns() - began
+            meter.graph_ns += time.perf_counter_ns() - began
         if values is None:
-            self._meter.dropped["waiting_for_other_lane"] += 1
+            meter.dropped["waiting_for_other_lane"] += 1
             return False
         try:
-            io.emitter.put(running, tick.plan.outputs, values, frame, io.duration)
+            io.emitter.put(running, plan.outputs, values, frame, io.duration)
         except (EngineError, MediaError) as error:
-            output = next(o for o in tick.plan.outputs if error.node_id in (None, o.node_id))
+            output = next(o for o in plan.outputs if error.node_id in (None, o.node_id))
             class_type = running.activation.plan.workflow.nodes[output.node_id].class_type
             raise NodeError(error.message, node_id=output.node_id, class_type=class_type, hint=error.hint) from error
         return True

@@ -56,6 +56,10 @@ def gateway(
         list[str] | None,
         typer.Option("--allow-origin", metavar="URL", help='Sites that may call; "*" for all.', rich_help_panel=_WHO),
     ] = None,
+    allow_push: Annotated[
+        list[str] | None,
+        typer.Option("--allow-push", metavar="URL", help="RTMP receivers, with *; repeat.", rich_help_panel=_WHO),
+    ] = None,
     max_streams: Annotated[
         int, typer.Option("--max-streams", min=1, metavar="N", help="Most at once.", rich_help_panel=_STREAMS)
     ] = 16,
@@ -72,6 +76,7 @@ def gateway(
         "port": port,
         "rtmp_port": rtmp_port,
         "media_ports": media_ports,
+        "allowed_push_urls": tuple(allow_push) if allow_push else None,
         "log_level": log_level.upper() if log_level else None,
     }
     settings = load_settings(config, flags)
@@ -108,6 +113,7 @@ def _options(
 ) -> GatewayOptions:
     from ..gateway.access import Access
     from ..gateway.app import GatewayOptions
+    from ..gateway.outputs import ANY_RTMP
     from ..gateway.stream import StreamOptions
     from ..parts import ice_settings
 
@@ -121,6 +127,7 @@ def _options(
         connects_per_s=settings.connects_per_s,
         public_url=public_url,
         verify_tls=not insecure_tls,
+        push_urls=settings.allowed_push_urls or (ANY_RTMP if settings.is_loopback else ()),
     )
 
 

@@ -221,30 +221,23 @@ def pull(
     """Write the segments of a channel to a file, one behind the other, until the channel ends."""
 
     async def take() -> None:
-        is_pipe = str(output) == "-"
+        from ..pulled_file import PulledFile
+
         seen = 0
-        with contextlib.nullcontext(sys.stdout.buffer) if is_pipe else _opened(output) as target:
+        with PulledFile(output) as target:
             async with _reader(url, start, wait, insecure) as reader:
                 async for segment in reader:
                     async for chunk in segment.chunks():
                         target.write(chunk)
-                    target.flush()
                     seen += 1
                     if seen == count:
                         break
                 else:
                     _say_end(reader)
-        if not is_pipe:
-            print(f"{output}: segments: {seen}, bytes: {output.stat().st_size}")
+        if str(output) != "-":
+            print(f"{output}: segments: {seen}, bytes: {target.size}")
 
     _run(take())
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return path.open("wb")
-    except OSError as error:
-        raise MediaError(f"{path} cannot be written: {error.strerror or error}", code="cannot_write") from error
 
 
 def _reader(url: str, start: int, wait_s: float, insecure: bool) -> TrickleReader:

@@ -60,6 +60,48 @@ def test_what_is_published_can_be_pulled(
     assert pictures_in(copy.read_bytes(), tmp_path) == 40
 
 
+def test_a_full_disk_is_said_and_what_fitted_is_kept(
+    server: RunningServer, tmp_path: Path, small_disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url, copy, big = f"{server.url}/full", small_disk / "copy.bin", tmp_path / "big.bin"
+    big.write_bytes(bytes(range(256)) * 12_000)
+    assert main(["trickle", "publish", str(big), url, "--type", "application/octet-stream"]) == 0
+    capfd.readouterr()
+    assert main(["trickle", "pull", url, "-o", str(copy), "--start", "0", "--count", "1"]) == 2
+    error = capfd.readouterr().err
+    size = copy.stat().st_size
+    assert error.count("\n") == 1, error
+    assert f"No space left on device; {size} bytes are in it" in error
+    assert 0 < size < big.stat().st_size
+    assert copy.read_bytes() == big.read_bytes()[:size]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_file_keeps_what_is_in_it_until_something_comes(server: RunningServer, tmp_path: Path) -> None:
+    there, new = tmp_path / "there", tmp_path / "new"
+    there.write_bytes(b"an earlier recording")
+    for file in (there, new):
+        assert main(["trickle", "pull", f"{server.url}/nothing", "-o", str(file)]) == 2
+    assert there.read_bytes() == b"an earlier recording"
+    assert not new.exists()
+    url, short = f"{server.url}/short", tmp_path / "short.bin"
+    short.write_bytes(b"now this")
+    assert main(["trickle", "publish", str(short), url, "--type", "text/plain"]) == 0
+    assert main(["trickle", "pull", url, "-o", str(there), "--start", "0", "--count", "1"]) == 0
+    assert there.read_bytes() == b"now this"
+
+
 def test_each_segment_can_be_played_alone(server: RunningServer, clip: Path, tmp_path: Path) -> None:
     assert main(["trickle", "publish", "--fast", str(clip), f"{server.url}/alone"]) == 0
     for number in range(4):

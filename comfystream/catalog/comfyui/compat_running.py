@@ -8,15 +8,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
 
 from comfystream.errors import ComfyStreamError
 
 __all__ = [
+    "CurrentNode",
     "interruption",
     "is_interruption",
+    "keeps_context",
     "listen_to_messages",
     "listen_to_progress",
     "node_context",
@@ -103,6 +105,65 @@ def node_context(node_id: str, index: int | None = 0) -> Any:
     """Which node is called, and for which item of its lists."""
     utils = _optional("comfy_execution.utils")
     return None if utils is None else utils.ExecutionContext(RUN_NAME, node_id, index)
+
+
+class CurrentNode:
+    """A context for a thread that calls one node after the other; reads as that of the node which is called now.
+
+    Entering a context costs as much as calling a node that does nothing, setting an attribute a tenth of that. What a
+    node hears while it runs is the same on its thread and wherever its context was copied to. It differs later: a copy
+    that outlives the call goes on to the nodes after it. So nodes that `keeps_context` names enter their own.
+    """
+
+    __slots__ = ("context",)
+
+    def __init__(self) -> None:
+        self.context: Any = node_context("")
+
+    @property
+    def prompt_id(self) -> str:
+        """Of the run."""
+        return str(self.context.prompt_id)
+
+    @property
+    def node_id(self) -> str:
+        """Of the node."""
+        return str(self.context.node_id)
+
+    @property
+    def list_index(self) -> int | None:
+        """Of the item for which the node is called."""
+        index: int | None = self.context.list_index
+        return index
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.context)
+
+    def __repr__(self) -> str:
+        return repr(self.context)
+
+
+def keeps_context(classes: Iterable[type]) -> bool:
+    """Whether one of some node classes may keep, compare or hand on what `get_executing_context()` gives.
+
+    That is so where a module of its pack has the function, or what is made of it, by a name. Others get there only
+    through helpers outside of their pack, which look at the context and forget it.
+    """
+    known = {id(value) for name, values in _GIVES_CONTEXT.items() for value in _values(sys.modules.get(name), values)}
+    packages = {cls.__module__.partition(".")[0] for cls in classes}
+    modules = [module for name, module in [*sys.modules.items()] if name.partition(".")[0] in packages]
+    return any(id(value) in known for module in modules for value in [*getattr(module, "__dict__", {}).values()])
+
+
+_GIVES_CONTEXT = {
+    "comfy_execution": (),
+    "comfy_execution.utils": ("get_executing_context", "current_executing_context", "CurrentNodeContext"),
+    "comfy_api.latest": ("ComfyAPI", "ComfyAPISync"),
+}
+
+
+def _values(module: Any, names: tuple[str, ...]) -> list[Any]:
+    return [module, *(getattr(module, name, module) for name in names)] if module is not None else []
 
 
 def _enter_nothing(context: Any) -> None:

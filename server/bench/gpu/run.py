@@ -233,7 +233,7 @@ class _Run:
             return
         self._journal.add({"workload": FRAME_PATH, "figures": [row.to_json() for row in found]})
         for row in found:
-            beside = f" (frames on the host: {row.baseline:.3g})" if row.baseline is not None else ""
+            beside = f" ({row.baseline_name}: {row.baseline:.3g})" if row.baseline is not None else ""
             self._say(f"frame path {side}², {row.metric}: {row.ours:.4g} {row.unit}{beside}; goal {row.goal or 'none'}")
 
     def _fastest(self) -> str:
