@@ -289,7 +289,10 @@ class ErrorBody(_Message):
 
 
 class Parameter(_Message):
-    """A value of a node that can be patched, with what a control for it needs to know."""
+    """A value of a node that can be patched, with what a control for it needs to know.
+
+    `is_color`: the value is a colour, an int 0xRRGGBB or a text "#rrggbb".
+    """
 
     node: str
     input: str
@@ -303,6 +306,7 @@ class Parameter(_Message):
     step: float | None = None
     options: list[Any] = []
     is_multiline: bool = False
+    is_color: bool = False
     tooltip: str = ""
 
 

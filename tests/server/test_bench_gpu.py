@@ -396,6 +396,27 @@ def test_without_a_gpu_it_prints_no_number(capsys: pytest.CaptureFixture[str], t
     assert not file.exists()
 
 
+def test_whether_a_tick_is_one_launch_is_said(said: list[str]) -> None:
+    case = run(said, only=("sd-turbo",), rows=(1,))["sd-turbo"]
+    assert case["proof"]["tick_graph"] == "no: each network is launched by itself"
+    assert case["proof"]["launches"] == {}, "there is no GPU whose launches could be counted"
+    assert "  whole-tick graph: no: each network is launched by itself" in said
+
+
+def test_launches_are_counted_by_kind() -> None:
+    from types import SimpleNamespace
+
+    from comfystream_server.bench.gpu.launches import counted
+    from comfystream_server.bench.gpu.report import case_lines
+
+    calls = {"cudaGraphLaunch": 5, "cudaLaunchKernel": 6, "cuLaunchKernelEx": 4, "cudaMemcpyAsync": 10, "aten::add": 99}
+    found = counted([SimpleNamespace(key=key, count=count) for key, count in calls.items()], ticks=5)
+    assert found == {"graphs": 1.0, "kernels": 2.0, "copies": 2.0}
+    proof = {"networks": ["unet"], "graph": True, "tick_graph": "yes", "engines": {}, "launches": found}
+    lines = [*case_lines({"title": "t", "rows": 1, "backend": "b", "version": "1", "proof": proof})]
+    assert "  whole-tick graph: yes; launched per tick: 1 graphs, 2 kernels, 2 copies" in lines
+
+
 @pytest.mark.gpu
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "cuda-graph", "inductor"])
@@ -408,4 +429,7 @@ def test_on_a_gpu(backend: str, said: list[str]) -> None:
     for case in journal.cases:
         assert "failed" not in case, case["failed"]
         assert case["proof"]["graph"] == (backend != "eager")
+        assert (case["proof"]["tick_graph"] == "yes") == (backend != "eager")
+        launched = case["proof"]["launches"]
+        assert launched["graphs"] == (0 if backend == "eager" else 2 if case["workload"] == "sd15-depth" else 1)
         assert case["flat_out"]["peak_vram_mb"] > 0

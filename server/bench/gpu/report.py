@@ -41,6 +41,9 @@ def case_lines(case: Mapping[str, Any]) -> Iterator[str]:
 def _proof(proof: Mapping[str, Any]) -> Iterator[str]:
     engines = ", ".join(f"{label} {digest}" for digest, label in proof["engines"].items()) or "none"
     yield f"  ran: {', '.join(proof['networks'])}; CUDA graph: {'yes' if proof['graph'] else 'no'}; engines: {engines}"
+    if "tick_graph" in proof:
+        counts = ", ".join(f"{count:g} {kind}" for kind, count in proof.get("launches", {}).items())
+        yield f"  whole-tick graph: {proof['tick_graph']}" + (f"; launched per tick: {counts}" if counts else "")
 
 
 def _flat_out(found: Mapping[str, Any]) -> Iterator[str]:

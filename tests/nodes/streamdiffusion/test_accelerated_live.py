@@ -137,7 +137,7 @@ def test_what_is_the_same_is_not_copied_again(fast, monkeypatch) -> None:
     assert put == ["sample"]
     stream.settings = replace(stream.settings, prompt=fast.prompts.encode("a dog"))
     stream.process(picture(2))
-    assert put[1:] == ["sample", "encoder_hidden_states"]
+    assert put[1:] == ["encoder_hidden_states", "sample"]
 
 
 def test_another_size_and_a_first_control_are_built_beside_the_stream(models, tmp_path) -> None:
