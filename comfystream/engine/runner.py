@@ -39,6 +39,7 @@ from comfystream.engine.protocol import (
 from comfystream.engine.rehearsal import needs_rehearsal, picture_of, rehearse, silence
 from comfystream.engine.running import Running
 from comfystream.engine.step import Step
+from comfystream.engine.stepping_back import stepping_back
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
 from comfystream.frames import Frame, Lane, VideoFrame
 from comfystream.workflow.model import Workflow
@@ -80,7 +81,11 @@ class LocalRunner:
         """See `engine.protocol.Runner.prepare`."""
         if self._closed:
             raise Closed
-        return self._preparing.submit(self._prepare, workflow, sample)
+        return self._preparing.submit(self._prepare_beside, workflow, sample)
+
+    def _prepare_beside(self, workflow: Workflow, sample: VideoFrame | tuple[int, int]) -> Revision:
+        with stepping_back(wanted=self._options.live and self._current is not None):
+            return self._prepare(workflow, sample)
 
     def _prepare(self, workflow: Workflow, sample: VideoFrame | tuple[int, int]) -> Revision:
         began = time.perf_counter_ns()

@@ -84,9 +84,9 @@ def test_blur_of_a_picture_that_is_too_small_says_so(run) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 9, 12, 3), (2, 7, 5, 1), (1, 6, 6, 4), (0, 4, 4, 3)])
 @pytest.mark.parametrize("radius", [1, 3])
-def test_blur_is_the_same_with_and_without_opencv(monkeypatch: pytest.MonkeyPatch, shape, radius: int) -> None:
+def test_blur_is_the_same_with_and_without_opencv(core, monkeypatch: pytest.MonkeyPatch, shape, radius: int) -> None:
     pytest.importorskip("cv2", reason="the way with OpenCV needs it: pip install opencv-python-headless")
-    from comfystream_nodes.core import image_filter
+    image_filter = core.image_filter
 
     picture = torch.rand(shape, generator=torch.Generator().manual_seed(1))
     across = picture.transpose(1, 2)  # its rows are not in a row in memory
