@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["can_step_back", "stepping_back"]
 
-STEP = 6  # of niceness: a quarter of the share, where there is not enough for all; single runs have another, and keep it
+STEP = 6  # of niceness: a quarter of the share where there is not enough for all; single runs have another and keep it
 
 
 @contextlib.contextmanager
@@ -21,7 +21,8 @@ def stepping_back(*, wanted: bool = True) -> Iterator[None]:
 
     A load that computes keeps a core to itself; a lane that wakes up there would wait for the scheduler's next tick, at
     each of the places where it lets go of the interpreter. Threads that a node starts meanwhile inherit the niceness
-    and may be a model's for good, so they get back what they would have had; where that is not allowed, nothing is done.
+    and may be a model's for good, so they get back what they would have had. Where that is not allowed, nothing is
+    done.
     """
     if not (wanted and can_step_back()):
         yield
