@@ -21,6 +21,7 @@ __all__ = [
     "VERSION",
     "AddSink",
     "ApplyPreset",
+    "Cancel",
     "DeletePreset",
     "Describe",
     "ErrorBody",
@@ -100,6 +101,12 @@ class Redo(_Request):
     """Forward to the revision that was undone last."""
 
     type: Literal["redo"]
+
+
+class Cancel(_Request):
+    """Withdraw the edit that is being prepared, whoever asked for it; its own reply has the error code `cancelled`."""
+
+    type: Literal["cancel"]
 
 
 class Pause(_Request):
@@ -252,6 +259,7 @@ Request = Annotated[
     | SetSource
     | Undo
     | Redo
+    | Cancel
     | Pause
     | Resume
     | SetFailPolicy

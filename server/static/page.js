@@ -21,7 +21,11 @@ const page = window.comfystream = {
   get pc() { return link.pc }, get session() { return link.session }, get revision() { return link.revision },
 }
 
-const told = (title, work) => work.catch(error => { errorCard(title, error); refresh() })
+const told = (title, work) => work.catch(error => {
+  if (error.code === 'cancelled') { note('Cancelled', title, error.hint); settled() }
+  else errorCard(title, error)
+  refresh()
+})
 const say = (title, message) => told(title, link.ask(message))
 
 const sources = sourcePanel($, link, errorCard)
@@ -141,11 +145,12 @@ async function choose(message, words) {
   workflows.show(message.name || '', Boolean(message.workflow), words)
   if (!link.isOpen) return
   page.choosing = wanted
+  page.isCancelled = false
   const reply = await say('The workflow was not loaded', { type: 'set_workflow', ...message })
   if (page.choosing !== wanted) return  // another one was chosen meanwhile
   page.choosing = null
   settled()
-  if (reply) { clearCards(); describe(reply.info, words) }
+  if (reply) { clearCards(); describe(reply.info, words) } else if (page.isCancelled) { page.wanted = null; refresh() }
 }
 
 async function connect() {
@@ -258,6 +263,7 @@ function wire() {
   $('connect').onclick = () => link.isWanted ? disconnect() : connect()
   $('undo').onclick = () => say('Undo did not work', { type: 'undo' }).then(refresh)
   $('redo').onclick = () => say('Redo did not work', { type: 'redo' }).then(refresh)
+  $('cancel').onclick = () => { page.isCancelled = true; say('It was not cancelled', { type: 'cancel' }) }
   $('pause').onclick = () => say('That did not work', { type: page.state === 'paused' ? 'resume' : 'pause' })
   $('policy').onchange = () => say('That did not work', { type: 'fail_policy', policy: $('policy').value })
   $('full').onclick = () => $('frame').requestFullscreen?.()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,6 +192,46 @@ def test_the_server_starts_and_ends_with_ctrl_c() -> None:
             assert waiting.head().is_closed
         assert process.wait(30) == 0
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_both_ends_in_order(server: RunningServer, tmp_path: Path, number: signal.Signals) -> None:
+    url, copy = f"{server.url}/signal{number}", tmp_path / "copy.ts"
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for at in range(40):
+            picture = av.VideoFrame.from_ndarray(np.full((72, 64), 128, np.uint8), format="yuv420p")
+            picture.pts = at
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        command = "import sys; from comfystream_server.cli import main; sys.exit(main())"
+        pipe, arguments = subprocess.PIPE, [sys.executable, "-P", "-c", command, "trickle", *words]
+        return subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True)
+
+    def end(process: subprocess.Popen[str]) -> tuple[str, str]:
+        process.send_signal(number)
+        said = process.communicate(timeout=30)
+        assert process.returncode == 0, said
+        return said
+
+    publisher = start("publish", str(tmp_path / "clip.mp4"), url, "--loop", "--delete")
+    first, second = (start("pull", url, "-o", str(path), "--wait", "30") for path in (copy, tmp_path / "all.ts"))
+    deadline = time.monotonic() + 30
+    while not (copy.exists() and copy.stat().st_size > 20_000):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    said, errors = end(first)
+    assert re.search(rf"copy.ts: segments: \d+, bytes: {copy.stat().st_size}\n", said)
+    assert errors == "comfystream: stopped\n"
+    _, errors = end(publisher)
+    assert "lost" not in errors, "what was on its way arrives"
+    assert second.wait(30) == 0, "the channel was ended"
+    with av.open(str(tmp_path / "all.ts")) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 20
 
 
 def test_damaged_packets_are_told() -> None:

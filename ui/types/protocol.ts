@@ -6,6 +6,7 @@ export type Request =
   | SetSource
   | Undo
   | Redo
+  | Cancel
   | Pause
   | Resume
   | SetFailPolicy
@@ -79,6 +80,14 @@ export interface AudioOutFigures {
   slices: number;
   silent: number;
   dropped_samples: number;
+}
+
+/** Withdraw the edit that is being prepared, whoever asked for it; its own reply has the error code `cancelled`. */
+export interface Cancel {
+  v?: 1;
+  id?: string | number | null;
+  base_revision?: number | null;
+  type: "cancel";
 }
 
 /**

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +255,7 @@ class _Run:
                 **what,
                 "title": workload.title,
                 "version": self._capable[backend].version,
-                "target": {"limit": target.limit, "goal": target.goal} if target and self._hardware else None,
+                "target": asdict(target) if target and self._hardware else None,
             }
         )
         try:

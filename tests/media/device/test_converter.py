@@ -82,6 +82,50 @@ for picture in ("*fp32", "*fp16", "*bf16", "*fp64", "*u8"):
     run_python("-c", code, PYTHONPATH=triton)
 
 
+@pytest.mark.peers
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_a_kernel_is_compiled_per_kind_of_format_and_not_per_size(triton: str) -> None:
+    """By Triton's own way of a call, up to the launch; the driver stands for that of a GPU."""
+    code = """
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver, jit
+
+class FakeDriver:
+    def get_current_device(self): return 0
+    def get_current_stream(self, device=0): return 0
+    def get_current_target(self): return GPUTarget("cuda", 90, 32)
+
+driver.set_active(FakeDriver())
+call, compiled = jit.JITFunction.run, []
+
+def without_launch(self, *given, grid, warmup, **more):
+    compiled.append(call(self, *given, grid=grid, warmup=True, **more))
+    return compiled[-1]
+
+jit.JITFunction.run = without_launch
+from comfystream.media.colour import Colour, Matrix
+from comfystream.media.device import kernels
+from comfystream.media.device.backend import HostBackend
+from comfystream.media.device.convert import FromRgb, ToRgb
+from comfystream.media.device.layout import layout_of
+
+backend, sizes, colour = HostBackend(), [(512, 512), (33, 21), (1, 1), (1920, 1080)], Colour(Matrix.BT709)
+for name in ("yuv420p", "nv12", "p010le", "rgb24", "gray"):
+    for size in sizes:
+        layout = layout_of(name, *size)
+        weights = ToRgb.of(colour, layout.format, backend)
+        kernels.planes_to_rgb(backend.empty(layout.size), layout, weights, torch.float32)
+for width, height in sizes:
+    layout = layout_of("yuv420p", width, height)
+    picture = torch.zeros(height, width, 3)
+    kernels.rgb_to_planes(picture, backend.empty(layout.size), layout, FromRgb.of(colour, backend))
+print(len(compiled), "calls", len({id(one) for one in compiled}), "kernels")
+"""
+    assert run_python("-c", code, PYTHONPATH=triton).split() == ["24", "calls", "6", "kernels"]
+
+
 def test_without_triton_it_is_torch_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(converter.importlib.util, "find_spec", lambda name: None)
     found = best_converter(HostBackend())

@@ -20,6 +20,7 @@ from senders import free_port
 from whip_ends import publishing
 from worker_harness import Paint
 
+from comfystream_server.gateway.app import rtmp_key
 from comfystream_server.gateway.outputs import ANY_RTMP
 
 FFMPEG = shutil.which("ffmpeg")
@@ -137,6 +138,33 @@ async def test_a_receiver_that_is_away_is_tried_again_and_the_stream_goes_on(tmp
             await until(lambda: events.is_over, "the end")
             states = [one["state"] for one in events.named("rtmp_output")]
             assert {"starting", "reconnecting", "running", "ended"} <= set(states)
+
+
+@on_loop
+async def test_the_address_of_a_gateways_own_port_is_all_key_and_stays_hidden(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    name = "receiver-with-a-secret-name"
+    async with network(push_urls=ANY_RTMP) as net, worker(net, Paint(0.5), capacity=2):
+        rtmp = net.app[rtmp_key]
+        rtmp.base = net.url
+        await rtmp.start("127.0.0.1", 0)
+        reply = await net.start(params=SMALL, output=f"rtmp://127.0.0.1:{rtmp.port}/{name}")
+        async with listening(net, reply["data_url"]) as events, publishing(net.session, reply["whip_url"], Grey(128)):
+            said = await reached(net, reply, "reconnecting")
+            assert said["target"] == f"rtmp://127.0.0.1:{rtmp.port}/..."
+            assert 'there is no stream "..."' in said["reason"]
+            body = {"stream_id": name, "params": SMALL}
+            status, _ = await net.call("POST", "/process/stream/start", headers=start_job(), json=body)
+            assert status == 200
+            await reached(net, reply, "running")
+            assert name not in commands_except(0)
+            assert name not in str(events.said)
+            assert (await net.call("POST", reply["stop_url"]))[0] == 200
+        sinks = [line for line in caplog.text.splitlines() if "push-1" in line]
+        assert sinks
+        assert name not in "\n".join(sinks)
 
 
 @on_loop

@@ -140,6 +140,33 @@ async def test_a_client_that_hangs_up_is_gone_for_the_runner_too() -> None:
 
 
 @on_loop
+async def test_a_client_that_is_silently_gone_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "PING_S", 0.4)
+    async with joined() as one:
+        session = await one.reserve()
+        path = session["app_url"].removeprefix(one.net.url) + "/socket"
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.net.port)
+        asks = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13"
+        key = f"{asks}\r\nSec-WebSocket-Key: {'A' * 22}=="
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{key}\r\n\r\n".encode())
+        assert (await reader.readline()).startswith(b"HTTP/1.1 101")
+        await until(lambda: one.runner.ends, "the runner's end")  # it reads nothing and answers no ping
+        assert one.runner.ends == [1001]
+        writer.close()
+
+
+@on_loop
+async def test_a_client_that_answers_pings_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "PING_S", 0.8)
+    async with joined() as one, await one.open(await one.reserve()) as socket:
+        waiting = asyncio.create_task(socket.receive_str())
+        done, _ = await asyncio.wait({waiting}, timeout=3)
+        assert not done
+        await socket.send_str("still here")
+        assert await waiting == "you said still here"
+
+
+@on_loop
 async def test_a_runner_that_falls_over_is_told_to_the_client() -> None:
     async def fall(socket: web.WebSocketResponse) -> None:
         await socket.receive()

@@ -221,6 +221,23 @@ def test_a_server_that_was_gone_is_found_again(
         assert page.locator(".card", has_text="connection was lost").count() == 0
 
 
+def test_engines_that_take_long_are_cancelled_and_what_ran_goes_on(page: Any) -> None:
+    page.wait_for_function(NEAR, arg=51)
+    page.select_option("#workflow", "wrong")
+    page.locator("#state", has_text="building engine 1/3 (fake)").wait_for()
+    page.click("#cancel")
+    page.locator(".card.note", has_text="Cancelled").wait_for()
+    page.wait_for_function("() => document.getElementById('workflow').value === 'level'")
+    page.locator("#cancel").wait_for(state="hidden")
+    assert page.locator("#state").inner_text() == "running"
+    page.wait_for_function(NEAR, arg=51)
+    page.select_option("#workflow", "wrong")  # another one that is chosen meanwhile takes its place, too
+    page.locator("#state", has_text="building engine 1/3 (fake)").wait_for()
+    page.select_option("#workflow", "plain")
+    page.wait_for_function("() => comfystream.info?.name === 'plain'")
+    page.locator("#cancel").wait_for(state="hidden")
+
+
 def test_it_says_what_it_waits_for(program: Program, start_browser: Callable[..., Browser]) -> None:
     page = start_browser().open(program.address)
     page.wait_for_function("window.comfystream?.loaded")
