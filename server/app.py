@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
+from comfystream.byoc.stalls import stall_guard
 from comfystream.engine.protocol import Engine
 from comfystream.settings import ServerSettings
 
@@ -37,7 +38,8 @@ def make_app(
         guard: who may call; None takes it from the settings.
     """
     guard = guard or Guard.for_settings(settings)
-    app = web.Application(middlewares=[answer_errors, guard.middleware()], client_max_size=settings.max_body_mb << 20)
+    middlewares = [answer_errors, guard.middleware(), stall_guard()]
+    app = web.Application(middlewares=middlewares, client_max_size=settings.max_body_mb << 20)
     parts = app[parts_key] = Parts.make(settings, start_engine)
     app[rtmp_key] = RtmpListener(parts, guard)
     app.add_routes([web.get("/", _page), web.get("/live/", _ok), web.get("/favicon.ico", icon)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from app_harness import App, app_with
 from engine_harness import fill
 from on_loop import on_loop, until
 
+from comfystream.byoc import stalls
 from comfystream.engine.child import ChildEngine
 
 
@@ -231,3 +233,20 @@ async def test_an_unknown_path_is_a_json_404(shared_engine: ChildEngine) -> None
         status, error = await app.json("GET", "/api/v1/nothing")
         assert (status, error["error"]["code"]) == (404, "http_404")
         assert (await app.json("GET", "/offer"))[0] == 405
+
+
+@on_loop
+async def test_a_body_that_stops_coming_ends_its_request(
+    shared_engine: ChildEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stalls, "STALLED_S", 0.2)
+    async with app_with(shared_engine) as app:
+        for path in ("/offer", "/api/v1/sessions", "/whip/live"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", app.client.port)
+            kind = "application/sdp" if path == "/whip/live" else "application/json"
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 99\r\n\r\n{{"
+            writer.write(head.encode())
+            said = await asyncio.wait_for(reader.read(400), 10)
+            assert said.startswith(b"HTTP/1.1 408"), (path, said)
+            assert b"the body stopped coming" in said
+            writer.close()
