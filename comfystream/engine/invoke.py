@@ -6,7 +6,7 @@ here (see `fast.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +153,3 @@ def merge_ui(shown: Sequence[Mapping[str, Any] | None]) -> dict[str, list[Any]] 
     if not given:
         return None
     return {key: [item for ui in given for item in ui.get(key, ())] for key in given[0]}
-
-
-Function = Callable[..., Any]

@@ -6,15 +6,14 @@ are new are warmed themselves (a model that they load in their first call stays 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 
-from comfystream.engine.activation import Activation, Prepared
-from comfystream.engine.bound import Binder
+from comfystream.engine.activation import Activation
 from comfystream.engine.lane_io import audio_value
 from comfystream.engine.plan import Plan
 from comfystream.engine.step import Schedule
@@ -22,8 +21,6 @@ from comfystream.frames import AudioFrame, Lane, VideoFrame
 from comfystream.workflow.model import Link
 
 __all__ = ["builds_before_a_frame", "needs_rehearsal", "picture_of", "rehearse", "silence"]
-
-MakeActivation = Callable[[Prepared, Binder], Activation]
 
 
 def builds_before_a_frame(plan: Plan) -> bool:

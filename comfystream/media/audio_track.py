@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import av
 import av.error
@@ -37,24 +37,6 @@ class AudioEncode:
     """Sound that is written frame by frame, in the sample rate given here; mono is put on both channels."""
 
     sample_rate: int = 48_000
-
-
-class PulledTrack(Protocol):
-    """Sound that the sink asks for as the pictures go on."""
-
-    how: str
-
-    def until(self, time_s: Fraction | None) -> Iterator[Any]:
-        """Packets up to a media time, None = all that is left; each packet once."""
-        ...
-
-    def flush(self) -> list[Any]:
-        """What the encoder still holds."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the file."""
-        ...
 
 
 def open_track(

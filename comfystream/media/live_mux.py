@@ -86,7 +86,7 @@ class LiveMux:
         self._container: OutputContainer | None = None
         self._video: VideoTrack | None = None
         self._audio: EncodedTrack | None = None
-        self._sound_s, self._picture_s = Fraction(0), Fraction(0)
+        self._sound_s = Fraction(0)
         self._has_heard = False
         self.frames = 0
         self.left_out = 0
@@ -180,7 +180,6 @@ class LiveMux:
             return
         self._mux(self._video.encode(_in_base(frame, at_s)))
         self.frames += 1
-        self._picture_s = at_s
         if self._audio is not None:
             self._fill(at_s - (_LATE_S if self._has_heard else 0))
 
