@@ -97,7 +97,7 @@ def export_program(module: nn.Module, spec: ModelSpec) -> torch.export.ExportedP
     """
     import torch
 
-    module = module.eval()
+    module = module.eval().requires_grad_(False)  # torch.export refuses weights of inference mode that want gradients
     with _export_trouble(spec), torch.no_grad():
         examples = example_inputs(spec, _device_of(module))
         return torch.export.export(module, examples, dynamic_shapes=dynamic_shapes(module, spec), strict=False)

@@ -101,6 +101,15 @@ def test_tensors_of_two_types_are_joined_in_one(exporter: str, tmp_path: Path) -
     assert verify_onnx(graph, Joined(), spec) < 1e-3
 
 
+def test_weights_that_were_made_in_inference_mode(tmp_path: Path) -> None:
+    """As nodes make them: an engine's threads are in it."""
+    with torch.inference_mode():
+        module = Pair()
+    assert all(one.requires_grad and one.is_inference() for one in module.parameters())
+    graph = export_onnx(module, PAIR, tmp_path / "graph.onnx", BuildOptions())
+    assert verify_onnx(graph, module, PAIR) < 1e-5
+
+
 def test_an_export_says_nothing_that_nobody_can_act_on(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
