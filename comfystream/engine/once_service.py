@@ -19,7 +19,7 @@ from comfystream.engine.once_job import OnceDone, OnceJob, OnceStopped, Result, 
 from comfystream.engine.plan import Output
 from comfystream.engine.progress import PrepareProgress, Withdrawn
 from comfystream.engine.protocol import OnEvent
-from comfystream.errors import WorkflowError
+from comfystream.errors import ComfyStreamError, WorkflowError
 from comfystream.workflow.bind import INPUTS, OUTPUT_INPUT, OUTPUTS, PRIMARY, STILL, Bindings, LiveInput, LiveOutput
 from comfystream.workflow.model import Workflow
 
@@ -161,7 +161,21 @@ class _Writer:
         raise WorkflowError(words, code="result_too_large", node_id=node_id, hint=hint)
 
     def write(self, done: OnceResult) -> list[Result]:
-        """All results, in the order of the workflow's nodes."""
+        """All results, in the order of the workflow's nodes.
+
+        Raises:
+            MediaError: `disk_full`, or a result cannot be written.
+        """
+        from comfystream.media.container import output_error
+
+        try:
+            return self._all(done)
+        except ComfyStreamError:
+            raise
+        except OSError as error:
+            raise output_error(Path("the result"), error) from error
+
+    def _all(self, done: OnceResult) -> list[Result]:
         found: list[Result] = []
         sound = next((value for output, value in done.read.values() if output.modality == "audio"), None)
         is_joined = self._job.wanted.as_video and any(o.modality == "video" for o, _ in done.read.values())

@@ -39,6 +39,7 @@ from comfystream.engine.protocol import (
 from comfystream.engine.rehearsal import builds_before_a_frame, needs_rehearsal, picture_of, rehearse, silence
 from comfystream.engine.running import Running
 from comfystream.engine.step import Step
+from comfystream.engine.stepping_back import stepping_back
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
 from comfystream.frames import Frame, Lane, VideoFrame
 from comfystream.workflow.model import Workflow
@@ -79,7 +80,13 @@ class LocalRunner:
         """See `engine.protocol.Runner.prepare`."""
         if self._closed:
             raise Closed
-        return self._preparing.submit(lambda progress: self._prepare(workflow, sample, progress))
+        return self._preparing.submit(lambda progress: self._prepare_beside(workflow, sample, progress))
+
+    def _prepare_beside(
+        self, workflow: Workflow, sample: VideoFrame | tuple[int, int], progress: PrepareProgress
+    ) -> Revision:
+        with stepping_back(wanted=self._options.live and self._current is not None):
+            return self._prepare(workflow, sample, progress)
 
     def withdraw(self) -> Future[bool]:
         """See `engine.protocol.Runner.withdraw`."""

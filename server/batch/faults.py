@@ -13,7 +13,7 @@ from comfystream.errors import BusyError, ComfyStreamError, EngineDied, EngineEr
 __all__ = ["Refused", "error_document", "error_response", "status_of"]
 
 RETRY_S = 5
-BAD_REQUEST, NOT_FOUND, TOO_LARGE, NODE_FAILED, BUSY, TOO_LATE = 400, 404, 413, 500, 503, 504
+BAD_REQUEST, NOT_FOUND, TOO_LARGE, NODE_FAILED, BUSY, TOO_LATE, DISK_FULL = 400, 404, 413, 500, 503, 504, 507
 
 
 class Refused(ComfyStreamError, ValueError):
@@ -44,10 +44,12 @@ class Refused(ComfyStreamError, ValueError):
 
 
 def status_of(error: ComfyStreamError) -> int:
-    """4xx for what the caller can change, 500 for a node that failed and for our own, 503 for "try again"."""
+    """4xx for what the caller can change, 500 for a node that failed and for our own, 503 for "try again", 507."""
     match error:
         case Refused():
             return error.status
+        case ComfyStreamError(code="disk_full"):
+            return DISK_FULL
         case BusyError() | EngineDied() | OnceStopped():
             return BUSY
         case NodeError():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ from comfystream.session.loop_bridge import call
 
 from .asked import Asked, read_request
 from .events import EventStream, Steps
-from .faults import NODE_FAILED, NOT_FOUND, TOO_LARGE, Refused, error_response
+from .faults import DISK_FULL, NODE_FAILED, NOT_FOUND, TOO_LARGE, Refused, error_response
 from .figures import Figures
 from .places import Places
 from .prepared import Prepared, prepare
@@ -131,6 +132,10 @@ class Batch:
                 return await self._work(request, began)
         except ComfyStreamError as error:
             return error_response(error)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return error_response(_disk_full())
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:
@@ -238,6 +243,11 @@ class Batch:
             run.cancel()
             await asyncio.wait([run])
         return await stream.end()
+
+
+def _disk_full() -> Refused:
+    words = "the worker's disk for temporary files is full"
+    return Refused(words, status=DISK_FULL, code="disk_full", hint="its operator makes room, or sets TMPDIR")
 
 
 def _still_loading() -> BusyError:

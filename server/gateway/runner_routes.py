@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from typing import Any
@@ -188,9 +187,15 @@ class RunnerRoutes:
         async with response:
             answer = web.StreamResponse(status=response.status, headers=_end_to_end(response.headers))
             await answer.prepare(request)
-            with contextlib.suppress(ConnectionError):  # the client has gone
+            try:
                 async for chunk in response.content.iter_any():
                     await answer.write(chunk)
+            except ConnectionError:
+                return answer  # the client has gone
+            except aiohttp.ClientError as error:
+                _log.warning("runner %s: its answer broke off: %s", runner.id, error)
+                if request.transport is not None:
+                    request.transport.abort()  # the client must not take this for all of it
             return answer
 
 

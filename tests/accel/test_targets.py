@@ -151,6 +151,7 @@ def test_backends_are_listed_with_their_reasons(capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out
     assert "eager         runs" in said
     assert "auto chose " in said
+    assert "\nframes: on " in said
 
 
 def test_a_single_file_with_its_configuration(workspace: Path) -> None:

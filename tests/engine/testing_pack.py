@@ -288,14 +288,11 @@ class Builds(V1):
     @classmethod
     def INPUT_TYPES(cls):
         return {
-            "required": {
-                "engines": ("INT", {"default": 0}),
-                "number": ("FLOAT", {"default": 1.0}),
-                "steps": ("INT", {"default": 100_000, "max": 100_000}),
-            }
+            "required": {"engines": ("INT", {"default": 0}), "number": ("FLOAT", {"default": 1.0})},
+            "optional": {"steps": ("INT", {"default": 100_000, "max": 100_000})},
         }
 
-    def run(self, engines, number, steps):
+    def run(self, engines, number, steps=100_000):
         from comfystream.accel.backend import BuildOptions
         from comfystream.accel.build import EngineJob, build_all
         from comfystream.accel.cache import EngineCache

@@ -82,6 +82,24 @@ def test_blur_of_a_picture_that_is_too_small_says_so(run) -> None:
         run("ImageBlur", image=torch.zeros(1, 3, 4, 3), blur_radius=5, sigma=1.0)
 
 
+@pytest.mark.parametrize("shape", [(1, 9, 12, 3), (2, 7, 5, 1), (1, 6, 6, 4), (0, 4, 4, 3)])
+@pytest.mark.parametrize("radius", [1, 3])
+def test_blur_is_the_same_with_and_without_opencv(core, monkeypatch: pytest.MonkeyPatch, shape, radius: int) -> None:
+    pytest.importorskip("cv2", reason="the way with OpenCV needs it: pip install opencv-python-headless")
+    image_filter = core.image_filter
+
+    picture = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    across = picture.transpose(1, 2)  # its rows are not in a row in memory
+    found = [image_filter.gaussian_blur(one, radius, 0.7) for one in (picture, across)]
+    assert image_filter._fits_opencv(picture)
+    assert not image_filter._fits_opencv(picture.double())
+    monkeypatch.setattr(image_filter, "_opencv", lambda: None)
+    for one, blurred in zip((picture, across), found, strict=True):
+        expected = image_filter.gaussian_blur(one, radius, 0.7)
+        assert blurred.shape == expected.shape
+        assert torch.allclose(blurred, expected, rtol=0, atol=1e-6)
+
+
 def test_sharpen_leaves_a_flat_picture(run) -> None:
     flat = torch.full((1, 5, 5, 3), 0.3)
     assert torch.allclose(run("ImageSharpen", image=flat, sharpen_radius=1, sigma=1.0, alpha=1.0)[0], flat, atol=2e-6)

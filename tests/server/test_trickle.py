@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from small_disk import small_disk_at
 from trickle_wire import Peer, RunningServer, running
 
 from comfystream.errors import MediaError
@@ -80,13 +81,8 @@ def test_a_full_disk_is_said_and_what_fitted_is_kept(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
-    if made.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {made.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk_at(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
 def test_a_file_keeps_what_is_in_it_until_something_comes(server: RunningServer, tmp_path: Path) -> None:

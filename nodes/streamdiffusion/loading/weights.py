@@ -29,9 +29,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     file = Path(path)
     if not file.is_file():
         raise AssetError(f"weight file {file} does not exist", code="weights_missing")
+    if file.suffix in (".safetensors", ".sft"):
+        return _read_safetensors(file)
     try:
-        if file.suffix in (".safetensors", ".sft"):
-            return _read_safetensors(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
         raise _unreadable(file, error) from error
@@ -44,7 +44,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
     try:
         return load_file(str(file))
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise _unreadable(file, error) from error
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fake_recording import FakeTickGraphs, Recording, record
 from frames import picture, settings_for
+from torch.utils._python_dispatch import TorchDispatchMode
 from toy import SHAPE, reference, tables, toy_model
 
 pytest.importorskip("diffusers")
@@ -307,6 +308,33 @@ def test_a_still_scene_is_not_launched(fast, graphs) -> None:
     assert all(torch.equal(one, made[0]) for one in made)
     stream.settings = replace(base, prompt=fast.prompts.encode("a dog"))
     assert not torch.equal(stream.process(picture()), made[0])
+
+
+class Counting(TorchDispatchMode):
+    """Names of the operations that are no views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.names.append(func.overloadpacket.__name__)
+        return result
+
+
+def test_beside_the_launch_a_tick_copies_a_picture_in_and_one_out(fast, graphs) -> None:
+    base = settings_for(fast, steps=(20, 40), guidance=Guidance.of("self", 1.4, 0.7))
+    stream = Stream(fast, base)
+    stream.process(picture())
+    graphs.recordings[0].operations.clear()
+    frame = picture(2)
+    stream.settings = replace(base, guidance=Guidance.of("self", 2.0, 0.7))
+    stream.process(frame)
+    with Counting() as counting:
+        stream.process(frame)
+    assert counting.names == ["copy_", "clone"]
 
 
 def test_what_was_given_out_is_never_written_again(fast) -> None:

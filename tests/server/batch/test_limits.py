@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from batch_harness import batches, coded, png, save
 from engine_harness import link, node
 from on_loop import on_loop, until
 from PIL import Image
+from small_disk import small_disk_at
 
 from comfystream.byoc import stalls
 from comfystream.engine.child import ChildEngine
@@ -56,6 +59,36 @@ async def test_more_results_than_there_may_be_are_refused(shared_engine: ChildEn
         assert "more than 3 results" in reply.error["message"]
     async with batches(shared_engine, tmp_path, limits={"most_results": 4}) as worker:
         assert len((await worker.post("/many", {"image": coded(png())})).json["images"]) == 4
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of four megabytes."""
+    with small_disk_at(tmp_path / "disk", "4m") as folder:
+        yield folder
+
+
+@pytest.mark.parametrize(("side", "form"), [(1600, "json"), (900, "json"), (900, "sse")], ids=["in", "out", "events"])
+@on_loop
+async def test_a_full_disk_is_said_and_nothing_is_left_on_it(
+    shared_engine: ChildEngine, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, side: int, form: str
+) -> None:
+    graph = {"in": node("LoadImage", image="x.png"), "n": node("ImageInvert", image=link("in"))}
+    save(tmp_path, "negative", {**graph, "out": node("PreviewImage", images=link("n"))})
+    noise = np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(noise).save(data, "png")
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    async with batches(shared_engine, tmp_path) as worker:
+        sent = {"image": coded(data.getvalue()), **({"stream": True} if form == "sse" else {})}
+        reply = await worker.post("/negative", sent)
+        if form == "sse":
+            assert (reply.events[-1]["type"], reply.events[-1]["code"]) == ("error", 507)
+            assert reply.events[-1]["error"]["code"] == "disk_full"
+        else:
+            assert (reply.status, reply.error["code"]) == (507, "disk_full")
+        await until(lambda: list(small_disk.iterdir()) == [], "an empty disk")
+        assert (await worker.post("/negative", {"image": coded(png())})).status == 200
 
 
 @on_loop

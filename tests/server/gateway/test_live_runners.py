@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from engine_harness import fill, to_text
@@ -314,6 +315,30 @@ async def test_single_requests_go_through_with_a_session_of_their_own() -> None:
         assert (await found(net))[0]["capacity_used"] == 0
         status, said = await net.call("POST", shown["url"].removesuffix("app") + "session")
         assert (status, said["error"]["code"]) == (400, "wrong_mode")
+
+
+@on_loop
+async def test_an_answer_that_breaks_off_is_no_whole_one_for_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    def routes(app: web.Application) -> None:
+        async def half(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await response.write(b"the first half")
+            assert request.transport is not None
+            request.transport.abort()
+            return response
+
+        app.router.add_post("/half", half)
+
+    async with network() as net, serving(more_routes=routes) as worker, joined(net, worker, mode=SINGLE_SHOT):
+        (shown,) = await found(net)
+        with pytest.raises(aiohttp.ClientError):
+            async with net.session.post(f"{shown['url']}/half") as response:
+                await response.read()
+        await until(lambda: "its answer broke off" in caplog.text, "the reason in the log")
+        assert "defect" not in caplog.text
+        (again,) = await found(net)
+        assert again["capacity_used"] == 0
 
 
 def test_a_runner_that_costs_nothing_is_refused_here_already() -> None:
