@@ -80,13 +80,7 @@ class LocalRunner:
         """See `engine.protocol.Runner.prepare`."""
         if self._closed:
             raise Closed
-        return self._preparing.submit(lambda progress: self._prepare_beside(workflow, sample, progress))
-
-    def _prepare_beside(
-        self, workflow: Workflow, sample: VideoFrame | tuple[int, int], progress: PrepareProgress
-    ) -> Revision:
-        with stepping_back(wanted=self._options.live and self._current is not None):
-            return self._prepare(workflow, sample, progress)
+        return self._preparing.submit(lambda progress: self._prepare(workflow, sample, progress))
 
     def withdraw(self) -> Future[bool]:
         """See `engine.protocol.Runner.withdraw`."""
@@ -96,7 +90,8 @@ class LocalRunner:
         began = time.perf_counter_ns()
         number = progress.revision
         current = self._current
-        with self._host.progress_goes_to(progress):
+        is_beside = self._options.live and current is not None
+        with self._host.progress_goes_to(progress), stepping_back(wanted=is_beside):
             progress.phase("check")
             plan = compile_checked(workflow, self._host.catalog)
             if current is not None:
