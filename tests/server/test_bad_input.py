@@ -317,3 +317,15 @@ def test_ctrl_c_before_the_first_frame_writes_nothing(start, chain, clip, tmp_pa
     assert "stopped by Ctrl-C; nothing was written" in said.splitlines()[-1]
     assert "Traceback" not in said
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("flag", ["--workflows", "--sources", "--recordings", "--nodes", "--workspace"])
+def test_a_server_says_which_folder_is_not_there(comfystream, flag):
+    ended = comfystream("serve", "--port", "0", flag, "nowhere")
+    assert ended.code == 2
+    assert len(ended.errors) == 1
+    assert "nowhere: there is no such folder" in ended.err
+
+
+def test_the_hint_names_the_help_of_the_command(comfystream):
+    assert "(comfystream engines prune --help lists what there is)" in comfystream("engines", "prune").err

@@ -25,6 +25,12 @@ DROP = """([name, text]) => {
     document.body.dispatchEvent(new DragEvent(kind, { dataTransfer: dropped, bubbles: true, cancelable: true }))
   }
 }"""
+# All that the page says of its state from now on.
+LISTEN = """() => {
+  const state = document.getElementById('state')
+  window.said = []
+  new MutationObserver(() => window.said.push(state.textContent)).observe(state, { childList: true })
+}"""
 # What can be worked with has a name that a screen reader says.
 NAMELESS = """() => [...document.querySelectorAll('button, select, input, textarea, a, video')].filter(one =>
   !one.labels?.length && !one.getAttribute('aria-label') && !one.textContent.trim()).map(one => one.outerHTML)"""
@@ -163,9 +169,10 @@ def test_a_server_that_hangs_is_told_at_once(
 ) -> None:
     with serving(tmp_path_factory.mktemp("hanging")) as hanging:
         page = start_browser().connected(hanging.address)
+        page.evaluate(LISTEN)  # it may be reconnecting a moment later
         os.kill(hanging.pid, signal.SIGSTOP)
         try:
-            page.locator("#state", has_text="the server does not answer").wait_for()
+            page.wait_for_function("() => window.said.some(text => text.endsWith('the server does not answer'))")
         finally:
             os.kill(hanging.pid, signal.SIGCONT)
         page.wait_for_function("() => document.getElementById('state').textContent === 'running'")
