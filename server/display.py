@@ -67,6 +67,7 @@ class _Lines:
     def __init__(self) -> None:
         self._phase = ""
         self._next = 0.0
+        self._has_words = False
 
     def __enter__(self) -> _Lines:
         return self
@@ -77,16 +78,19 @@ class _Lines:
     def show(self, progress: JobProgress) -> None:
         """A line when the phase changes, and every few seconds."""
         now = time.monotonic()
-        if progress.phase == self._phase and now < self._next:
+        is_said_already = progress.phase == self._phase and bool(progress.words) == self._has_words
+        if is_said_already and now < self._next:
             return
-        if progress.phase != self._phase or progress.frames:
+        if progress.phase != self._phase or progress.frames or progress.words:
             print(f"comfystream: {_words(progress)}", file=sys.stderr, flush=True)
-        self._phase, self._next = progress.phase, now + (LOG_EVERY_S if progress.frames else FIRST_FRAMES_S)
+        is_under_way = bool(progress.frames or progress.words)
+        self._has_words = bool(progress.words)
+        self._phase, self._next = progress.phase, now + (LOG_EVERY_S if is_under_way else FIRST_FRAMES_S)
 
 
 def _words(progress: JobProgress) -> str:
     if progress.phase == "prepare":
-        return "preparing the workflow"
+        return progress.words or "preparing the workflow"
     if progress.phase == "finish":
         return "finishing the file"
     if not progress.frames:
@@ -125,7 +129,7 @@ class _Bar:
         """Move the bar."""
         assert self._task is not None
         name = {"prepare": "Preparing", "run": "Running", "finish": "Finishing"}[progress.phase]
-        words = _words(progress) if progress.phase == "run" and progress.frames else ""
+        words = progress.words or (_words(progress) if progress.phase == "run" and progress.frames else "")
         self._bar.update(
             self._task,
             description=name,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, ClassVar
 
 import typer
 
-__all__ = ["Decode", "Decoder", "FramesOn", "FramesPlace"]
+__all__ = ["Decoder", "EngineFlags", "FramesFlags", "FramesPlace"]
 
 
 class FramesPlace(StrEnum):
@@ -18,14 +20,6 @@ class FramesPlace(StrEnum):
     CUDA = "cuda"
 
 
-FramesOn = Annotated[
-    FramesPlace | None,
-    typer.Option(
-        "--frames-on", help="Where pictures are: a GPU if there is one, or as named.", rich_help_panel="Engine"
-    ),
-]
-
-
 class Decoder(StrEnum):
     """What decodes pictures of files and streams."""
 
@@ -34,7 +28,28 @@ class Decoder(StrEnum):
     NVDEC = "nvdec"
 
 
-Decode = Annotated[
-    Decoder | None,
-    typer.Option("--decoder", help="software, nvdec (NVIDIA GPU), or auto.", rich_help_panel="Engine"),
-]
+@dataclass(frozen=True, slots=True)
+class FramesFlags:
+    """Where pictures are decoded, and where they are worked on."""
+
+    PANEL: ClassVar = "Engine"
+
+    frames_on: Annotated[
+        FramesPlace | None, typer.Option(help="Where pictures are: a GPU if there is one, or as named.")
+    ] = None
+    decoder: Annotated[Decoder | None, typer.Option(help="software, nvdec (NVIDIA GPU), or auto.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFlags:
+    """What the engine of a server or a worker loads; called as the settings are."""
+
+    PANEL: ClassVar = "Engine"
+
+    workspace: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="ComfyUI folder whose packs and models to use.")
+    ] = None
+    node_folders: Annotated[
+        list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Folder of node packs; repeat.")
+    ] = None
+    threads: Annotated[int | None, typer.Option(metavar="N", help="Threads of torch.")] = None

@@ -107,7 +107,9 @@ def _frames() -> Finding:
     from comfystream.media.device.backend import open_backend, why_no_device
 
     found = open_backend("auto")
-    where = f"on {found.name}" if found is not None else f"on the host: {why_no_device()}"
+    where = f"on the host: {why_no_device()}"
+    if found is not None:
+        where = f"on {found.name}, converted by {found.converter.name}"
     return Finding("Frames", Verdict.GOOD, f"--frames-on auto puts pictures {where}")
 
 

@@ -81,7 +81,7 @@ def exit_code_of(error: BaseException, *, is_debug: bool = False) -> int:
             return 0
     if isinstance(error, UsageError):
         if _usage_message(error):  # no command at all: the help was shown
-            say_error(f"{_usage_message(error)} (comfystream --help lists what there is)")
+            say_error(f"{_usage_message(error)} ({_command_of(error)} --help lists what there is)")
         return BAD_INPUT
     say_error(f"{type(error).__name__}: {error} (this is a defect of ComfyStream; --debug shows where)")
     return DEFECT
@@ -90,6 +90,11 @@ def exit_code_of(error: BaseException, *, is_debug: bool = False) -> int:
 def _usage_message(error: BaseException) -> str:
     format_message = getattr(error, "format_message", None)
     return str(format_message() if format_message is not None else error).rstrip(".")
+
+
+def _command_of(error: BaseException) -> str:
+    context = getattr(error, "ctx", None)
+    return context.command_path if context is not None else "comfystream"
 
 
 def _say_trace_of_node(error: BaseException) -> None:

@@ -24,13 +24,14 @@ BUNDLED = Path(__file__).resolve().parent.parent / "workflows"
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A workflow of the library."""
+    """A workflow of the library; `models` are the ids of those that it needs, in the lists of configs/."""
 
     name: str
     title: str
     description: str
     takes: tuple[str, ...]
     gives: tuple[str, ...]
+    models: tuple[str, ...]
 
 
 class Library:
@@ -97,6 +98,7 @@ def _listed(name: str, path: Path) -> Listed:
         str(about.get("description") or ""),
         tuple(str(one) for one in modality.get("takes") or ()),
         tuple(str(one) for one in modality.get("gives") or ()),
+        tuple(str(one) for one in about.get("models") or ()),
     )
 
 

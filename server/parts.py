@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,8 +54,8 @@ class Parts:
         """
         host = EngineHost(start_engine)
         sessions = Sessions(host, settings.max_sessions, least_fps=settings.min_fps)
-        library = Library([Path(folder) for folder in settings.workflow_folders])
-        folders = [Path(folder) for folder in settings.source_folders]
+        library = Library(_folders("workflow_folders", settings.workflow_folders))
+        folders = _folders("source_folders", settings.source_folders)
         rules = SourceRules(folders, settings.allowed_urls, settings.decoder)
         presets = Presets(library, Path(settings.preset_folder) if settings.preset_folder else None)
         control = ControlService(host, library, presets, rules, sink_rules(settings))
@@ -99,6 +99,14 @@ def sink_rules(settings: ServerSettings) -> SinkRules:
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"recording_folder {folder}: there is no such folder", code="no_folder")
     return SinkRules(folder, settings.allowed_push_urls)
+
+
+def _folders(setting: str, given: Sequence[str]) -> list[Path]:
+    folders = [Path(folder).expanduser() for folder in given]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{setting} {folder}: there is no such folder", code="no_folder")
+    return folders
 
 
 def frame_size(settings: ServerSettings) -> FrameSize:

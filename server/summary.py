@@ -120,7 +120,7 @@ def _result_lines(result: FileResult) -> list[str]:
     lines = []
     if result.target is not None:
         size = f"{result.width}x{result.height}, " if result.width else ""
-        frames = f"{result.frames} frames in {clock(result.run_s)}, {result.fps:.1f} fps, " if result.frames else ""
+        frames = f"{_counted(result.frames)} in {clock(result.run_s)}, {result.fps:.1f} fps, " if result.frames else ""
         sound = {"copied": "sound as it was, ", "encoded": "sound, "}.get(result.sound, "")
         lines.append(
             f"[bold]{_safe(result.target)}[/bold]: {size}{sound}{clock(result.duration_s)} long, {frames}"
@@ -132,3 +132,7 @@ def _result_lines(result: FileResult) -> list[str]:
 
 def _safe(path: Path) -> str:
     return str(path).replace("[", r"\[")
+
+
+def _counted(frames: int) -> str:
+    return f"{frames} frame" if frames == 1 else f"{frames} frames"

@@ -57,12 +57,7 @@ NOT_CHEAP: dict[str, str] = {}
 STAND_INS = REPOSITORY / "comfystream/catalog/standin/tree"
 
 MOST_LINES, MOST_LINES_PER_FUNCTION = 400, 60
-LONG: dict[str, str] = {
-    "server/commands/byoc.py:byoc": "its options are its arguments: typer reads flags and help off them",
-    "server/commands/gateway.py:gateway": "the same",
-    "server/commands/run.py:run": "its options are its arguments: typer reads flags and help off them",
-    "server/commands/serve.py:serve": "the same",
-}
+LONG: dict[str, str] = {}
 
 # File -> how many broad excepts that do not raise again it may have, and the border that it stands at.
 BROAD_EXCEPTS: dict[str, tuple[int, str]] = {

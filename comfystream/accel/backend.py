@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from .runner import Runner
 
-__all__ = ["Backend", "BuildOptions", "Capability", "Step"]
+__all__ = ["Backend", "BuildOptions", "Capability", "Capture", "Step"]
+
+Capture = Callable[[Callable[[], None]], Callable[[], None]]
+"""Records what a function does to the device; the result does it again."""
 
 Step = Callable[[str, float], None]
 """Told what a build is doing, and how much of it is done (0..1, an estimate)."""
@@ -134,6 +137,10 @@ class Backend(ABC):  # noqa: B024 - a backend overrides what it can do; the rest
             EngineError: the file is broken, or was made for another GPU or version.
         """
         raise self._no_engines()
+
+    def tick_capture(self, device: str) -> Capture | None:
+        """What records more than one model, and what is done between them, as one launch; None where that cannot be."""
+        return None
 
     def _no_engines(self) -> EngineError:
         return EngineError(f"{self.name} has no engines: it runs the module itself", code="no_engines")

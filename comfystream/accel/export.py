@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,11 +131,57 @@ def export_onnx(module: nn.Module, spec: ModelSpec, path: Path, options: BuildOp
         examples = example_inputs(spec, _device_of(module))
         how = {"dynamo": False, "dynamic_axes": _dynamic_axes(spec), "do_constant_folding": True}
     else:  # the program is made here: the exporter's own call of torch.export takes no shapes of `*more`
-        model, examples = export_program(module, spec), ()
+        model, examples = _joined_in_one_type(export_program(module, spec)), ()
         how = {"dynamo": True, "external_data": _is_large(module), "verbose": False, "optimize": True}
-    with _export_trouble(spec), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+    with _export_trouble(spec), torch.no_grad(), _without_chatter():
         torch.onnx.export(model, examples, str(path), **names, **how)
     return path
+
+
+def _joined_in_one_type(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Spell out how `cat` and `stack` bring inputs of several types to one.
+
+    The newer exporter (torch 2.13) leaves that out, and then no reader takes the graph: "Invalid Node - node_concat".
+    SDXL in half precision has such a place, where sizes in single precision meet the pooled text.
+    """
+    import torch
+
+    joins = {torch.ops.aten.cat.default, torch.ops.aten.concat.default, torch.ops.aten.stack.default}
+    graph = program.graph_module.graph
+    for node in graph.nodes:
+        if node.target not in joins:
+            continue
+        dtype = node.meta["val"].dtype
+        with graph.inserting_before(node):
+            node.args = ([_as_type(part, dtype) for part in node.args[0]], *node.args[1:])
+    program.graph_module.recompile()
+    return program
+
+
+def _as_type(node: torch.fx.Node, dtype: torch.dtype) -> torch.fx.Node:
+    import torch
+
+    value = node.meta["val"]
+    if value.dtype == dtype:
+        return node
+    cast = node.graph.call_function(torch.ops.aten._to_copy.default, (node,), {"dtype": dtype})
+    cast.meta["val"] = value.to(dtype)
+    return cast
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """What the exporters say that nobody can act on: which of them is newer, and that torchvision is not there."""
+    about_packages = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = about_packages.level
+    about_packages.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        about_packages.setLevel(level)
 
 
 def _dynamic_axes(spec: ModelSpec) -> Mapping[str, Mapping[int, str]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from comfystream.errors import EngineError
 
-from .backend import Backend, Capability
+from .backend import Backend, Capability, Capture
 from .eager import EagerBackend
 from .runner import Runner, memory_trouble
 from .spec import ModelSpec
@@ -19,10 +19,7 @@ from .spec import ModelSpec
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Capture", "CudaGraphBackend", "GraphedRunner", "capture_cuda_graph"]
-
-Capture = Callable[[Callable[[], None]], Callable[[], None]]
-"""Records what a function does to the device; the result does it again."""
+__all__ = ["CudaGraphBackend", "GraphedRunner", "capture_cuda_graph", "cuda_capture"]
 
 WARM_RUNS = 3  # libraries choose kernels and take their scratch memory on the first runs; none of it may be recorded
 
@@ -54,6 +51,11 @@ def capture_cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
             hint="a model that waits for the device or copies to the host cannot; use another backend for it",
         ) from error
     return graph.replay
+
+
+def cuda_capture(device: str) -> Capture | None:
+    """What records on a device: `capture_cuda_graph` on a GPU."""
+    return capture_cuda_graph if device.startswith("cuda") else None
 
 
 class GraphedRunner(Runner):
@@ -92,6 +94,9 @@ class GraphedRunner(Runner):
     def twin(self) -> GraphedRunner:
         return GraphedRunner(self._inner.twin(), self._capture)
 
+    def unrecorded(self) -> Runner:
+        return self._inner
+
     def close(self) -> None:
         self._replay = None
         super().close()
@@ -118,3 +123,6 @@ class CudaGraphBackend(Backend):
             raise EngineError(f"{spec.name}: there are no CUDA graphs on {device}", code="wrong_device")
         with memory_trouble(spec.name):
             return GraphedRunner(EagerBackend().wrap(module, spec, device))
+
+    def tick_capture(self, device: str) -> Capture | None:
+        return cuda_capture(device)

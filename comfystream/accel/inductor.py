@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from comfystream.errors import EngineError
 
-from .backend import Backend, BuildOptions, Capability, Step
+from .backend import Backend, BuildOptions, Capability, Capture, Step
 from .eager import FunctionRunner
 from .export import export_program
-from .graphed import GraphedRunner
+from .graphed import GraphedRunner, cuda_capture
 from .machine import machine
 from .runner import Runner, memory_trouble
 from .spec import ModelSpec
@@ -93,6 +93,9 @@ class InductorBackend(Backend):
                 hint="build it again on this machine",
             ) from error
         return self._on(device, FunctionRunner(package, spec, device, self.name))
+
+    def tick_capture(self, device: str) -> Capture | None:
+        return cuda_capture(device)
 
     @staticmethod
     def _on(device: str, runner: Runner) -> Runner:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from comfystream.errors import EngineError
 
-from .backend import Backend, BuildOptions, Capability, Step
+from .backend import Backend, BuildOptions, Capability, Capture, Step
 from .export import export_onnx
+from .graphed import cuda_capture
 from .machine import machine
 from .runner import Runner, memory_trouble, torch_dtype
 from .spec import Axis, ModelSpec, Shape, TensorSpec
@@ -62,6 +63,9 @@ class NvidiaBackend(Backend):
         self._oldest = oldest
         self._builds_without_gpu = builds_without_gpu
         self._hint = hint
+
+    def tick_capture(self, device: str) -> Capture | None:
+        return cuda_capture(device)
 
     def probe(self) -> Capability:
         try:

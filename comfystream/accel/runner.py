@@ -139,6 +139,10 @@ class Runner(ABC):
         """
         raise EngineError(f"{self.place} cannot be used twice", code="no_twin")
 
+    def unrecorded(self) -> Runner:
+        """What is to be bound and enqueued where the whole around it is recorded; itself, unless it is a recording."""
+        return self
+
     def close(self) -> None:
         """Let go of buffers and engine."""
         self.inputs, self.outputs, self._shapes = {}, {}, {}

@@ -49,7 +49,8 @@ class Packs:
         entries: what is wanted, by id.
         workspace: the folder that has `custom_nodes/`.
         lock: of the workspace.
-        mirror: a folder with clones to take in place of the web: `MIRROR/HOST/OWNER/NAME`.
+        mirror: a folder to take all from in place of the web: clones as `MIRROR/HOST/OWNER/NAME` or `MIRROR/NAME`,
+            Python packages in `MIRROR/wheels`.
     """
 
     def __init__(
@@ -133,7 +134,8 @@ class Packs:
     def _requirements(self, folders: Mapping[str, Path]) -> Requirements:
         files = [folder / "requirements.txt" for folder in folders.values()]
         more = [line for id, entry in self._entries.items() if id in folders for line in entry.dependencies]
-        return Requirements([file for file in files if file.is_file()], more)
+        wheels = None if self._mirror is None else self._mirror / "wheels"
+        return Requirements([file for file in files if file.is_file()], more, wheels)
 
     def _put_in_place(
         self, staged: Mapping[str, tuple[PackState, Path, str]], requirements: Requirements, scratch: Path

@@ -42,10 +42,12 @@ class Requirements:
     Attributes:
         files: their `requirements.txt`.
         more: single requirements from the list.
+        wheels: a folder to take packages from, and from nowhere else; None asks the package index.
     """
 
     files: Sequence[Path]
     more: Sequence[str]
+    wheels: Path | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -77,6 +79,8 @@ class Requirements:
         constraints = scratch / "constraints.txt"
         constraints.write_text("\n".join(held()) + "\n", "utf-8")
         yield from ("-c", str(constraints))
+        if self.wheels is not None:
+            yield from ("--no-index", "--find-links", str(self.wheels))
         for file in self.files:
             yield from ("-r", str(file))
         yield from self.more

@@ -29,6 +29,7 @@ from comfystream.byoc.processor import FrameProcessor
 from comfystream.byoc.processor_backend import ProcessorBackend
 from comfystream.byoc.registration import Registration
 from comfystream.byoc.routes import Identity, add_routes, guard
+from comfystream.byoc.stalls import stall_guard
 from comfystream.byoc.worker import Worker, WorkerOptions
 from comfystream.engine.protocol import FailPolicy
 from comfystream.errors import ConfigError
@@ -137,7 +138,8 @@ class StreamServer:
         self._live = self._live or LiveSessions(self._worker, self._backend)
         names, runners = self.identity.capabilities, [one for one in self._beside if isinstance(one, LiveRunner)]
         live = LiveRoutes(self._worker, self._live, names, runners, verify_tls=self._links.verify_tls)
-        app = web.Application(middlewares=[guard(self._token, live.admits)], client_max_size=MOST_BODY)
+        middlewares = [guard(self._token, live.admits), stall_guard()]
+        app = web.Application(middlewares=middlewares, client_max_size=MOST_BODY)
         add_routes(app, self._worker, self.identity)
         live.add_to(app)
         if self._more_routes is not None:

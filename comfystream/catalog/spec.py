@@ -39,6 +39,8 @@ class NodeSpec:
         is_output: `OUTPUT_NODE is True`.
         is_async: the function is a coroutine function.
         not_idempotent: the node id is part of its cache key.
+        builds_on_first_call: `BUILDS_ON_FIRST_CALL`: it makes something for the size of its picture that takes
+            long, such as engines, and keeps it for other instances; ours, V1 only.
         has_fingerprint: `IS_CHANGED` / an overridden `fingerprint_inputs`.
         has_validation: `VALIDATE_INPUTS` / an overridden `validate_inputs`.
         has_lazy_status: `check_lazy_status` (for V3: overridden).
@@ -67,6 +69,7 @@ class NodeSpec:
     is_output: bool = False
     is_async: bool = False
     not_idempotent: bool = False
+    builds_on_first_call: bool = False
     has_fingerprint: bool = False
     has_validation: bool = False
     has_lazy_status: bool = False

@@ -48,6 +48,7 @@ def spec_from_v1(
         is_output=getattr(cls, "OUTPUT_NODE", False) is True,
         is_async=inspect.iscoroutinefunction(method),
         not_idempotent=bool(getattr(cls, "NOT_IDEMPOTENT", False)),
+        builds_on_first_call=bool(getattr(cls, "BUILDS_ON_FIRST_CALL", False)),
         has_fingerprint=hasattr(cls, "IS_CHANGED"),
         has_validation=hasattr(cls, "VALIDATE_INPUTS"),
         has_lazy_status=hasattr(cls, "check_lazy_status"),

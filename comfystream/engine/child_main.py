@@ -32,7 +32,7 @@ __all__ = ["main"]
 
 OUT_SLOTS = 4
 # quick ones that frames sent after them rely on; the others may wait
-IN_ORDER = {"open", "prepare", "activate", "set_fail_policy", "run_once", "stop_once"}
+IN_ORDER = {"open", "prepare", "withdraw", "activate", "set_fail_policy", "run_once", "stop_once"}
 
 
 class _ServedRunner:

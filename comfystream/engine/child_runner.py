@@ -112,6 +112,10 @@ class ChildRunner:
         self._engine.call(self.id, "prepare", workflow, size).add_done_callback(done)
         return answer
 
+    def withdraw(self) -> Future[bool]:
+        """See `engine.protocol.Runner.withdraw`."""
+        return self._engine.call(self.id, "withdraw")
+
     def activate(self, revision: Revision) -> Future[int]:
         """See `engine.protocol.Runner.activate`."""
         known = self._workflows.get(revision.number)

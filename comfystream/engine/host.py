@@ -48,7 +48,7 @@ def _backend(wanted: str) -> DeviceBackend | None:
 
     found = open_backend(wanted)
     if found is not None:
-        _log.info("frames are on %s", found.name)
+        _log.info("frames are on %s, converted by %s", found.name, found.converter.name)
     elif wanted != "host":
         _log.info("frames are on the host: %s", why_no_device())
     return found

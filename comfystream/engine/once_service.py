@@ -17,9 +17,8 @@ from comfystream.engine.host import Host
 from comfystream.engine.once import OnceResult, OnceRunner
 from comfystream.engine.once_job import OnceDone, OnceJob, OnceStopped, Result, ResultKind
 from comfystream.engine.plan import Output
-from comfystream.engine.progress import PrepareProgress
+from comfystream.engine.progress import PrepareProgress, Withdrawn
 from comfystream.engine.protocol import OnEvent
-from comfystream.engine.step import Step
 from comfystream.errors import WorkflowError
 from comfystream.workflow.bind import INPUTS, OUTPUT_INPUT, OUTPUTS, PRIMARY, STILL, Bindings, LiveInput, LiveOutput
 from comfystream.workflow.model import Workflow
@@ -49,35 +48,6 @@ MIMES = {
 }
 
 
-class _Interrupted(BaseException):
-    """Ends a run from inside a node's progress bar; not an Exception, so that nodes which catch all let it through."""
-
-
-class _Watched(PrepareProgress):
-    """Tells the progress, and ends the run between nodes once it is not wanted any more."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        super().__init__(0, on_event)
-        self.stop = threading.Event()
-
-    def started(self, step: Step) -> None:
-        self.check()
-        super().started(step)
-
-    def steps(self, value: float, maximum: float, node_id: str | None = None, message: str = "") -> None:
-        self.check()
-        super().steps(value, maximum, node_id, message)
-
-    def check(self) -> None:
-        """Go on, or not.
-
-        Raises:
-            _Interrupted: it is to stop.
-        """
-        if self.stop.is_set():
-            raise _Interrupted
-
-
 class OnceService:
     """Runs jobs one after the other.
 
@@ -89,7 +59,7 @@ class OnceService:
         self._host = host
         self._runner = OnceRunner(host, self._enter)
         self._lock = threading.Lock()
-        self._watched: dict[int, _Watched] = {}
+        self._watched: dict[int, PrepareProgress] = {}
 
     def _enter(self) -> None:
         self._host.enter_thread()
@@ -99,7 +69,7 @@ class OnceService:
 
     def run(self, id: int, job: OnceJob, on_event: OnEvent) -> Future[OnceDone]:
         """See `engine.protocol.Engine.run_once`."""
-        watched = _Watched(on_event)
+        watched = PrepareProgress(0, on_event)
         with self._lock:
             self._watched[id] = watched
         future = self._runner.submit(lambda: self._run(job, watched))
@@ -110,9 +80,9 @@ class OnceService:
         """See `engine.protocol.Engine.stop_once`."""
         watched = self._watched.get(id)
         if watched is not None:
-            watched.stop.set()
+            watched.withdraw()
 
-    def _run(self, job: OnceJob, watched: _Watched) -> OnceDone:
+    def _run(self, job: OnceJob, watched: PrepareProgress) -> OnceDone:
         from comfystream.engine.once_files import picture_value, sound_value  # torch and codecs: only when it is used
 
         try:
@@ -129,14 +99,14 @@ class OnceService:
             watched.check()
             watched.phase("write")
             return OnceDone(tuple(_Writer(job).write(done)), done.ran)
-        except _Interrupted:
+        except Withdrawn:
             raise OnceStopped("the run was stopped") from None
 
     def close(self) -> None:
         """Stop what runs and let go of what is kept. Idempotent."""
         with self._lock:
             for watched in self._watched.values():
-                watched.stop.set()
+                watched.withdraw()
         self._runner.close()
 
 

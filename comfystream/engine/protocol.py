@@ -16,12 +16,14 @@ from typing import Any, Protocol
 from comfystream.catalog.comfyui import ComfyUIOptions
 from comfystream.catalog.standin import Folders
 from comfystream.engine.once_job import OnceDone, OnceJob
+from comfystream.errors import EngineError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.workflow.check import Problem
 from comfystream.workflow.model import Workflow
 
 __all__ = [
     "Activated",
+    "Cancelled",
     "Engine",
     "EngineOptions",
     "EngineLost",
@@ -41,6 +43,12 @@ __all__ = [
     "RunnerStats",
     "Stopped",
 ]
+
+
+class Cancelled(EngineError):
+    """A revision was withdrawn while it was being prepared."""
+
+    default_code = "cancelled"
 
 
 class FailPolicy(StrEnum):
@@ -278,6 +286,12 @@ class Runner(Protocol):
                 is used instead.
 
         The future raises WorkflowError, NodeError or EngineError; the active revision is then as it was.
+        """
+        ...
+
+    def withdraw(self) -> Future[bool]:
+        """What is being prepared ends before its next node, or where a node next says what it does (at each step of a
+        build): its future raises `Cancelled`. Gives whether anything was being prepared. The active revision goes on.
         """
         ...
 

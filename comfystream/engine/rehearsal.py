@@ -21,9 +21,14 @@ from comfystream.engine.step import Schedule
 from comfystream.frames import AudioFrame, Lane, VideoFrame
 from comfystream.workflow.model import Link
 
-__all__ = ["needs_rehearsal", "picture_of", "rehearse", "silence"]
+__all__ = ["builds_before_a_frame", "needs_rehearsal", "picture_of", "rehearse", "silence"]
 
 MakeActivation = Callable[[Prepared, Binder], Activation]
+
+
+def builds_before_a_frame(plan: Plan) -> bool:
+    """Whether a node of it makes something that takes long in its first call, for the size of the picture."""
+    return any(step.spec.builds_on_first_call and step.schedule is not Schedule.STATIC for step in plan.steps.values())
 
 
 def needs_rehearsal(plan: Plan, running: Plan | None) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +22,7 @@ from comfystream.engine.lanes import Input, Lanes, LaneState
 from comfystream.engine.meter import Meter
 from comfystream.engine.placement import Places
 from comfystream.engine.prepare import compile_checked, make_binder, run_static
+from comfystream.engine.preparing import Preparations
 from comfystream.engine.progress import PrepareProgress
 from comfystream.engine.protocol import (
     Activated,
@@ -36,7 +36,7 @@ from comfystream.engine.protocol import (
     RunnerStats,
     Stopped,
 )
-from comfystream.engine.rehearsal import needs_rehearsal, picture_of, rehearse, silence
+from comfystream.engine.rehearsal import builds_before_a_frame, needs_rehearsal, picture_of, rehearse, silence
 from comfystream.engine.running import Running
 from comfystream.engine.step import Step
 from comfystream.engine.stepping_back import stepping_back
@@ -63,12 +63,11 @@ class LocalRunner:
         self._failures = FailureLog(host.clock)
         self._instances = Instances()
         self._places = Places(host.backend) if host.backend is not None else None
-        self._numbers = itertools.count(1)
         self._prepared: dict[int, Running] = {}
         self._attempt: list[int] = []
         self._current: Running | None = None
         self._switching = threading.Lock()
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare", initializer=self.enter_thread)
+        self._preparing = Preparations(self.enter_thread, on_event)
         self._newest: VideoFrame | None = None
         self._sample_rate = 48_000
         self._closed = False
@@ -81,18 +80,18 @@ class LocalRunner:
         """See `engine.protocol.Runner.prepare`."""
         if self._closed:
             raise Closed
-        return self._preparing.submit(self._prepare_beside, workflow, sample)
+        return self._preparing.submit(lambda progress: self._prepare(workflow, sample, progress))
 
-    def _prepare_beside(self, workflow: Workflow, sample: VideoFrame | tuple[int, int]) -> Revision:
-        with stepping_back(wanted=self._options.live and self._current is not None):
-            return self._prepare(workflow, sample)
+    def withdraw(self) -> Future[bool]:
+        """See `engine.protocol.Runner.withdraw`."""
+        return self._preparing.withdraw()
 
-    def _prepare(self, workflow: Workflow, sample: VideoFrame | tuple[int, int]) -> Revision:
+    def _prepare(self, workflow: Workflow, sample: VideoFrame | tuple[int, int], progress: PrepareProgress) -> Revision:
         began = time.perf_counter_ns()
-        number = next(self._numbers)
-        progress = PrepareProgress(number, self._on_event)
+        number = progress.revision
         current = self._current
-        with self._host.progress_goes_to(progress):
+        beside = self._options.live and current is not None
+        with stepping_back(wanted=beside), self._host.progress_goes_to(progress):
             progress.phase("check")
             plan = compile_checked(workflow, self._host.catalog)
             if current is not None:
@@ -152,12 +151,12 @@ class LocalRunner:
     ) -> dict[Any, Any]:
         """Warm new nodes.
 
-        Files are not rehearsed: nobody waits for their first frame, and no node sees a frame twice.
+        Files are not rehearsed, for no node is to see a frame twice, unless one builds something for the size.
         """
         plan = prepared.plan
         crosses = any(lane.crossing for lane in plan.lanes.values())
         wanted = needs_rehearsal(plan, current.activation.plan if current is not None else None)
-        if not (wanted and (self._options.live or crosses)):
+        if not (wanted and (self._options.live or crosses or builds_before_a_frame(plan))):
             return {}
         forked = self._instances.fork() if self._options.live else Instances()
         activation = self._activation(prepared, make_binder(plan, forked, self._places), without_sinks=True)
@@ -384,7 +383,7 @@ class LocalRunner:
         already, self._closed = self._closed, True
         self._lanes.close_inputs(discard=True)
         self._lanes.join(CLOSE_S)
-        self._preparing.shutdown(wait=False, cancel_futures=True)
+        self._preparing.close()
         with self._switching:
             kept = [*self._prepared.values()]
             self._prepared.clear()

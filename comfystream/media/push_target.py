@@ -38,7 +38,7 @@ def check_push_url(url: str, allowed: Sequence[str]) -> str:
         ConfigError: it is no address, its protocol is not known, or the operator does not allow it.
     """
     parts = _split(url)
-    if parts is None or re.search(r"[\s\x00-\x1f\x7f]", url):
+    if parts is None or re.search(r"[\s\x00-\x1f\x7f\ud800-\udfff]", url):
         raise ConfigError("this is no address to push to", code="bad_url", hint="such as rtmp://host/app/key")
     if parts.scheme not in FORMATS:
         known = ", ".join(FORMATS)
@@ -118,6 +118,7 @@ def without_secrets(url: str) -> tuple[str, dict[str, str]]:
     """An address without its stream key or passphrase, and these as options of FFmpeg's protocol.
 
     RTMP: what follows the application's name, which has two parts where three or more are given, as FFmpeg reads it.
+    Where there is nothing but that name, it may be the key itself, as at gateways of the Livepeer network.
     RTSP has no such option: its address stays whole.
     """
     parts = urlsplit(url)
@@ -125,6 +126,8 @@ def without_secrets(url: str) -> tuple[str, dict[str, str]]:
         names = parts.path.lstrip("/").split("/")
         count = 2 if len(names) > 2 and ":" not in names[1] else 1
         app, key = "/".join(names[:count]), "/".join(names[count:]) + (f"?{parts.query}" if parts.query else "")
+        if app and count == len(names):
+            return f"{parts.scheme}://{parts.netloc}", {"rtmp_app": app + key}
         if app and key:
             return f"{parts.scheme}://{parts.netloc}/{app}", {"rtmp_app": app, "rtmp_playpath": key}
     if parts.scheme == "srt":

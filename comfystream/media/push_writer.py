@@ -21,6 +21,7 @@ __all__ = ["PushWriter"]
 END_S = 2.0
 SAY_WHY_S = 0.5
 _KEPT_LINES = 8
+_SERVER_SAYS = "Server error: "
 
 
 def push_options(kbps: int) -> MuxOptions:
@@ -170,10 +171,17 @@ class PushWriter:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(SAY_WHY_S)
         self.close()
-        said = next((line for line in reversed(self._said) if line), "")
+        lines = [line for line in self._said if line]
+        told = [line.partition(_SERVER_SAYS)[2] for line in lines if _SERVER_SAYS in line]  # more than the last line
+        said = (told or lines or [""])[-1]
         place = shown(self._url)
-        address = without_secrets(self._url)[0]
-        reason = said.replace(address, "").strip(" :")[:200] or f"ffmpeg ended with code {self._process.returncode}"
+        address, secrets = without_secrets(self._url)
+        said = said.replace(address, "")
+        for name, secret in secrets.items():  # servers like to repeat what they were asked for
+            is_key = name != "rtmp_app" or len(secrets) == 1
+            for word in (secret, secret.partition("?")[0]):
+                said = said.replace(word, "...") if is_key and word else said
+        reason = said.strip(" :")[:200] or f"ffmpeg ended with code {self._process.returncode}"
         return NetworkError(f"{place}: {reason}", code="push_failed")
 
     def _follow(self, stream: IO[bytes]) -> None:

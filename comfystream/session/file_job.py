@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from comfystream.clock import Clock, SystemClock
-from comfystream.engine.protocol import Engine, Event, NodeFailed, Runner, RunnerOptions, RunnerStats
+from comfystream.engine.protocol import Engine, Event, NodeFailed, Progress, Runner, RunnerOptions, RunnerStats
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
 from comfystream.media.file_sink import Written
 from comfystream.session.crew import Crew
@@ -42,7 +42,8 @@ class FileJob:
         engine: runs the graph.
         workflow: what to run.
         options: what from, what to and how.
-        on_progress: called on the caller's thread about ten times a second.
+        on_progress: called on the caller's thread about ten times a second; while the workflow is prepared, on a thread
+            of the engine when a node says what it does.
         on_event: the engine's events, on its threads.
         clock: paces `realtime`; injected for tests.
     """
@@ -70,6 +71,7 @@ class FileJob:
         self._is_done = False
         self._stats = NO_STATS
         self._failed_at: int | None = None
+        self._is_preparing = True
 
     def run(self) -> FileResult:
         """Do it. The result is there only when it is complete; Ctrl-C completes what there is so far.
@@ -104,6 +106,7 @@ class FileJob:
         limit = FrameLimit(self._options.duration_s, self._options.frames)
         feeder = Feeder(ends.source, runner, limit, self._meter, self._stopped)
         revision = runner.prepare(self._workflow, feeder.first() or ends.size).result()
+        self._is_preparing = False
         self._crew.start("encode", lambda: self._encode(writer, feeder))
         runner.activate(revision)
         prepared = time.monotonic()
@@ -118,6 +121,8 @@ class FileJob:
     def _hear(self, event: Event) -> None:
         if isinstance(event, NodeFailed):
             self._failed_at = event.frame
+        if isinstance(event, Progress) and self._is_preparing:
+            self._on_progress(JobProgress("prepare", words=event.message))
         self._on_event(event)
 
     def _encode(self, writer: Writer, feeder: Feeder) -> None:

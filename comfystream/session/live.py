@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from comfystream.clock import Clock, SystemClock
 from comfystream.engine.protocol import EngineRestarted, FailPolicy
-from comfystream.errors import ComfyStreamError, EngineError
+from comfystream.errors import ComfyStreamError, EngineError, WorkflowError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
 from comfystream.session.live_claims import Claim
 from comfystream.session.live_edits import Edits, StaleRevision, in_words
@@ -238,33 +238,30 @@ class LiveSession:
         Raises:
             StaleRevision: `base` is not in force any more.
             WorkflowError, NodeError, EngineError: why it does not run.
+            Cancelled: `cancel` was called, or another workflow was set while this one took long.
             BusyError: too many edits wait.
         """
-
-        async def work() -> Change:
-            self._edits.expect(base)
-            return await self._replace(workflow, who, "workflow")
-
-        return await self._orders.do(work)
+        return await self._orders.do(lambda: self._replace(workflow, who, "workflow", base), is_edit=True)
 
     async def patch(self, patches: Sequence[Patch], *, base: int | None = None, who: str = "") -> Change:
         """Change values of the workflow, all of them or none; raises what `set_workflow` raises."""
         if base is None:
             return await self._orders.patch(patches, who)
-
-        async def work() -> Change:
-            self._edits.expect(base)
-            return await self._patch(patches, who)
-
-        return await self._orders.do(work)
+        return await self._orders.do(lambda: self._patch(patches, who, base))
 
     async def undo(self, *, base: int | None = None) -> Change:
         """Back to the revision before; raises what `set_workflow` raises."""
-        return await self._orders.do(lambda: self._step(-1, base))
+        return await self._orders.do(lambda: self._step(-1, base), is_edit=True)
 
     async def redo(self, *, base: int | None = None) -> Change:
         """Forward to the revision that was undone last; raises what `set_workflow` raises."""
-        return await self._orders.do(lambda: self._step(1, base))
+        return await self._orders.do(lambda: self._step(1, base), is_edit=True)
+
+    async def cancel(self) -> Change:
+        """Withdraw the edit that is being prepared, whose caller gets `Cancelled`; a WorkflowError if there is none."""
+        if not await self._run.withdraw():
+            raise WorkflowError("nothing is being prepared", code="nothing_to_cancel")
+        return Change(self.revision)
 
     async def pause(self) -> Change:
         """Drop frames until `resume`; viewers keep the last picture."""
@@ -305,7 +302,8 @@ class LiveSession:
 
     # --- what the owner task does
 
-    async def _patch(self, patches: Sequence[Patch], who: str) -> Change:
+    async def _patch(self, patches: Sequence[Patch], who: str, base: int | None = None) -> Change:
+        self._edits.expect(base)
         catalog = await self._run.catalog()
         return await self._replace(self._edits.patched(patches, catalog), who, in_words(patches))
 
@@ -317,7 +315,8 @@ class LiveSession:
         self._events.put(RevisionChanged(entry.number, entry.who, "undo" if by < 0 else "redo", change))
         return Change(entry.number, change)
 
-    async def _replace(self, workflow: Workflow, who: str, why: str) -> Change:
+    async def _replace(self, workflow: Workflow, who: str, why: str, base: int | None = None) -> Change:
+        self._edits.expect(base)
         number = self._edits.next_number
         first = await self._load(workflow, number)
         self._edits.push(workflow, who, why)
@@ -329,7 +328,8 @@ class LiveSession:
         if self._state in (SessionState.IDLE, SessionState.FAILED):
             self._go(SessionState.PREPARING)
         try:
-            first = await self._run.load(workflow, number, self.options)
+            load = self._run.load(workflow, number, self.options)
+            first = await self._orders.unless_overtaken(load, self._run.withdraw)
         except ComfyStreamError as error:
             if self._state is SessionState.PREPARING:
                 self._go(SessionState.IDLE if self.workflow is None else SessionState.FAILED, str(error))

@@ -1,12 +1,17 @@
-"""The task that owns a session: it does what is asked, one after the other, in the order it was asked."""
+"""The task that owns a session: it does what is asked, one after the other, in the order it was asked.
+
+What takes long is withdrawn when an order comes in that leaves nothing of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
+from comfystream.engine.protocol import Cancelled
 from comfystream.errors import BusyError, ComfyStreamError, EngineError
 from comfystream.session.live_state import Change
 from comfystream.workflow.edits import Patch
@@ -15,11 +20,14 @@ __all__ = ["Orders"]
 
 _log = logging.getLogger(__name__)
 MOST_WAITING = 64
+PATIENCE_S = 1.0
+"""What is quicker than this is finished, even where something newer waits: a slider has to move while it is turned."""
 
+T = TypeVar("T")
 Work = Callable[[], Awaitable[Change]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Order:
     """Patches wait as data, so that those that queue up become one revision; anything else waits as `work`."""
 
@@ -27,6 +35,13 @@ class _Order:
     work: Work | None = None
     patches: tuple[Patch, ...] = ()
     who: str = ""
+    is_edit: bool = False
+
+    def leaves_nothing_of(self, older: _Order) -> bool:
+        """Whether the revision that comes of this one is the same without the older one."""
+        if self.work is not None:
+            return self.is_edit and (older.is_edit or older.work is None)
+        return older.work is None and _places(older.patches) <= _places(self.patches)
 
 
 class Orders:
@@ -42,17 +57,24 @@ class Orders:
         self._patch = patch
         self._waiting: asyncio.Queue[_Order] = asyncio.Queue(MOST_WAITING)
         self._is_closed = False
+        self._unanswered: list[_Order] = []
+        self._current: _Order | None = None
+        self._overtaken = asyncio.Event()
         self._owner = asyncio.create_task(self._work_off(), name=f"session-{session}")
 
-    async def do(self, work: Work) -> Change:
+    async def do(self, work: Work, *, is_edit: bool = False) -> Change:
         """Do `work` when it is its turn.
+
+        Args:
+            work: what to do.
+            is_edit: whether it replaces the whole workflow.
 
         Raises:
             ComfyStreamError: what `work` raised.
             BusyError: too many orders wait.
             EngineError: the session has ended.
         """
-        return await self._ask(_Order(_new_answer(), work))
+        return await self._ask(_Order(_new_answer(), work, is_edit=is_edit))
 
     async def patch(self, patches: Sequence[Patch], who: str) -> Change:
         """Do patches, together with others that wait; raises what `do` raises."""
@@ -67,7 +89,28 @@ class Orders:
             raise BusyError(
                 f"{MOST_WAITING} edits wait already", code="too_many_edits", hint="wait for the replies"
             ) from None
+        self._unanswered.append(order)
+        order.answer.add_done_callback(lambda done: self._unanswered.remove(order))
+        if self._current is not None and order.leaves_nothing_of(self._current):
+            self._overtaken.set()
         return await order.answer
+
+    async def unless_overtaken(self, work: Awaitable[T], withdraw: Callable[[], Awaitable[object]]) -> T:
+        """The result of a part of an order that may take long; `withdraw` is called once that is pointless.
+
+        Raises:
+            Exception: what `work` raised, after `withdraw` too.
+        """
+        watcher = asyncio.create_task(self._withdraw_when_overtaken(withdraw), name=f"overtaken-{self._session}")
+        try:
+            return await work
+        finally:
+            watcher.cancel()
+
+    async def _withdraw_when_overtaken(self, withdraw: Callable[[], Awaitable[object]]) -> None:
+        await asyncio.sleep(PATIENCE_S)
+        await self._overtaken.wait()
+        await withdraw()
 
     async def _work_off(self) -> None:
         held: _Order | None = None
@@ -100,11 +143,15 @@ class Orders:
 
     async def _settle(self, orders: list[_Order], work: Work, *, is_last: bool = True) -> bool:
         """Do the work and answer. False when it failed and that was not the last try."""
+        self._begin(orders)
         try:
             change = await work()
         except asyncio.CancelledError:
             _fail(orders, self._ended())
             raise
+        except Cancelled as error:
+            _fail(orders, error)
+            return True
         except ComfyStreamError as error:
             if is_last:
                 _fail(orders, error)
@@ -118,6 +165,15 @@ class Orders:
             if not order.answer.done():
                 order.answer.set_result(change)
         return True
+
+    def _begin(self, orders: list[_Order]) -> None:
+        """What is done now, and whether something that waits already leaves nothing of it."""
+        patches = tuple(patch for order in orders for patch in order.patches)
+        self._current = replace(orders[-1], patches=patches)
+        self._overtaken.clear()
+        newer = [one for one in self._unanswered if one not in orders]
+        if any(one.leaves_nothing_of(self._current) for one in newer):
+            self._overtaken.set()
 
     def _ended(self) -> EngineError:
         return EngineError(f"session {self._session} has ended", code="session_ended", hint="start a new one")
@@ -133,6 +189,10 @@ class Orders:
 
 def _new_answer() -> asyncio.Future[Change]:
     return asyncio.get_running_loop().create_future()
+
+
+def _places(patches: Sequence[Patch]) -> set[tuple[str, str]]:
+    return {(patch.node, patch.input) for patch in patches}
 
 
 def _fail(orders: Sequence[_Order], error: ComfyStreamError) -> None:

@@ -148,6 +148,10 @@ class LiveRun:
         self._in_force = [*self._in_force[-3:], _InForce(revision, number)]
         return first
 
+    async def withdraw(self) -> bool:
+        """End what is being prepared, at its next node or step of a build; gives whether there was anything."""
+        return self._runner is not None and await result(await call(self._runner.withdraw))
+
     async def first_frame(self, first: Future[int], now_ns: int, *, is_paused: bool) -> int | None:
         """Id of the first frame that the revision loaded last has made; None when no frames come.
 

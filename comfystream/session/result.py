@@ -24,6 +24,7 @@ class JobProgress:
         fps: pictures per second lately; 0 when unknown.
         left_s: seconds until the end; None when unknown.
         dropped: pictures that were dropped.
+        words: what a node says that it does while the workflow is prepared; empty when it says nothing.
     """
 
     phase: str
@@ -33,6 +34,7 @@ class JobProgress:
     fps: float = 0.0
     left_s: float | None = None
     dropped: int = 0
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ def _convert(model: Any, prefix: str, ranges: Ranges, takes_control: bool) -> di
 
     choice = choose(nvidia_backend().name, to_build=True)
     module, spec = module_of_model(model, ranges, takes_control)
-    options = BuildOptions(exporter="legacy")
+    options = BuildOptions()
     key = EngineKey.of(choice.capability, machine(), spec, options, digest_of_module(module))
     device = str(next(module.parameters()).device)
     job = job_of_module(choice, module, key, device, verifies=False, label=target.stem)

@@ -88,12 +88,11 @@ def ready(module: nn.Module, spec: ModelSpec, backend: str) -> Accelerated:
         EngineError: the backend is not here, or cannot run this model.
     """
     from comfystream.accel.accelerate import How, accelerate
-    from comfystream.accel.backend import BuildOptions
     from comfystream.accel.runner import torch_dtype
     from comfystream.accel.spec import PRECISIONS
 
     module = module.to(torch_dtype(PRECISIONS[spec.precision])).eval().requires_grad_(False)
-    made = accelerate(module, spec, How(backend, options=BuildOptions(exporter="legacy")), on_build=progress())
+    made = accelerate(module, spec, How(backend), on_build=progress())
     log.info("%s: %s", spec.name, made.choice.reason)
     return made
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from comfystream.accel.accelerate import How
-from comfystream.accel.backend import Backend
+from comfystream.accel.backend import Backend, Capture
 from comfystream.accel.model_specs import SCALE
 from comfystream.accel.registry import Choice, choose
 from comfystream.accel.spec import PRECISIONS
@@ -59,9 +59,19 @@ class Acceleration:
         return has_plan and (self.backend != "inductor" or self.how.keeps_engine)
 
     @property
+    def records_networks(self) -> bool:
+        """Whether the backend runs nothing but what it can record."""
+        return self.backend in CAPTURES
+
+    @property
+    def capture(self) -> Capture | None:
+        """Records a whole tick as one launch; None where that cannot be."""
+        return self.choice.backend.tick_capture(self.how.device)
+
+    @property
     def binds_quickly(self) -> bool:
         """Whether other shapes within the ranges may be bound in a live tick."""
-        return self.backend not in CAPTURES
+        return not self.records_networks and self.capture is None
 
     def rows_up_to(self, rows: int, most: int = 0) -> int:
         """The most rows of the networks for a stream that uses `rows`.

@@ -18,7 +18,7 @@ from .loading.parts import component, from_folder
 from .loading.weights import read_weights, under
 from .shelf import Shelf
 
-__all__ = ["Control", "ControlModel", "load_control", "residuals"]
+__all__ = ["ActiveControl", "Control", "ControlModel", "load_control", "residuals"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,10 @@ class ControlModel:
                     code="weights_do_not_fit",
                     hint=f"use a ControlNet that was trained for {family.value}",
                 )
+
+
+ActiveControl = tuple[ControlModel, Tensor, Tensor]
+"""A ControlNet, control pictures [rows, 3, height, width] of 0..1, and its strength [1]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .control import Control
-from .networks import ActiveControl
+from .control import ActiveControl, Control
 from .preprocess import constant, draw
 
 __all__ = ["ControlRows"]

@@ -205,6 +205,7 @@ class ControlNetTRTStreamingSampler:
     """Frames through a configured model; what a frame sets goes before the configuration."""
 
     CATEGORY, FUNCTION, RETURN_TYPES = "ControlNet+TRT", "generate", ("IMAGE",)
+    BUILDS_ON_FIRST_CALL = True
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:

@@ -14,11 +14,12 @@ from comfystream.accel.spec import ModelSpec
 
 from .acceleration import Acceleration
 from .control import ControlModel
+from .core.guidance import GuidanceMode
 from .loading.infer import Family
 from .model import StreamModel
 from .shelf import Shelf
 
-__all__ = ["Layout", "Network", "Role", "Shapes"]
+__all__ = ["Layout", "Network", "Role", "Shapes", "TickShape"]
 
 Role = str | ControlModel
 Shapes = dict[str, tuple[int, ...]]
@@ -48,6 +49,23 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class TickShape:
+    """What a tick does around the networks, as far as it cannot change in a recording.
+
+    Attributes:
+        slots: how many steps.
+        mode: of the guidance that is in effect.
+        adds_noise: whether noise is put on between steps.
+        is_from_noise: whether frames begin as noise alone, and the picture says only the size.
+    """
+
+    slots: int
+    mode: GuidanceMode
+    adds_noise: bool = True
+    is_from_noise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """How a stream runs its networks.
 
@@ -58,6 +76,7 @@ class Layout:
         text_tokens: how many tokens a row has, those of a picture not counted.
         controls: the ControlNets.
         takes_residuals: whether the UNet is the one for ControlNets.
+        tick: what is recorded as one launch together with the networks; None where each is launched by itself.
     """
 
     rows: tuple[int, ...]
@@ -66,6 +85,7 @@ class Layout:
     text_tokens: int
     controls: tuple[ControlModel, ...] = ()
     takes_residuals: bool = False
+    tick: TickShape | None = None
 
     def networks(self, model: StreamModel, acceleration: Acceleration) -> list[Network]:
         """All that is run: encoder, ControlNets, UNet, decoder.

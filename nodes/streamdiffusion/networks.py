@@ -12,20 +12,18 @@ from torch import Tensor
 from comfystream.accel.runner import Runner
 from comfystream.errors import EngineError
 
+from .bound import Bound, BoundNetworks
 from .conditioning import Rows
-from .control import ControlModel, residuals
-from .layout import Layout, Role, Shapes
+from .control import ActiveControl, residuals
+from .layout import Layout, Shapes
 from .model import StreamModel
 from .ready import made_ready
+from .recorded import RecordedTick
 from .shelf import BoundRunner
 
-__all__ = ["ActiveControl", "Networks", "RunnerNetworks", "TorchNetworks", "networks_of"]
+__all__ = ["Networks", "RunnerNetworks", "TorchNetworks", "networks_of"]
 
 KEPT_LAYOUTS = 4
-
-_Bound = dict[Role, list[BoundRunner]]
-ActiveControl = tuple[ControlModel, Tensor, Tensor]
-"""A ControlNet, control pictures [rows, 3, height, width] of 0..1, and its strength [1]."""
 
 
 class Networks(Protocol):
@@ -33,6 +31,9 @@ class Networks(Protocol):
 
     keeps_idle_controls: bool
     """Whether a ControlNet of strength 0 stays in the layout, so that nothing is made anew when it comes back."""
+
+    recorded: RecordedTick | None
+    """The tick of the layout in use, where it is recorded as a whole: then nothing else is called but that."""
 
     def is_ready(self, layout: Layout) -> bool:
         """Whether a tick with this layout makes nothing that takes long."""
@@ -75,6 +76,7 @@ class TorchNetworks:
     """The networks as they are. Nothing has to be prepared."""
 
     keeps_idle_controls = False
+    recorded: RecordedTick | None = None
 
     def __init__(self, model: StreamModel) -> None:
         self._model = model
@@ -132,8 +134,14 @@ class RunnerNetworks:
         self._making = threading.Lock()
         self._lock = threading.Lock()  # never held while something is made
         self._bound: dict[tuple[Hashable, ...], BoundRunner] = {}
-        self._layouts: dict[Layout, _Bound] = {}
-        self._used: _Bound = {}
+        self._layouts: dict[Layout, BoundNetworks] = {}
+        self._recorded: dict[Layout, RecordedTick] = {}
+        self.calls = BoundNetworks(model, {})
+        self.recorded: RecordedTick | None = None
+
+    @property
+    def _used(self) -> Bound:
+        return self.calls.bound
 
     def is_ready(self, layout: Layout) -> bool:
         if layout in self._layouts:
@@ -145,7 +153,7 @@ class RunnerNetworks:
         return self._acceleration.binds_quickly and (has_all or not self._acceleration.has_engines)
 
     def prepare(self, layout: Layout) -> None:
-        """Make and bind what this layout runs.
+        """Make and bind what this layout runs, and record its tick.
 
         Raises:
             ConfigError, EngineError, AssetError: as `made_ready`; what the stream runs stays.
@@ -157,25 +165,33 @@ class RunnerNetworks:
                 self._prepare(layout)
 
     def _prepare(self, layout: Layout) -> None:
-        bound: _Bound = {}
+        bound: Bound = {}
+        recorded = None
         try:
             for role, (runner, network) in made_ready(self._model, layout).items():
-                bound[role] = [self._bind(runner, shapes) for shapes in network.shapes]
+                bound[role] = [self._bind(runner, shapes, layout) for shapes in network.shapes]
+            calls = BoundNetworks(self._model, bound)
+            if layout.tick is not None:
+                recorded = RecordedTick(self._model, calls, layout, layout.tick)
         except EngineError:
             self._forget_others()
             raise
         if self._model.device.type == "cuda":
             torch.cuda.current_stream().synchronize()  # all of it is done before another thread goes on with it
         with self._lock:
-            self._layouts[layout] = bound
+            if recorded is not None:
+                self._recorded[layout] = recorded
+            self._layouts[layout] = calls
         if len(self._layouts) > KEPT_LAYOUTS:
             self._forget_others(bound)
 
-    def _bind(self, prototype: Runner, shapes: Shapes) -> BoundRunner:
-        key = (prototype, *sorted(shapes.items()))
+    def _bind(self, prototype: Runner, shapes: Shapes, layout: Layout) -> BoundRunner:
+        """A tick that is recorded as a whole has runners of its own: it is tried out while another one runs."""
+        is_whole = layout.tick is not None
+        key = (layout if is_whole else None, prototype, *sorted(shapes.items()))
         found = self._bound.get(key)
         if found is None:
-            twin = prototype.twin()
+            twin = (prototype.unrecorded() if is_whole else prototype).twin()
             try:
                 twin.bind(shapes)
             except EngineError:
@@ -184,13 +200,14 @@ class RunnerNetworks:
             found = self._bound[key] = BoundRunner(twin)
         return found
 
-    def _forget_others(self, *more: _Bound) -> None:
+    def _forget_others(self, *more: Bound) -> None:
         """Let go of all buffers but those in use, and these."""
         with self._lock:
             kept = (self._used, *more)
             self._layouts = {
-                layout: bound for layout, bound in self._layouts.items() if any(bound is one for one in kept)
+                layout: calls for layout, calls in self._layouts.items() if any(calls.bound is one for one in kept)
             }
+            self._recorded = {layout: one for layout, one in self._recorded.items() if layout in self._layouts}
             in_use = {id(one) for bound in kept for row in bound.values() for one in row}
             gone = [one for one in self._bound.values() if id(one) not in in_use]
             self._bound = {key: one for key, one in self._bound.items() if id(one) in in_use}
@@ -202,65 +219,20 @@ class RunnerNetworks:
     def use(self, layout: Layout) -> None:
         self.prepare(layout)  # it is ready, unless another thread has just had to make room
         with self._lock:
-            self._used = self._layouts.get(layout, self._used)
+            self.calls = self._layouts.get(layout, self.calls)
+            self.recorded = self._recorded.get(layout)
 
     def close(self) -> None:
-        self._used = {}
+        self.calls, self.recorded = BoundNetworks(self._model, {}), None
         self._forget_others()
 
     def encode(self, picture: Tensor) -> Tensor:
-        bound = self._used["vae_encoder"][0]
-        bound.put("images", picture)
-        bound.runner.inputs["images"].mul_(2).sub_(1)
-        bound.runner.enqueue()
-        latent, scaling = self._own(bound.runner.outputs["latent"]), self._model.autoencoder.scaling
-        return latent if scaling == 1 else latent * scaling
+        return self.calls.encode(picture)
 
     def decode(self, latent: Tensor) -> Tensor:
-        bound, scaling = self._used["vae_decoder"][0], self._model.autoencoder.scaling
-        bound.put("latent", latent if scaling == 1 else latent / scaling)
-        bound.runner.enqueue()
-        return self._own(bound.runner.outputs["images"])
+        return self.calls.decode(latent)
 
     def predict(
         self, x: Tensor, times: Tensor, told: Rows, controls: Sequence[ActiveControl], scales: Tensor | None
     ) -> Tensor:
-        unet = self._for_rows("unet", len(x))
-        _tell(unet, x, times, told, told.tokens)
-        if scales is not None:
-            unet.put("ipadapter_scale", scales, scales)
-        names = [one.name for one in unet.runner.spec.inputs if one.name.startswith("input_control_")]
-        if names and not controls:
-            unet.clear(names)
-        for number, (net, pictures, strength) in enumerate(controls):
-            given = self._steer(net, x, times, told, pictures, strength)
-            unet.sum_into(names, given, is_first=number == 0)
-        unet.runner.enqueue()
-        return self._own(unet.runner.outputs["latent"])
-
-    def _steer(
-        self, net: ControlModel, x: Tensor, times: Tensor, told: Rows, pictures: Tensor, strength: Tensor
-    ) -> list[Tensor]:
-        """What a ControlNet gives, the middle one last."""
-        bound = self._for_rows(net, len(x))
-        _tell(bound, x, times, told, told.tokens[:, : told.text_tokens])
-        bound.put("controlnet_cond", pictures)
-        bound.put("conditioning_scale", strength, strength)
-        bound.runner.enqueue()
-        return list(bound.runner.outputs.values())
-
-    def _for_rows(self, role: Role, rows: int) -> BoundRunner:
-        return next(one for one in self._used[role] if len(one.runner.inputs["sample"]) == rows)
-
-    def _own(self, value: Tensor) -> Tensor:
-        """On the model's device, in its precision; nothing happens where it is already."""
-        return value.to(self._model.device, self._model.dtype, non_blocking=True)
-
-
-def _tell(bound: BoundRunner, x: Tensor, times: Tensor, told: Rows, tokens: Tensor) -> None:
-    """What UNet and ControlNets are both told."""
-    bound.put("sample", x)
-    bound.put("timestep", times, times)
-    bound.put("encoder_hidden_states", tokens, told)
-    for name, value in (told.added or {}).items():
-        bound.put(name, value, told)
+        return self.calls.predict(x, times, told, controls, scales)

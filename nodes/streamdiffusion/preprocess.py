@@ -27,7 +27,9 @@ def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype
     return torch.tensor(values, device=device, dtype=dtype)
 
 
-def pictures_of(image: Tensor, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Tensor:
+def pictures_of(
+    image: Tensor, size: tuple[int, int], device: torch.device, dtype: torch.dtype, into: Tensor | None = None
+) -> Tensor:
     """What a model looks at, in memory of its own: it may wait while nodes write into what came.
 
     Args:
@@ -35,6 +37,7 @@ def pictures_of(image: Tensor, size: tuple[int, int], device: torch.device, dtyp
         size: (width, height) to come out. Scaled before it is rounded to `dtype`, which not every processor can scale.
         device: where it is wanted.
         dtype: in which precision.
+        into: where to write them, when there is such a place.
 
     Returns:
         [frames, 3, height, width] of 0..1.
@@ -42,6 +45,8 @@ def pictures_of(image: Tensor, size: tuple[int, int], device: torch.device, dtyp
     picture = image[..., :3].to(device, non_blocking=True).movedim(-1, 1)
     if tuple(picture.shape[-2:]) != (size[1], size[0]):
         picture = interpolate(picture.float(), (size[1], size[0]), mode="bilinear", antialias=True)
+    if into is not None:
+        return into.copy_(picture)
     return picture.to(dtype, copy=True, memory_format=torch.contiguous_format)
 
 

@@ -28,6 +28,7 @@ class StreamDiffusionSampler:
     """Frames through a model, a bit behind. Keeps one stream from frame to frame."""
 
     CATEGORY, FUNCTION, RETURN_TYPES = "StreamDiffusion", "sample", ("IMAGE",)
+    BUILDS_ON_FIRST_CALL = True
     DESCRIPTION = (
         "Denoises a live picture with a stream batch: one model call per frame, and as many frames of delay as "
         "there are steps but one. Every input may change while it runs."

@@ -17,10 +17,11 @@ from .core import Glide, SimilarityFilter, StreamBatch, denoise_in_turn, mixed_n
 from .core.batch import Tables
 from .core.schedule import alphas_cumprod
 from .image_prompt import layer_weights
-from .layout import Layout
+from .layout import Layout, TickShape
 from .model import StreamModel
 from .networks import networks_of
 from .preprocess import pictures_of
+from .recorded import RecordedTick, as_noise
 from .settings import StreamSettings
 
 __all__ = ["Stream"]
@@ -45,7 +46,14 @@ class Stream:
         model: what makes the pictures.
         settings: to begin with. Replace the attribute to change something: the frame loop reads it once per frame, so
             it takes no lock and never sees half a change.
+
+    Attributes:
+        records_ticks: whether a tick is recorded as one launch, where the backend can.
+        skipped: how many ticks gave an older picture.
     """
+
+    is_from_noise = False
+    """Whether frames begin as noise alone; the picture then says only the size."""
 
     def __init__(self, model: StreamModel, settings: StreamSettings) -> None:
         self.model = model
@@ -69,7 +77,16 @@ class Stream:
         self._work: tuple[Layout, Beside] | None = None
         self._refused: StreamSettings | None = None
         self._has_controls = model.acceleration is not None and model.acceleration.takes_controls
+        self.records_ticks = True
         self.skipped = 0
+
+    @property
+    def tick_graph(self) -> str:
+        """Whether a tick is one launch: "yes", or "no" with the reason."""
+        recorded = self._networks.recorded
+        if recorded is None:
+            return "no: each network is launched by itself"
+        return f"no: {recorded.why_not}" if recorded.why_not else "yes"
 
     @property
     def delay_frames(self) -> int:
@@ -101,7 +118,9 @@ class Stream:
         """
         plan = self._plan = self._next_plan(image)
         self._networks.use(plan.layout)
-        pictures = pictures_of(image, plan.layout.size, self.model.device, self.model.dtype)
+        recorded = self._networks.recorded
+        into = recorded.picture if recorded is not None and len(image) == plan.settings.frames else None
+        pictures = pictures_of(image, plan.layout.size, self.model.device, self.model.dtype, into)
         if plan.settings.frames == len(pictures):
             return self._group(pictures, plan.settings).movedim(1, -1)
         return torch.cat([self._gather(picture[None], plan.settings) for picture in pictures]).movedim(1, -1)
@@ -130,7 +149,17 @@ class Stream:
         nets = tuple(dict.fromkeys(control.model for control in settings.controls))
         rows, tokens = settings.row_counts(), settings.prompt.tokens.shape[1]
         size = self._size_for(image, settings)
-        return _Plan(settings, Layout(rows, settings.frames, size, tokens, nets, self._has_controls))
+        tick = self._tick_shape(settings, len(nets))
+        return _Plan(settings, Layout(rows, settings.frames, size, tokens, nets, self._has_controls, tick))
+
+    def _tick_shape(self, settings: StreamSettings, nets: int) -> TickShape | None:
+        """What one launch is: not frames that take their steps in turn, and no network that is used twice."""
+        acceleration = self.model.acceleration
+        if not self.records_ticks or acceleration is None or acceleration.capture is None:
+            return None
+        if not settings.is_batched or nets != len(settings.controls):
+            return None
+        return TickShape(len(settings.steps), settings.guidance.active, settings.adds_noise, self.is_from_noise)
 
     def _next_plan(self, image: Tensor) -> _Plan:
         """What the settings ask for; while that is being made ready, what ran before."""
@@ -183,10 +212,45 @@ class Stream:
             self.skipped += 1
             return self._output
         self._used_settings = settings
-        latent = self._networks.encode(picture)
-        made = self._denoise(latent, picture, settings)
-        self._output = (self._networks.decode(made) / 2 + 0.5).clamp_(0, 1)
+        recorded = self._networks.recorded
+        if recorded is not None:
+            self._output = self._replay(recorded, picture, settings)
+        else:
+            made = self._denoise(self._latent(picture), picture, settings)
+            self._output = (self._networks.decode(made) / 2 + 0.5).clamp_(0, 1)
         return self._output
+
+    def _latent(self, picture: Tensor) -> Tensor:
+        if not self.is_from_noise:
+            return self._networks.encode(picture)
+        shrink = self.model.autoencoder.shrink
+        sides = picture.shape[2] // shrink, picture.shape[3] // shrink
+        return picture.new_zeros((len(picture), self.model.latent_channels, *sides))
+
+    def _replay(self, recorded: RecordedTick, picture: Tensor, settings: StreamSettings) -> Tensor:
+        """One tick as one launch: what changed is written where the recording reads it."""
+        size = (picture.shape[-1], picture.shape[-2])
+        tables, noise = self._tables(settings), self._noise_of(settings, recorded.latent_shape)
+        front, rows = tables.guidance.unguided_rows(tables.slots, tables.frames), tables.slots * tables.frames
+        self._conditioning.update(settings, size)
+        self._controls.push(settings.controls, picture, tables.slots, tables.frames, self._output, keeps_idle=True)
+        self._enter(recorded.batch, tables, noise)
+        told = self._conditioning.rows(front, rows, size)
+        recorded.tell(tables, told, self._controls.active(front, rows), self._scales())
+        if picture is not recorded.picture:
+            recorded.picture.copy_(picture)
+        return recorded.tick()
+
+    def _enter(self, batch: StreamBatch, tables: Tables, noise: Tensor) -> None:
+        """Go on in a batch, from the one before it if that was another."""
+        before, self._batch = self._batch, batch
+        if before is not batch or tables is not batch.tables or noise is not self._used_noise:
+            batch.change(tables, noise)
+        self._used_noise = noise
+        if before is None:
+            batch.reset()
+        elif before is not batch:
+            batch.continue_from(before)
 
     def _is_similar(self, picture: Tensor, settings: StreamSettings) -> bool:
         """Whether the last result will do; never where a setting changed, or a prompt or a seed is on its way."""
@@ -203,7 +267,7 @@ class Stream:
 
     def _denoise(self, latent: Tensor, picture: Tensor, settings: StreamSettings) -> Tensor:
         size = (picture.shape[-1], picture.shape[-2])
-        tables, noise = self._tables(settings), self._noise_of(settings, latent)
+        tables, noise = self._tables(settings), self._noise_of(settings, tuple(latent.shape[1:]))
         self._conditioning.update(settings, size)
         slots, keeps_idle = tables.slots if settings.is_batched else 1, self._networks.keeps_idle_controls
         self._controls.push(settings.controls, picture, slots, tables.frames, self._output, keeps_idle)
@@ -211,11 +275,9 @@ class Stream:
             self._batch = None
             return denoise_in_turn(tables, noise, latent, self._models_in_turn(tables, size))
         batch = self._batch
-        if batch is None:
-            batch = self._batch = StreamBatch(tables, noise)
-        elif tables is not batch.tables or noise is not self._used_noise:
-            batch.change(tables, noise)
-        self._used_noise = noise
+        if batch is None or batch.is_fixed:
+            batch = StreamBatch(tables, noise)
+        self._enter(batch, tables, noise)
         front = tables.guidance.unguided_rows(tables.slots, tables.frames)
         model = self._model_for(front, tables.slots * tables.frames, size)
         batch.fill(latent, model)
@@ -245,10 +307,7 @@ class Stream:
 
         def denoise(x: Tensor, times: Tensor) -> Tensor:
             predicted = self._networks.predict(x, times, told, self._controls.active(front, len(x) - front), scales)
-            if not self.model.predicts_velocity:
-                return predicted
-            alpha = self._kept.index_select(0, times).view(-1, 1, 1, 1)
-            return alpha.sqrt().to(x.dtype) * predicted + (1 - alpha).sqrt().to(x.dtype) * x
+            return as_noise(predicted, x, times, self._kept) if self.model.predicts_velocity else predicted
 
         return denoise
 
@@ -261,11 +320,12 @@ class Stream:
             self._made_tables, self._tables_key = made, key
         return self._made_tables
 
-    def _noise_of(self, settings: StreamSettings, latent: Tensor) -> Tensor:
+    def _noise_of(self, settings: StreamSettings, shape: tuple[int, ...]) -> Tensor:
+        """[slots, *shape]; the same object as long as it is the same."""
         seeds = (settings.seeds, settings.seed_method, settings.has_normalised_seeds)
-        key = (*seeds, len(settings.steps), tuple(latent.shape[1:]))
+        key = (*seeds, len(settings.steps), shape)
         if key != self._noise_key:
-            noise = mixed_noise(settings.seeds, len(settings.steps), tuple(latent.shape[1:]), *seeds[1:])
+            noise = mixed_noise(settings.seeds, len(settings.steps), shape, *seeds[1:])
             moved = noise.to(self.model.device, self.model.dtype)
             self._noise.aim([moved], settings.transition_frames, "slerp")
             self._noise_key = key

@@ -23,6 +23,7 @@ from comfystream.frames import Frame, VideoFrame
 from comfystream.media.device.backend import DeviceBackend, HostBackend, open_backend
 from comfystream.workflow.model import Workflow
 
+from .conversion import bench_conversion
 from .graphs import live
 from .rows import Goal, Row
 
@@ -63,6 +64,7 @@ def bench_frame_path(
     yield Row("frame-path", case, "speed", "fps", ours.fps, host.fps, baseline, Goal("ours", 1000.0, at_least=True))
     yield Row("frame-path", case, "added latency, p50", "ms", ours.p50_ms, host.p50_ms, baseline, Goal("ours", 1.0))
     yield Row("frame-path", case, "added latency, p95", "ms", ours.p95_ms, host.p95_ms, baseline)
+    yield from bench_conversion(backend, size, frames)
 
 
 def _backend(device: str) -> DeviceBackend:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,18 @@ from comfystream import logs
 from comfystream.allocator import keep_few_arenas
 from comfystream.errors import ConfigError
 
-from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes, VramMode, comfyui_settings
+from ..byoc.flags import (
+    BatchFlags,
+    RunnerFlags,
+    RunnerMode,
+    RunnerOptions,
+    StreamFlags,
+    WorkerLogFlags,
+    WorkerNetworkFlags,
+)
+from ..comfyui_flags import LoadingFlags
+from ..engine_flags import EngineFlags
+from ..flags import grouped, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -28,37 +38,10 @@ if TYPE_CHECKING:
 
     from ..byoc.backend import WorkflowBackend
 
-__all__ = ["PriceUnit", "RunnerMode", "RunnerOptions", "byoc", "make_server"]
-
-_NET, _WORK, _BATCH, _ENGINE, _LOG = "Network", "Streams", "Batch requests", "Engine", "Log"
+__all__ = ["byoc", "make_server"]
 
 
-class RunnerMode(StrEnum):
-    """What a live runner is for."""
-
-    PERSISTENT = "persistent"
-    SINGLE_SHOT = "single-shot"
-    BOTH = "both"
-
-
-class PriceUnit(StrEnum):
-    """What a price is for."""
-
-    HOUR = "hour"
-    HD = "720p"
-    FIXED = "fixed"
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerOptions:
-    """How a worker is offered as a live runner."""
-
-    mode: RunnerMode = RunnerMode.PERSISTENT
-    app: str = ""
-    price: float = 0.01
-    unit: PriceUnit = PriceUnit.HOUR
-
-
+@grouped
 def byoc(
     workflow: Annotated[
         Path | None, typer.Option("--workflow", metavar="FILE", help="For streams that bring none.", envvar="WORKFLOW")
@@ -68,107 +51,38 @@ def byoc(
         typer.Option("--capability", metavar="NAME=FILE", help="Register a workflow under a name; repeat."),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, as YAML.")] = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.", rich_help_panel=_NET)] = "0.0.0.0",
-    port: Annotated[int, typer.Option("--port", help="Port; 0 takes a free one.", rich_help_panel=_NET)] = 8000,
-    insecure_tls: Annotated[
-        bool,
-        typer.Option(
-            "--insecure-tls",
-            envvar="ORCH_INSECURE_TLS",
-            help="Accept any certificate: orchestrators sign their own.",
-            rich_help_panel=_NET,
-        ),
-    ] = False,
-    live_runner: Annotated[
-        bool, typer.Option("--live-runner", help="Heartbeats in place of registration.", rich_help_panel=_NET)
-    ] = False,
-    runner_mode: Annotated[
-        RunnerMode,
-        typer.Option("--runner-mode", help="Offer sessions, single requests, or both.", rich_help_panel=_NET),
-    ] = RunnerMode.PERSISTENT,
-    runner_app: Annotated[
-        str, typer.Option("--runner-app", metavar="NAME", help="Its name, for one capability.", rich_help_panel=_NET)
-    ] = "",
-    runner_price: Annotated[
-        float, typer.Option("--runner-price", help="US dollars, for --live-runner.", rich_help_panel=_NET)
-    ] = 0.01,
-    runner_price_unit: Annotated[
-        PriceUnit, typer.Option("--runner-price-unit", help="Of --runner-price.", rich_help_panel=_NET)
-    ] = PriceUnit.HOUR,
-    capacity: Annotated[
-        int | None, typer.Option("--capacity", metavar="N", help="Streams at once: 1.", rich_help_panel=_WORK, min=1)
-    ] = None,
-    width: Annotated[
-        int, typer.Option("--width", help="Of pictures; 0 leaves them.", rich_help_panel=_WORK, min=0, max=8192)
-    ] = 512,
-    height: Annotated[
-        int, typer.Option("--height", help="Of pictures; 0 leaves them.", rich_help_panel=_WORK, min=0, max=8192)
-    ] = 512,
-    workflows: Annotated[
-        list[Path] | None,
-        typer.Option("--workflows", metavar="FOLDER", help="Workflows for batch requests.", rich_help_panel=_BATCH),
-    ] = None,
-    batch_queue: Annotated[
-        int,
-        typer.Option("--batch-queue", metavar="N", help="Batch requests that may wait.", rich_help_panel=_BATCH, min=0),
-    ] = 8,
-    batch_timeout: Annotated[
-        float,
-        typer.Option("--batch-timeout", metavar="S", help="Of those that do not say.", rich_help_panel=_BATCH, min=1),
-    ] = 120.0,
-    batch_max_result: Annotated[
-        int,
-        typer.Option("--batch-max-result", metavar="MIB", help="Of one request.", rich_help_panel=_BATCH, min=1),
-    ] = 64,
-    no_batch: Annotated[bool, typer.Option("--no-batch", help="Streams only.", rich_help_panel=_BATCH)] = False,
-    on_error: Annotated[
-        str | None, typer.Option("--on-error", help="hold, slate, passthrough or stop.", rich_help_panel=_WORK)
-    ] = None,
-    workspace: Annotated[
-        str | None, typer.Option("--workspace", help="ComfyUI folder whose packs to use.", rich_help_panel=_ENGINE)
-    ] = None,
-    nodes: Annotated[
-        list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Node packs.", rich_help_panel=_ENGINE)
-    ] = None,
-    comfyui: ComfyUIFolder = "",
-    no_api_nodes: NoApiNodes = False,
-    vram: VramMode = None,
-    allow_pack: AllowPacks = None,
-    block_pack: BlockPacks = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch.", rich_help_panel=_ENGINE)] = None,
-    log_level: Annotated[str | None, typer.Option("--log-level", help="INFO.", rich_help_panel=_LOG)] = None,
-    disable_frame_skip: Annotated[bool, typer.Option("--disable-frame-skip", hidden=True)] = False,
-    comfyui_log_level: Annotated[str | None, typer.Option("--comfyui-log-level", hidden=True)] = None,
-    comfyui_inference_log_level: Annotated[str | None, typer.Option(hidden=True)] = None,
+    *,
+    network: WorkerNetworkFlags,
+    runner: RunnerFlags,
+    streams: StreamFlags,
+    batch: BatchFlags,
+    engine: EngineFlags,
+    comfyui: LoadingFlags,
+    log: WorkerLogFlags,
 ) -> None:
     """Serve workflows to an orchestrator; ORCH_URL, ORCH_SECRET and CAPABILITY_URL say which and from where."""
     from comfystream.settings import load_settings
 
-    flags = {
-        "workspace": workspace,
-        "node_folders": [str(folder) for folder in nodes] if nodes else None,
-        **comfyui_settings(comfyui, no_api_nodes, vram, allow_pack, block_pack),
-        "threads": threads,
-        "workflow_folders": [str(folder) for folder in workflows] if workflows else None,
-        "on_error": on_error,
-        "log_level": log_level.upper() if log_level else None,
+    given = settings_of(engine) | comfyui.settings
+    given |= {
+        "workflow_folders": [str(folder) for folder in batch.workflows] if batch.workflows else None,
+        "on_error": streams.on_error,
+        "log_level": log.log_level,
     }
-    settings = load_settings(config, flags)
+    settings = load_settings(config, given)
     keep_few_arenas()
     logs.begin(settings.log_level, settings.log_format)
-    if bool(width) != bool(height):
-        raise ConfigError("--width and --height are given together, or both are 0", code="bad_setting")
     asyncio.run(
         _serve(
             settings,
-            host=host,
-            port=port,
+            host=network.host,
+            port=network.port,
             files=_capabilities(workflow, capability or []),
-            capacity=capacity,
-            size=(width - width % 2, height - height % 2) if width else None,
-            insecure_tls=insecure_tls,
-            runner=RunnerOptions(runner_mode, runner_app, runner_price, runner_price_unit) if live_runner else None,
-            batch=None if no_batch else (batch_queue, batch_timeout, batch_max_result << 20),
+            capacity=streams.capacity,
+            size=streams.size,
+            insecure_tls=network.insecure_tls,
+            runner=runner.options,
+            batch=batch.limits,
         )
     )
 

@@ -12,8 +12,9 @@ import typer
 
 from comfystream.errors import WorkflowError
 
-from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes
+from ..comfyui_flags import ComfyUIFlags
 from ..faults import BAD_INPUT, Reported, say_all, say_note
+from ..flags import grouped
 
 if TYPE_CHECKING:
     from comfystream.catalog.registry import NodeCatalog
@@ -27,23 +28,22 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
+@grouped
 def check(
     workflow: Annotated[Path, typer.Argument(help="API or editor JSON, or a PNG or WebP that ComfyUI saved.")],
     nodes: Annotated[
         list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Folder of custom node packs.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
-    comfyui: ComfyUIFolder = "",
-    no_api_nodes: NoApiNodes = False,
-    allow_pack: AllowPacks = None,
-    block_pack: BlockPacks = None,
+    *,
+    comfyui: ComfyUIFlags,
 ) -> None:
     """Say what a workflow needs and whether it can run. Nothing is run."""
     from ..loading import comfyui_options, load_nodes, read_early, read_with
 
     early = read_early(workflow)
-    options = comfyui_options(comfyui, api_nodes=not no_api_nodes)
-    catalog = load_nodes(nodes or [], options, allow_pack, block_pack)
+    options = comfyui_options(comfyui.comfyui, api_nodes=not comfyui.no_api_nodes)
+    catalog = load_nodes(nodes or [], options, comfyui.allow_pack, comfyui.block_pack)
     graph = read_with(catalog, workflow, early)
     result = _checked(graph, catalog)
     needed, lacking = _lacking(graph, catalog)

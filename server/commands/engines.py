@@ -43,12 +43,15 @@ def list_engines(folder: Folder = None) -> None:
 def backends() -> None:
     """What runs models on this machine, and why the rest does not."""
     from comfystream.accel.registry import choose, probe_all
+    from comfystream.media.device.backend import open_backend, why_no_device
 
     for one in probe_all():
         state = "runs" if one.can_run else "builds only" if one.can_build else "not here"
         hint = f" ({one.hint})" if one.hint and not one.can_run else ""
         print(f"{one.backend:<13} {state:<12} {one.version or '-':<16} {one.reason}{hint}")
     print(choose("auto").reason)
+    frames = open_backend("auto")
+    print(f"frames: on the host ({why_no_device()})" if frames is None else f"frames: {frames.converter.name}")
 
 
 @app.command("build")

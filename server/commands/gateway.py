@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from comfystream.errors import ConfigError
+
+from ..flags import grouped
 
 if TYPE_CHECKING:
     from comfystream.settings import ServerSettings
@@ -20,73 +23,101 @@ if TYPE_CHECKING:
 
 __all__ = ["gateway"]
 
-_NET, _WHO, _STREAMS = "Network", "Who may call", "Streams"
 PORT, RTMP_PORT = 9935, 1935
 DEVELOPMENT = "development"  # on the loopback it keeps nobody out, it is only that workers have to send one
 DRAIN_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayNetworkFlags:
+    """Where the gateway listens, and how it is reached."""
+
+    PANEL: ClassVar = "Network"
+
+    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = PORT
+    rtmp_port: Annotated[
+        int | None, typer.Option(metavar="PORT", min=0, max=65535, help="Listen for OBS by RTMP: 1935; 0 for none.")
+    ] = None
+    media_ports: Annotated[
+        str | None, typer.Option(metavar="RANGE", help="UDP ports for WebRTC, such as 50000-50100.")
+    ] = None
+    public_url: Annotated[str, typer.Option(metavar="URL", help="How clients reach it, behind a proxy.")] = ""
+    insecure_tls: Annotated[
+        bool, typer.Option("--insecure-tls", help="Accept any certificate of workers.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallerFlags:
+    """Who may call, and where results may go."""
+
+    PANEL: ClassVar = "Who may call"
+
+    secret: Annotated[
+        str, typer.Option(metavar="SECRET", envvar="ORCH_SECRET", help="What workers send; off loopback one is made.")
+    ] = ""
+    api_key: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="What clients have to send; repeat for more.")
+    ] = None
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help='Sites that may call; "*" for all.')
+    ] = None
+    allow_push: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="RTMP receivers, with *; repeat.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStreamFlags:
+    """What streams get."""
+
+    PANEL: ClassVar = "Streams"
+
+    max_streams: Annotated[int, typer.Option(min=1, metavar="N", help="Streams at once, at most.")] = 16
+    idle: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="A stream that nobody uses ends after so long.")
+    ] = 60.0
+
+
+@grouped
 def gateway(
     config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, as YAML.")] = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.", rich_help_panel=_NET)] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.", rich_help_panel=_NET)
-    ] = PORT,
-    rtmp_port: Annotated[
-        int | None,
-        typer.Option("--rtmp-port", min=0, max=65535, help="Takes OBS: 1935; 0 for none.", rich_help_panel=_NET),
+    log_level: Annotated[
+        str | None,
+        typer.Option("--log-level", metavar="LEVEL", parser=str.upper, help="debug, info, warning or error."),
     ] = None,
-    media_ports: Annotated[
-        str | None, typer.Option("--media-ports", help="UDP ports: 50000-50100.", rich_help_panel=_NET)
-    ] = None,
-    public_url: Annotated[
-        str, typer.Option("--public-url", help="How clients reach it, behind a proxy.", rich_help_panel=_NET)
-    ] = "",
-    insecure_tls: Annotated[
-        bool, typer.Option("--insecure-tls", help="Accept any certificate of workers.", rich_help_panel=_NET)
-    ] = False,
-    secret: Annotated[
-        str,
-        typer.Option("--secret", envvar="ORCH_SECRET", help="Of workers; made up off loopback.", rich_help_panel=_WHO),
-    ] = "",
-    api_key: Annotated[
-        list[str] | None, typer.Option("--api-key", help="Asked of clients; repeat for more.", rich_help_panel=_WHO)
-    ] = None,
-    allow_origin: Annotated[
-        list[str] | None,
-        typer.Option("--allow-origin", metavar="URL", help='Sites that may call; "*" for all.', rich_help_panel=_WHO),
-    ] = None,
-    max_streams: Annotated[
-        int, typer.Option("--max-streams", min=1, metavar="N", help="Most at once.", rich_help_panel=_STREAMS)
-    ] = 16,
-    idle: Annotated[
-        float, typer.Option("--idle", min=1, metavar="SECONDS", help="Unused streams end.", rich_help_panel=_STREAMS)
-    ] = 60.0,
-    log_level: Annotated[str | None, typer.Option("--log-level", help="INFO.")] = None,
+    *,
+    network: GatewayNetworkFlags,
+    callers: CallerFlags,
+    streams: GatewayStreamFlags,
 ) -> None:
     """Gateway and orchestrator in one, without a chain: try workers and apps on your own machine."""
     from comfystream.settings import load_settings
 
-    flags = {
-        "host": host,
-        "port": port,
-        "rtmp_port": rtmp_port,
-        "media_ports": media_ports,
-        "log_level": log_level.upper() if log_level else None,
+    given = {
+        "host": network.host,
+        "port": network.port,
+        "rtmp_port": network.rtmp_port,
+        "media_ports": network.media_ports,
+        "allowed_push_urls": tuple(callers.allow_push) if callers.allow_push else None,
+        "log_level": log_level,
     }
-    settings = load_settings(config, flags)
-    secret, shown = _secret(secret, settings)
+    settings = load_settings(config, given)
+    secret, shown = _secret(callers.secret, settings)
     options = _options(
         settings,
         secret=secret,
-        keys=tuple(api_key or ()),
-        origins=tuple(one.rstrip("/") for one in allow_origin or ()),
-        public_url=public_url,
-        most_streams=max_streams,
-        idle_s=idle,
-        insecure_tls=insecure_tls,
+        keys=tuple(callers.api_key or ()),
+        origins=tuple(one.rstrip("/") for one in callers.allow_origin or ()),
+        public_url=network.public_url,
+        most_streams=streams.max_streams,
+        idle_s=streams.idle,
+        insecure_tls=network.insecure_tls,
     )
-    asyncio.run(_serve(options, settings, shown, has_rtmp=rtmp_port != 0))
+    asyncio.run(_serve(options, settings, shown, has_rtmp=network.rtmp_port != 0))
 
 
 def _secret(given: str, settings: ServerSettings) -> tuple[str, str]:
@@ -108,6 +139,7 @@ def _options(
 ) -> GatewayOptions:
     from ..gateway.access import Access
     from ..gateway.app import GatewayOptions
+    from ..gateway.outputs import ANY_RTMP
     from ..gateway.stream import StreamOptions
     from ..parts import ice_settings
 
@@ -121,6 +153,7 @@ def _options(
         connects_per_s=settings.connects_per_s,
         public_url=public_url,
         verify_tls=not insecure_tls,
+        push_urls=settings.allowed_push_urls or (ANY_RTMP if settings.is_loopback else ()),
     )
 
 

@@ -10,7 +10,8 @@ import typer
 
 from comfystream.errors import ConfigError
 
-from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes
+from ..comfyui_flags import ComfyUIFlags
+from ..flags import grouped
 
 if TYPE_CHECKING:
     from comfystream.catalog.registry import NodeCatalog
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["nodes"]
 
 
+@grouped
 def nodes(
     search: Annotated[
         str, typer.Argument(metavar="[SEARCH]", help="Only classes whose name, category or text has this.")
@@ -27,16 +29,14 @@ def nodes(
         list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Folder of custom node packs.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print ComfyUI's object_info JSON.")] = False,
-    comfyui: ComfyUIFolder = "",
-    no_api_nodes: NoApiNodes = False,
-    allow_pack: AllowPacks = None,
-    block_pack: BlockPacks = None,
+    *,
+    comfyui: ComfyUIFlags,
 ) -> None:
     """List the node classes that workflows can use."""
     from ..loading import comfyui_options, load_nodes
 
-    options = comfyui_options(comfyui, api_nodes=not no_api_nodes)
-    catalog = load_nodes(folders or [], options, allow_pack, block_pack)
+    options = comfyui_options(comfyui.comfyui, api_nodes=not comfyui.no_api_nodes)
+    catalog = load_nodes(folders or [], options, comfyui.allow_pack, comfyui.block_pack)
     found = matching(catalog, search)
     if as_json:
         from comfystream.catalog.object_info import node_info
@@ -74,4 +74,4 @@ def _show(found: list[NodeSpec]) -> None:
         table.add_row(spec.key, spec.category, ", ".join(inputs), ", ".join(outputs), spec.pack)
     console = wide_console()
     console.print(table, highlight=False)
-    console.print(f"{len(found)} classes", highlight=False)
+    console.print(f"{len(found)} {'class' if len(found) == 1 else 'classes'}", highlight=False)

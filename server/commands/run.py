@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from comfystream.errors import ConfigError
 
-from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes, VramMode
-from ..engine_flags import Decode, FramesOn
+from ..comfyui_flags import LoadingFlags
+from ..engine_flags import FramesFlags
 from ..faults import BAD_INPUT, INTERRUPTED, Reported, say_all, say_error, say_note
+from ..flags import grouped
 
 if TYPE_CHECKING:
     from comfystream.engine.protocol import Engine
@@ -48,124 +50,111 @@ class Where(StrEnum):
     PROCESS = "process"
 
 
-_IO, _PICTURE, _RUN = "Input and output", "Picture", "How it runs"
 
+@dataclass(frozen=True, slots=True)
+class FileFlags:
+    """What is read and written."""
 
-def run(
-    workflow: Annotated[Path, typer.Argument(help="API or editor JSON, or a PNG or WebP that ComfyUI saved.")],
-    input: Annotated[
-        Path | None, typer.Option("-i", "--input", metavar="FILE", help="Video or sound to read.", rich_help_panel=_IO)
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write.", rich_help_panel=_IO)
-    ] = None,
+    PANEL: ClassVar = "Input and output"
+
+    input: Annotated[Path | None, typer.Option("-i", "--input", metavar="FILE", help="Video or sound to read.")] = None
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write.")] = None
     text: Annotated[
-        Path | None,
-        typer.Option("--text", metavar="FILE", help="Where text goes: .srt, .vtt or .jsonl.", rich_help_panel=_IO),
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write all figures as JSON.", rich_help_panel=_IO)
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", "-y", help="Replace files that exist.", rich_help_panel=_IO)
-    ] = False,
+        Path | None, typer.Option(metavar="FILE", help="Where text goes: .srt, .vtt or .jsonl.")
+    ] = None
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.")] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace files that exist.")] = False
     keep_partial: Annotated[
-        bool, typer.Option("--keep-partial", help="Keep what a broken input still gives.", rich_help_panel=_IO)
-    ] = False,
+        bool, typer.Option("--keep-partial", help="Keep what a broken input still gives.")
+    ] = False
     duration: Annotated[
-        float | None,
-        typer.Option("--duration", "-t", metavar="SECONDS", min=0.001, help="Stop after so long.", rich_help_panel=_IO),
-    ] = None,
-    frames: Annotated[
-        int | None, typer.Option("--frames", metavar="N", min=1, help="Stop after N pictures.", rich_help_panel=_IO)
-    ] = None,
-    size: Annotated[
-        str, typer.Option("--size", metavar="WxH", help="Bring pictures to this size first.", rich_help_panel=_PICTURE)
-    ] = "",
-    fit: Annotated[
-        Fit, typer.Option("--fit", help="With --size: bars, cut off, or distort.", rich_help_panel=_PICTURE)
-    ] = Fit.FIT,
-    fps: Annotated[
-        str,
-        typer.Option("--fps", metavar="N", help="Constant frame rate: 24 or 30000/1001.", rich_help_panel=_PICTURE),
-    ] = "",
-    crf: Annotated[
-        int | None,
-        typer.Option("--crf", metavar="N", min=0, max=51, help="x264 quality, 0 is best.", rich_help_panel=_PICTURE),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option("--preset", metavar="NAME", help="x264 speed, ultrafast to veryslow.", rich_help_panel=_PICTURE),
-    ] = None,
+        float | None, typer.Option("--duration", "-t", metavar="SECONDS", min=0.001, help="Stop after so long.")
+    ] = None
+    frames: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N pictures.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFlags:
+    """What pictures become on the way in, and how they are encoded."""
+
+    PANEL: ClassVar = "Picture"
+
+    size: Annotated[str, typer.Option(metavar="WxH", help="Bring pictures to this size first.")] = ""
+    fit: Annotated[Fit, typer.Option(help="With --size: bars, cut off, or distort.")] = Fit.FIT
+    fps: Annotated[str, typer.Option(metavar="N", help="Constant frame rate: 24 or 30000/1001.")] = ""
+    crf: Annotated[int | None, typer.Option(metavar="N", min=0, max=51, help="x264 quality, 0 is best.")] = None
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="x264 speed, ultrafast to veryslow.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFlags:
+    """How the workflow is run."""
+
+    PANEL: ClassVar = "How it runs"
+
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="NODE.INPUT=VALUE", help="Change a value; NODE: id, title or class.", rich_help_panel=_RUN
-        ),
-    ] = None,
+        typer.Option("--set", metavar="NODE.INPUT=VALUE", help="Change a value; NODE: id, title or class."),
+    ] = None
     realtime: Annotated[
-        bool, typer.Option("--realtime", help="Pace the input like a camera; drop when too slow.", rich_help_panel=_RUN)
-    ] = False,
-    on_error: Annotated[
-        OnError, typer.Option("--on-error", help="When a node fails.", rich_help_panel=_RUN)
-    ] = OnError.STOP,
-    engine: Annotated[
-        Where, typer.Option("--engine", help="In this process, or one of its own.", rich_help_panel=_RUN)
-    ] = Where.THREAD,
-    nodes: Annotated[
-        list[Path] | None,
-        typer.Option("--nodes", metavar="FOLDER", help="Folder of custom node packs.", rich_help_panel=_RUN),
-    ] = None,
-    threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=0, help="Threads of torch; 0 chooses.", rich_help_panel=_RUN)
-    ] = 0,
-    frames_on: FramesOn = None,
-    decoder: Decode = None,
-    comfyui: ComfyUIFolder = "",
-    no_api_nodes: NoApiNodes = False,
-    vram: VramMode = None,
-    allow_pack: AllowPacks = None,
-    block_pack: BlockPacks = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=_RUN)] = False,
+        bool, typer.Option("--realtime", help="Pace the input like a camera; drop when too slow.")
+    ] = False
+    on_error: Annotated[OnError, typer.Option(help="When a node fails.")] = OnError.STOP
+    engine: Annotated[Where, typer.Option(help="In this process, or one of its own.")] = Where.THREAD
+    nodes: Annotated[list[Path] | None, typer.Option(metavar="FOLDER", help="Folder of custom node packs.")] = None
+    threads: Annotated[int, typer.Option(metavar="N", min=0, help="Threads of torch; 0 chooses.")] = 0
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False
+
+
+@grouped
+def run(
+    workflow: Annotated[Path, typer.Argument(help="API or editor JSON, or a PNG or WebP that ComfyUI saved.")],
+    *,
+    files: FileFlags,
+    picture: PictureFlags,
+    how: RunFlags,
+    frames: FramesFlags,
+    comfyui: LoadingFlags,
 ) -> None:
     """Run a file through a workflow.
 
     Reads a video (or sound), runs the workflow on every frame, writes the result with the sound in sync, and prints
     where the time went.
     """
+    from ..loading import read_early
+
+    early = read_early(workflow)
+    options = _job_options(files, picture, how, frames)
+    _check_paths(options, files.report)
+    hosted = _open_engine(how, frames, comfyui)
+    try:
+        ready = _ready(hosted, workflow, early, how.set_ or [])
+        _go(hosted, ready, options, files.report, is_quiet=how.quiet)
+    finally:
+        hosted.close()
+
+
+def _job_options(files: FileFlags, picture: PictureFlags, how: RunFlags, frames: FramesFlags) -> FileJobOptions:
     from comfystream.engine.protocol import FailPolicy
     from comfystream.session.options import FileJobOptions
 
-    from ..loading import comfyui_options, read_early
-
-    early = read_early(workflow)
-    options = FileJobOptions(
-        source=input,
-        target=output,
-        text=text,
-        size=parse_size(size) if size else None,
-        fit=fit.value,
-        fps=parse_fps(fps) if fps else None,
-        duration_s=duration,
-        frames=frames,
-        realtime=realtime,
-        on_error=FailPolicy(on_error.value),
-        overwrite=overwrite,
-        keep_partial=keep_partial,
-        crf=crf,
-        preset=preset,
-        decoder=decoder.value if decoder else "software",
+    return FileJobOptions(
+        source=files.input,
+        target=files.output,
+        text=files.text,
+        size=parse_size(picture.size) if picture.size else None,
+        fit=picture.fit.value,
+        fps=parse_fps(picture.fps) if picture.fps else None,
+        duration_s=files.duration,
+        frames=files.frames,
+        realtime=how.realtime,
+        on_error=FailPolicy(how.on_error.value),
+        overwrite=files.overwrite,
+        keep_partial=files.keep_partial,
+        crf=picture.crf,
+        preset=picture.preset,
+        decoder=frames.decoder.value if frames.decoder else "software",
     )
-    _check_paths(options, report)
-    from_comfyui = comfyui_options(comfyui, api_nodes=not no_api_nodes, vram=vram)
-    packs = {"allow_packs": tuple(allow_pack or ()), "block_packs": tuple(block_pack or ())}
-    place = frames_on.value if frames_on else "auto"
-    hosted = _open_engine(engine, nodes or [], threads, comfyui=from_comfyui, frames_on=place, **packs)
-    try:
-        ready = _ready(hosted, workflow, early, set_ or [])
-        _go(hosted, ready, options, report, is_quiet=quiet)
-    finally:
-        hosted.close()
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -204,19 +193,28 @@ def _check_paths(options: FileJobOptions, report: Path | None) -> None:
     for path in filter(None, (options.target, options.text, report)):
         if options.source is not None and path.exists() and options.source.exists() and path.samefile(options.source):
             raise ConfigError(f"{path} is the input itself", code="same_file", hint="write to another file")
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder", code="is_folder", hint="name a file in it")
         if path.exists() and not options.overwrite and path is not report:
             raise ConfigError(f"{path} exists already", code="file_exists", hint="--overwrite replaces it")
         if not path.parent.is_dir():
             raise ConfigError(f"there is no folder {path.parent}", code="no_folder", hint=f"mkdir -p {path.parent}")
 
 
-def _open_engine(where: Where, nodes: list[Path], threads: int, **more: Any) -> Engine:
+def _open_engine(how: RunFlags, frames: FramesFlags, comfyui: LoadingFlags) -> Engine:
     from comfystream.engine.protocol import EngineOptions
 
-    from ..loading import open_engine, pack_folders, threads_beside_codecs
+    from ..loading import comfyui_options, open_engine, pack_folders, threads_beside_codecs
 
-    options = EngineOptions(pack_folders=pack_folders(nodes), threads=threads or threads_beside_codecs(), **more)
-    return open_engine(where.value, options)
+    options = EngineOptions(
+        pack_folders=pack_folders(how.nodes or []),
+        threads=how.threads or threads_beside_codecs(),
+        comfyui=comfyui_options(comfyui.comfyui, api_nodes=not comfyui.no_api_nodes, vram=comfyui.vram),
+        frames_on=frames.frames_on.value if frames.frames_on else "auto",
+        allow_packs=tuple(comfyui.allow_pack or ()),
+        block_packs=tuple(comfyui.block_pack or ()),
+    )
+    return open_engine(how.engine.value, options)
 
 
 def _ready(engine: Engine, file: Path, early: Workflow | None, targets: list[str]) -> Workflow:

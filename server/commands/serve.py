@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from comfystream.errors import ConfigError
 
-from ..comfyui_flags import AllowPacks, BlockPacks, ComfyUIFolder, NoApiNodes, VramMode, comfyui_settings
-from ..engine_flags import Decode, FramesOn
+from ..comfyui_flags import LoadingFlags
+from ..engine_flags import EngineFlags, FramesFlags
+from ..flags import grouped, settings_of
 
 if TYPE_CHECKING:
     from comfystream.engine.protocol import Engine, EngineOptions
@@ -19,108 +21,103 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-_NET, _ENGINE, _LOG = "Network", "Engine", "Log and metrics"
+
+@dataclass(frozen=True, slots=True)
+class NetworkFlags:
+    """Where the server listens, and to whom."""
+
+    PANEL: ClassVar = "Network"
+
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Address to listen on; loopback by default.")] = None
+    port: Annotated[int | None, typer.Option(metavar="PORT", help="Port; 0 takes a free one.")] = None
+    media_ports: Annotated[
+        str | None, typer.Option(metavar="RANGE", help="UDP ports for WebRTC, such as 50000-50100.")
+    ] = None
+    token: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="What callers have to send; off loopback one is made.")
+    ] = None
+    tls: Annotated[
+        str | None, typer.Option(metavar="self-signed", help="HTTPS with a certificate that is made here.")
+    ] = None
+    tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="HTTPS with this certificate (PEM).")] = None
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="The private key of --tls-cert.")] = None
+    drain_s: Annotated[
+        float | None, typer.Option(metavar="S", help="Seconds that viewers have to leave when the server ends.")
+    ] = None
+    max_sessions: Annotated[int | None, typer.Option(metavar="N", help="Sessions at once, at most.")] = None
+    rtmp_port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Listen for OBS by RTMP; 1935 is usual.")
+    ] = None
 
 
+@dataclass(frozen=True, slots=True)
+class SessionFlags:
+    """What sessions may read, write and run."""
+
+    PANEL: ClassVar = "Sessions"
+
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Size of the pictures that workflows get.")] = None
+    size_mode: Annotated[
+        str | None, typer.Option(metavar="MODE", help="How they get it: follow, fit (bars) or fill (cut off).")
+    ] = None
+    workflow_folders: Annotated[
+        list[Path] | None, typer.Option("--workflows", metavar="FOLDER", help="Workflows to offer; repeat.")
+    ] = None
+    source_folders: Annotated[
+        list[Path] | None, typer.Option("--sources", metavar="FOLDER", help="Videos that they may read; repeat.")
+    ] = None
+    allowed_urls: Annotated[
+        list[str] | None,
+        typer.Option("--allow-url", metavar="PATTERN", help="Addresses that they may read; repeat."),
+    ] = None
+    recording_folder: Annotated[
+        str | None, typer.Option("--recordings", metavar="FOLDER", help="Where they may record to.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogFlags:
+    """What is said of it."""
+
+    PANEL: ClassVar = "Log and metrics"
+
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", parser=str.upper, help="debug, info, warning or error.")
+    ] = None
+    log_format: Annotated[str | None, typer.Option(metavar="FORMAT", help="text or json.")] = None
+    stream_id_label: Annotated[
+        bool, typer.Option("--stream-id-label", help="Metrics of each stream, not only of all.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class FirstGenerationFlags:
+    """Flags of the first generation that mean nothing here; taken, so that its start scripts go on."""
+
+    PANEL: ClassVar = "First generation"
+
+    monitor: Annotated[bool, typer.Option("--monitor", hidden=True)] = False
+    comfyui_log_level: Annotated[str | None, typer.Option(hidden=True)] = None
+    comfyui_inference_log_level: Annotated[str | None, typer.Option(hidden=True)] = None
+
+
+@grouped
 def serve(
     config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, as YAML.")] = None,
-    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.", rich_help_panel=_NET)] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port; 0 takes a free one.", rich_help_panel=_NET)] = None,
-    media_ports: Annotated[
-        str | None, typer.Option("--media-ports", help="UDP ports: 50000-50100.", rich_help_panel=_NET)
-    ] = None,
-    token: Annotated[
-        str | None, typer.Option("--token", help="Asked of callers; made up off loopback.", rich_help_panel=_NET)
-    ] = None,
-    tls: Annotated[
-        str | None, typer.Option("--tls", metavar="self-signed", help="HTTPS.", rich_help_panel=_NET)
-    ] = None,
-    tls_cert: Annotated[
-        str | None, typer.Option("--tls-cert", metavar="FILE", help="HTTPS with this.", rich_help_panel=_NET)
-    ] = None,
-    tls_key: Annotated[
-        str | None, typer.Option("--tls-key", metavar="FILE", help="Its key.", rich_help_panel=_NET)
-    ] = None,
-    drain_s: Annotated[
-        float | None, typer.Option("--drain-s", metavar="S", help="For viewers to leave.", rich_help_panel=_NET)
-    ] = None,
-    max_sessions: Annotated[
-        int | None, typer.Option("--max-sessions", metavar="N", help="Most at once.", rich_help_panel=_NET)
-    ] = None,
-    rtmp_port: Annotated[int | None, typer.Option(help="Takes OBS by RTMP; 1935.", rich_help_panel=_NET)] = None,
-    recordings: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where to.", rich_help_panel=_NET)] = None,
-    size: Annotated[
-        str | None, typer.Option("--size", metavar="WxH", help="Of the graph's pictures.", rich_help_panel=_ENGINE)
-    ] = None,
-    size_mode: Annotated[
-        str | None, typer.Option("--size-mode", help="follow, fit or fill.", rich_help_panel=_ENGINE)
-    ] = None,
-    workspace: Annotated[
-        str | None, typer.Option("--workspace", help="ComfyUI folder whose packs to use.", rich_help_panel=_ENGINE)
-    ] = None,
-    nodes: Annotated[
-        list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Node packs.", rich_help_panel=_ENGINE)
-    ] = None,
-    workflows: Annotated[
-        list[Path] | None,
-        typer.Option("--workflows", metavar="FOLDER", help="Workflows to offer.", rich_help_panel=_ENGINE),
-    ] = None,
-    sources: Annotated[
-        list[Path] | None,
-        typer.Option("--sources", metavar="FOLDER", help="Videos that sessions may read.", rich_help_panel=_ENGINE),
-    ] = None,
-    allow_url: Annotated[
-        list[str] | None,
-        typer.Option("--allow-url", metavar="PATTERN", help="Streams that they may.", rich_help_panel=_ENGINE),
-    ] = None,
-    comfyui: ComfyUIFolder = "",
-    no_api_nodes: NoApiNodes = False,
-    vram: VramMode = None,
-    allow_pack: AllowPacks = None,
-    block_pack: BlockPacks = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads of torch.", rich_help_panel=_ENGINE)] = None,
-    frames_on: FramesOn = None,
-    decoder: Decode = None,
-    log_level: Annotated[str | None, typer.Option("--log-level", help="INFO.", rich_help_panel=_LOG)] = None,
-    log_format: Annotated[str | None, typer.Option("--log-format", help="text, json.", rich_help_panel=_LOG)] = None,
-    monitor: Annotated[bool, typer.Option("--monitor", hidden=True)] = False,
-    stream_id_label: Annotated[
-        bool, typer.Option("--stream-id-label", help="A metric per stream.", rich_help_panel=_LOG)
-    ] = False,
-    comfyui_log_level: Annotated[str | None, typer.Option("--comfyui-log-level", hidden=True)] = None,
-    comfyui_inference_log_level: Annotated[str | None, typer.Option(hidden=True)] = None,
+    *,
+    network: NetworkFlags,
+    sessions: SessionFlags,
+    engine: EngineFlags,
+    frames: FramesFlags,
+    comfyui: LoadingFlags,
+    log: LogFlags,
+    first_generation: FirstGenerationFlags,
 ) -> None:
     """Serve live video: open the address that it prints in a browser."""
     from comfystream.settings import load_settings
 
-    flags = {
-        "host": host,
-        "port": port,
-        "media_ports": media_ports,
-        "token": token,
-        "tls": tls,
-        "tls_cert": tls_cert,
-        "tls_key": tls_key,
-        "drain_s": drain_s,
-        "max_sessions": max_sessions,
-        "rtmp_port": rtmp_port,
-        "recording_folder": recordings,
-        "size": size,
-        "size_mode": size_mode,
-        "workspace": workspace,
-        "node_folders": [str(folder) for folder in nodes] if nodes else None,
-        "workflow_folders": [str(folder) for folder in workflows] if workflows else None,
-        "source_folders": [str(folder) for folder in sources] if sources else None,
-        "allowed_urls": allow_url or None,
-        **comfyui_settings(comfyui, no_api_nodes, vram, allow_pack, block_pack),
-        "threads": threads,
-        "decoder": decoder.value if decoder else None,
-        "frames_on": frames_on.value if frames_on else None,
-        "log_level": log_level.upper() if log_level else None,
-        "log_format": log_format,
-        "stream_id_label": True if stream_id_label else None,
-    }
-    run_server(load_settings(config, flags))
+    given = settings_of(network, sessions, engine, frames, log) | comfyui.settings
+    run_server(load_settings(config, given))
 
 
 def run_server(settings: ServerSettings) -> None:

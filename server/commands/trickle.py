@@ -128,9 +128,10 @@ def publish(
             await _send(writer, file, is_paced=not fast)
         finally:
             await writer.close(5.0, delete_channel=delete)
-        stats = writer.stats
-        broken = f", broken: {stats.broken}" if stats.broken else ""
-        print(f"segments: {stats.segments}, bytes: {stats.sent_bytes}{broken}")
+            stats = writer.stats
+            broken = f", broken: {stats.broken}" if stats.broken else ""
+            if stats.segments:
+                print(f"segments: {stats.segments}, bytes: {stats.sent_bytes}{broken}")
 
     _run(send())
 
@@ -221,30 +222,25 @@ def pull(
     """Write the segments of a channel to a file, one behind the other, until the channel ends."""
 
     async def take() -> None:
-        is_pipe = str(output) == "-"
+        from ..pulled_file import PulledFile
+
         seen = 0
-        with contextlib.nullcontext(sys.stdout.buffer) if is_pipe else _opened(output) as target:
-            async with _reader(url, start, wait, insecure) as reader:
-                async for segment in reader:
-                    async for chunk in segment.chunks():
-                        target.write(chunk)
-                    target.flush()
-                    seen += 1
-                    if seen == count:
-                        break
-                else:
-                    _say_end(reader)
-        if not is_pipe:
-            print(f"{output}: segments: {seen}, bytes: {output.stat().st_size}")
+        with PulledFile(output) as target:
+            try:
+                async with _reader(url, start, wait, insecure) as reader:
+                    async for segment in reader:
+                        async for chunk in segment.chunks():
+                            target.write(chunk)
+                        seen += 1
+                        if seen == count:
+                            break
+                    else:
+                        _say_end(reader)
+            finally:
+                if target.size and str(output) != "-":
+                    print(f"{output}: segments: {seen}, bytes: {target.size}")
 
     _run(take())
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return path.open("wb")
-    except OSError as error:
-        raise MediaError(f"{path} cannot be written: {error.strerror or error}", code="cannot_write") from error
 
 
 def _reader(url: str, start: int, wait_s: float, insecure: bool) -> TrickleReader:
@@ -268,8 +264,28 @@ def _say_end(reader: TrickleReader) -> None:
     say_note("the channel has ended")
 
 
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Do it; Ctrl-C and SIGTERM end it in order: what is on its way is sent, and what came is kept."""
+    from ..serving import on_signals
+
+    working = asyncio.ensure_future(work)
+    heard: list[bool] = []
+
+    def stop() -> None:
+        heard.append(working.cancel())
+
+    on_signals(stop)
+    try:
+        await working
+    except asyncio.CancelledError:
+        if not heard:
+            working.cancel()
+            raise
+        say_note("stopped")
+
+
 def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
-        asyncio.run(work)
+        asyncio.run(_until_stopped(work))
     except BrokenPipeError:  # whoever read our output has seen enough
         sys.stderr.close()

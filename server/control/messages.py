@@ -21,6 +21,7 @@ __all__ = [
     "VERSION",
     "AddSink",
     "ApplyPreset",
+    "Cancel",
     "DeletePreset",
     "Describe",
     "ErrorBody",
@@ -100,6 +101,12 @@ class Redo(_Request):
     """Forward to the revision that was undone last."""
 
     type: Literal["redo"]
+
+
+class Cancel(_Request):
+    """Withdraw the edit that is being prepared, whoever asked for it; its own reply has the error code `cancelled`."""
+
+    type: Literal["cancel"]
 
 
 class Pause(_Request):
@@ -252,6 +259,7 @@ Request = Annotated[
     | SetSource
     | Undo
     | Redo
+    | Cancel
     | Pause
     | Resume
     | SetFailPolicy
@@ -281,7 +289,10 @@ class ErrorBody(_Message):
 
 
 class Parameter(_Message):
-    """A value of a node that can be patched, with what a control for it needs to know."""
+    """A value of a node that can be patched, with what a control for it needs to know.
+
+    `is_color`: the value is a colour, an int 0xRRGGBB or a text "#rrggbb".
+    """
 
     node: str
     input: str
@@ -295,6 +306,7 @@ class Parameter(_Message):
     step: float | None = None
     options: list[Any] = []
     is_multiline: bool = False
+    is_color: bool = False
     tooltip: str = ""
 
 

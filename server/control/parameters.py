@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -17,8 +18,16 @@ from .messages import Parameter
 __all__ = ["parameters"]
 
 Kind = Literal["int", "float", "boolean", "combo", "text"]
-_KINDS: Mapping[str, Kind] = {"INT": "int", "FLOAT": "float", "BOOLEAN": "boolean", "STRING": "text", "COMBO": "combo"}
+_KINDS: Mapping[str, Kind] = {
+    "INT": "int",
+    "FLOAT": "float",
+    "BOOLEAN": "boolean",
+    "STRING": "text",
+    "COLOR": "text",
+    "COMBO": "combo",
+}
 _PLAIN = (str, int, float, bool)
+HEX_COLOR = re.compile("#[0-9a-fA-F]{6}")
 
 
 def parameters(workflow: Workflow, catalog: Catalog) -> list[Parameter]:
@@ -71,8 +80,15 @@ def _parameter(node: Node, spec: NodeSpec, name: str, entry: Any, value: Any) ->
         step=_number(options.get("step")),
         options=[choice for choice in choices if isinstance(choice, _PLAIN)],
         is_multiline=bool(options.get("multiline")),
+        is_color=_is_color(kind, kind_of, options, value),
         tooltip=str(options.get("tooltip") or ""),
     )
+
+
+def _is_color(kind: Kind, kind_of: Any, options: Mapping[str, Any], value: Any) -> bool:
+    if kind_of == "COLOR":
+        return isinstance(value, str) and HEX_COLOR.fullmatch(value) is not None
+    return kind == "int" and options.get("display") == "color"
 
 
 def _number(value: Any) -> float | None:

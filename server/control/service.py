@@ -102,6 +102,8 @@ class ControlService:
                 return await session.undo(base=request.base_revision)
             case m.Redo():
                 return await session.redo(base=request.base_revision)
+            case m.Cancel():
+                return await session.cancel()
             case m.Pause():
                 return await session.pause()
             case m.Resume():

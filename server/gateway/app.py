@@ -10,6 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
+from comfystream.byoc.stalls import stall_guard
+
 from ..http.errors import answer_errors
 from ..http.pages import icon, page, static
 from ..library import BUNDLED, Library
@@ -48,6 +50,7 @@ class GatewayOptions:
         verify_tls: False accepts any certificate of workers.
         watch_s: how often workers are asked how they are.
         beat_s: how often live runners are to be heard of.
+        push_urls: patterns of RTMP addresses that streams may be sent to.
     """
 
     access: Access
@@ -59,14 +62,18 @@ class GatewayOptions:
     verify_tls: bool = True
     watch_s: float = 1.0
     beat_s: float = 5.0
+    push_urls: tuple[str, ...] = ()
 
 
 def make_gateway_app(options: GatewayOptions) -> web.Application:
     """The application; it looks after workers from its start to its end."""
     access = options.access
-    app = web.Application(middlewares=[access.middleware(), answer_errors], client_max_size=MOST_BODY)
+    middlewares = [access.middleware(), answer_errors, stall_guard(but=f"{TRICKLE_PATH}/")]
+    app = web.Application(middlewares=middlewares, client_max_size=MOST_BODY)
     orchestrator = Orchestrator(Calls(verify_tls=options.verify_tls), watch_s=options.watch_s)
-    gateway = app[gateway_key] = Gateway(orchestrator, options.ice, options.streams, options.most_streams)
+    gateway = app[gateway_key] = Gateway(
+        orchestrator, options.ice, options.streams, options.most_streams, options.push_urls
+    )
     app[runners_key] = Runners(orchestrator.trickle, options.beat_s)
     app.on_response_prepare.append(access.add_headers)
     app.add_routes([web.get("/", _page), web.get("/favicon.ico", icon), web.get("/health", _health)])
@@ -98,6 +105,7 @@ async def _life(app: web.Application, runners: RunnerRoutes) -> AsyncIterator[No
 
 async def _drain(app: web.Application) -> None:
     await app[rtmp_key].close()
+    app[runners_key].close()
     await app[gateway_key].close()
     await app[gateway_key].orchestrator.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 
 import aiohttp
@@ -104,7 +105,7 @@ class Batch:
         if not is_events and response.content_length is not None:
             answer.content_length = response.content_length
         await answer.prepare(request)
-        last = b""
+        last, ending = b"", b"\ndata: [DONE]\n\n"
         try:
             async with asyncio.timeout(timeout_s):
                 async for chunk in response.content.iter_any():
@@ -114,11 +115,22 @@ class Batch:
             return answer  # the client has gone, and with it, by closing, the worker's request
         except (aiohttp.ClientError, TimeoutError) as error:
             _log.warning("an answer broke off: %s", error or type(error).__name__)
+            ending = _broken(error, timeout_s) + ending
             if not is_events:
                 if request.transport is not None:
                     request.transport.abort()  # the client must not take this for all of it
                 return answer
         if is_events and b"[DONE]" not in last:
             with contextlib.suppress(ConnectionError):
-                await answer.write(b"\ndata: [DONE]\n\n")
+                await answer.write(ending)
         return answer
+
+
+def _broken(error: aiohttp.ClientError | TimeoutError, timeout_s: float) -> bytes:
+    """The event that says that more should have come, in the form of our workers' own."""
+    if isinstance(error, TimeoutError):
+        code, status, words = "deadline", 504, f"the worker did not end within {timeout_s:g} s"
+    else:
+        code, status, words = "worker_failed", 502, "the worker has gone in the middle of its answer"
+    told = {"type": "error", "code": status, "status": "error", "message": words}
+    return f"\n\ndata: {json.dumps({**told, 'error': {'code': code, 'message': words}})}\n".encode()

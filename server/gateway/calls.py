@@ -59,7 +59,10 @@ class Calls:
     def session(self) -> aiohttp.ClientSession:
         """The client; opened when it is first asked for."""
         if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, connect=5.0))
+            # Without a limit: connections that clients keep open must not hold back the probes of workers.
+            connector = aiohttp.TCPConnector(limit=0)
+            timeout = aiohttp.ClientTimeout(total=None, connect=5.0)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
         return self._session
 
     async def post(

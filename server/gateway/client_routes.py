@@ -74,7 +74,7 @@ class ClientRoutes:
             "whip_url": f"{base}/whip" if wants.video_in else "",
             "whep_url": f"{base}/whep" if wants.video_out else "",
             "rtmp_url": self._rtmp_url(request, stream) if wants.video_in else "",
-            "rtmp_output_url": "",
+            "rtmp_output_url": stream.outputs.urls,
             "update_url": f"{base}/update",
             "status_url": f"{base}/status",
             "data_url": f"{base}/data" if wants.data else "",

@@ -6,16 +6,19 @@ import asyncio
 import re
 import secrets
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
 from comfystream.errors import BusyError, ConfigError, NetworkError
+from comfystream.session.live_sink_state import SinkRules
 
 from ..http.errors import BadRequest
 from ..rtc.ice import IceSettings
 from .job import Job, text_as_object
 from .orchestrator import Orchestrator
+from .outputs import wanted_output
 from .peers import EdgePeer
 from .stream import GatewayStream, StreamOptions
 
@@ -39,12 +42,19 @@ class Gateway:
         ice: how clients are reached.
         options: how streams are treated.
         most_streams: at once.
+        push_urls: patterns of RTMP addresses that streams may be sent to (`push_target.is_allowed`).
     """
 
     def __init__(
-        self, orchestrator: Orchestrator, ice: IceSettings, options: StreamOptions, most_streams: int = 16
+        self,
+        orchestrator: Orchestrator,
+        ice: IceSettings,
+        options: StreamOptions,
+        most_streams: int = 16,
+        push_urls: Sequence[str] = (),
     ) -> None:
         self.orchestrator = orchestrator
+        self._push_urls = tuple(push_urls)
         self._ice, self._options, self._most = ice, options, most_streams
         self._streams: dict[str, GatewayStream] = {}
         self._ended: OrderedDict[str, str] = OrderedDict()
@@ -67,14 +77,14 @@ class Gateway:
         """
         id = _name_of(document)
         params = text_as_object(document.get("params"), "params")
-        if document.get("rtmp_output"):
-            words = "this gateway sends no RTMP: watch by WHEP, or give the whep_url to a program that does"
-            raise BadRequest(words, field="rtmp_output", code="no_rtmp")
+        outputs = wanted_output(document, SinkRules(None, self._push_urls), gives_pictures=job.wants.video_out)
         if id in self._streams:
             raise ConfigError(f'there is a stream "{id}" already', code="stream_exists", hint="stop it first")
         if len(self._streams) >= self._most:
             raise BusyError(f"{self._most} streams run, that is the limit", code="too_many_streams")
-        stream = GatewayStream(id, job, params, base, self.orchestrator, self._ice, self._options, self._gone)
+        stream = GatewayStream(
+            id, job, params, base, self.orchestrator, self._ice, self._options, self._gone, outputs
+        )
         stream.name = document.get("stream_name") or ""
         self._streams[id] = stream
         await stream.begin()

@@ -19,6 +19,7 @@ from .calls import Calls
 from .client_routes import public_base
 from .orchestrator import TRICKLE_PATH
 from .runners import TTL_S, Heartbeat, Runner, Runners, RunnerSession
+from .sockets import is_socket, pass_socket
 
 __all__ = ["RunnerRoutes"]
 
@@ -165,8 +166,6 @@ class RunnerRoutes:
             self._runners.release(runner, session.id)
 
     async def _pass_on(self, request: web.Request, runner: Runner, session: RunnerSession) -> web.StreamResponse:
-        if "upgrade" in request.headers.get("Connection", "").lower():
-            raise BadRequest("web sockets are not passed on here", status=501, code="no_web_socket")
         url = runner.said.runner_url.rstrip("/") + request.match_info["path"]
         if request.query_string:
             url = f"{url}?{request.query_string}"
@@ -176,6 +175,8 @@ class RunnerRoutes:
         headers["Livepeer-Session-Token"] = runner.secret(f"session:{session.id}")
         control = f"{runner.base}/runner/{quote(runner.id, safe='')}/session/{session.id}"
         headers["Livepeer-Session-Control"] = control
+        if is_socket(request):
+            return await self._pass_socket(request, session, url, headers)
         body = await request.read()
         asking = self._calls.session.request(
             request.method, url, data=body, headers=headers, ssl=self._calls.verify_tls, allow_redirects=False
@@ -191,6 +192,14 @@ class RunnerRoutes:
                 async for chunk in response.content.iter_any():
                     await answer.write(chunk)
             return answer
+
+
+    async def _pass_socket(
+        self, request: web.Request, session: RunnerSession, url: str, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        with session.one_more_socket():
+            calls = self._calls
+            return await pass_socket(request, calls.session, url, headers, session.over, verify_tls=calls.verify_tls)
 
 
 def _end_to_end(headers: Any) -> CIMultiDict[str]:

@@ -5,7 +5,9 @@ The rules are those of go-livepeer's `ai/runner/live_runner.go`, without prices.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -27,6 +29,7 @@ __all__ = ["NOT_FOUND", "TTL_S", "Heartbeat", "Runner", "RunnerSession", "Runner
 
 BEAT_S, TTL_S, KEEP_ALIVE_S = 5.0, 20.0, 10.0
 MOST_RUNNERS = 1000
+MOST_SOCKETS = 64  # of one session
 NOT_FOUND = 404
 Mode = Literal["persistent", "single-shot"]
 
@@ -65,10 +68,28 @@ class RunnerSession:
     Attributes:
         id: of it.
         channels: name -> name on the trickle server, type.
+        over: set when it has been released.
     """
 
     id: str
     channels: dict[str, tuple[str, str]] = field(default_factory=dict)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    _sockets: int = 0
+
+    @contextlib.contextmanager
+    def one_more_socket(self) -> Iterator[None]:
+        """While a web socket is open.
+
+        Raises:
+            BusyError: there are too many.
+        """
+        if self._sockets >= MOST_SOCKETS:
+            raise BusyError(f"the session has {MOST_SOCKETS} web sockets already", code="too_many_sockets")
+        self._sockets += 1
+        try:
+            yield
+        finally:
+            self._sockets -= 1
 
 
 @dataclass(slots=True, eq=False)
@@ -207,6 +228,11 @@ class Runners:
         self._trickle.close(runner.o2r)
         self._listed.pop(runner.id, None)
 
+    def close(self) -> None:
+        """Forget all. Idempotent."""
+        for runner in self:
+            self._remove(runner)
+
     def _tell(self, runner: Runner, document: dict[str, Any]) -> None:
         runner.told_s = self._clock()
         channel = self._trickle.get(runner.o2r)
@@ -229,10 +255,11 @@ class Runners:
         return session
 
     def release(self, runner: Runner, id: str) -> None:
-        """The place is free again, and the channels of the session end. Idempotent."""
+        """The place is free again, and the channels and web sockets of the session end. Idempotent."""
         session = runner.sessions.pop(id, None)
         if session is None:
             return
+        session.over.set()
         self._say("released", runner, id)
         for name, _ in session.channels.values():
             self._trickle.close(name)

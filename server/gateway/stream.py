@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
@@ -15,6 +15,7 @@ from aiohttp import web
 
 from comfystream.errors import BusyError, ComfyStreamError, ConfigError
 from comfystream.frames import AudioFrame, VideoFrame
+from comfystream.session.live_sink_state import PushSink
 
 from ..rtc.audience import Audience
 from ..rtc.ice import IceSettings
@@ -23,6 +24,7 @@ from .feed import Feed
 from .job import Job
 from .leg import Hooks, Leg, Patience
 from .orchestrator import Attempt, Orchestrator
+from .outputs import Outputs
 from .peers import Edge, EdgePeer, MediaClock
 from .rtmp_edge import RtmpEdge
 
@@ -73,6 +75,7 @@ class GatewayStream:
         ice: how clients are reached.
         options: how it is treated.
         on_end: called once, with the stream.
+        outputs: receivers of what comes out.
 
     Attributes:
         name: that the client gave it; the id begins with it.
@@ -88,11 +91,13 @@ class GatewayStream:
         ice: IceSettings,
         options: StreamOptions,
         on_end: Callable[[GatewayStream], None],
+        outputs: Sequence[PushSink] = (),
     ) -> None:
         self.id, self.job, self.wants = id, job, job.wants
         self.name = ""
         self.state = StreamState.STARTING
         self.feed = Feed()
+        self.outputs = Outputs(id, outputs, self.feed)
         self.swaps = 0
         self.error: dict[str, Any] | None = None
         self.reason = ""
@@ -126,6 +131,7 @@ class GatewayStream:
             self._finish("no worker took it")
             raise
         self._go(StreamState.RUNNING)
+        self.outputs.begin()
         self._task = asyncio.create_task(self._run(self._attempt), name=f"gateway-{self.id}")
 
     async def end(self, reason: str, body: bytes = b"") -> Reply | None:
@@ -153,8 +159,8 @@ class GatewayStream:
         finally:
             idle.cancel()
             self._finish(self._over.result() if self._over.done() else "aborted")
+            await asyncio.gather(self.outputs.close(), *(peer.close() for peer in list(self._peers)))
             await self.feed.close(self.reason)
-            await asyncio.gather(*(peer.close() for peer in list(self._peers)))
             self._audience.close()
 
     async def _serve(self, attempt: Attempt) -> str:
@@ -230,7 +236,8 @@ class GatewayStream:
     def _is_used(self) -> bool:
         if self.wants.video_in:
             return self._publisher is not None and self._publisher.is_connected
-        return self.feed.listeners > 0 or any(peer.is_connected for peer in self._peers)
+        is_watched = self.feed.listeners > 0 or any(peer.is_connected for peer in self._peers)
+        return is_watched or self.outputs.are_running
 
     # --- orders
 
@@ -261,6 +268,7 @@ class GatewayStream:
             "ingest_metrics": {"stats": self._publisher.stats if self._publisher is not None else {}},
             "frames": dict(self._counts),
             "viewers": len(self._watchers()),
+            "rtmp_outputs": self.outputs.stats(),
             "error": self.error,
         }
 
@@ -281,6 +289,7 @@ class GatewayStream:
     def _show(self, frame: VideoFrame | AudioFrame) -> None:
         self._counts["out"] += isinstance(frame, VideoFrame)
         self._audience.offer(frame)
+        self.outputs.offer(frame)
 
     def _hear(self, event: dict[str, Any]) -> None:
         if event.get("type") == "status":

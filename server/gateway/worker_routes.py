@@ -79,7 +79,8 @@ class WorkerRoutes:
         self._check(request)
         name = (await request.read())[:1000].decode(errors="replace").strip()
         count = self._orchestrator.workers.unregister(name, request.headers.get(URL_HEADER, ""))
-        _log.info("%d workers for %s have left", count, name)
+        if count:
+            _log.info("%d workers for %s have left", count, name)
         return web.Response(text="ok", content_type="application/json")
 
     async def capabilities(self, request: web.Request) -> web.Response:

@@ -20,6 +20,7 @@ from .errors import json_body
 __all__ = ["routes"]
 
 STATS_S = 1.0
+MOST_AT_ONCE = 16  # requests of one socket; more wait
 PING_S = 20.0
 _STATUS = {
     "stale_revision": 409,
@@ -36,6 +37,8 @@ _STATUS = {
     "too_many_edits": 503,
     "session_ended": 410,
     "superseded": 409,
+    "cancelled": 409,
+    "nothing_to_cancel": 409,
     "engine_died": 503,
     "defect": 500,
 }
@@ -135,16 +138,26 @@ class _Api:
             asyncio.create_task(self._tell_events(session, socket), name=f"socket-events-{session.id}"),
             asyncio.create_task(self._tell_figures(session, socket), name=f"socket-figures-{session.id}"),
         ]
+        handling: set[asyncio.Task[None]] = set()
         try:
             await self._send(socket, await self._parts.control.handle(session, Describe(type="describe"), "WebSocket"))
             async for message in socket:
-                if message.type is WSMsgType.TEXT:
-                    await self._send(socket, await self._parts.control.handle_text(session, message.data, "WebSocket"))
+                if message.type is not WSMsgType.TEXT:
+                    continue
+                if len(handling) >= MOST_AT_ONCE:
+                    await asyncio.wait(handling, return_when=asyncio.FIRST_COMPLETED)
+                task = asyncio.create_task(self._answer(session, socket, message.data), name=f"socket-{session.id}")
+                handling.add(task)  # one that takes long does not hold back what cancels it
+                task.add_done_callback(handling.discard)
         finally:
-            for task in talking:
-                task.cancel()
-            await asyncio.wait(talking)
+            ending = [*talking, *handling]
+            for one in ending:
+                one.cancel()
+            await asyncio.wait(ending)
         return socket
+
+    async def _answer(self, session: LiveSession, socket: web.WebSocketResponse, text: str) -> None:
+        await self._send(socket, await self._parts.control.handle_text(session, text, "WebSocket"))
 
     async def _send(self, socket: web.WebSocketResponse, message: Reply | Notice) -> None:
         with contextlib.suppress(ConnectionError):  # it closes; the loop over its messages ends then

@@ -28,8 +28,11 @@ export const removeCard = title => [...place().children].filter(one => one.query
 // An error as the server tells it, or as the browser does.
 export function errorCard(title, error) {
   if (error.status === 401) return tokenCard()
-  const where = error.node ? `${title}: node ${error.node}` : title
-  return card(where, SAID[error.name] || error.message, error.hint || hintFor(error))
+  const said = SAID[error.name] || error.message
+  const isNamed = !error.node || said.includes(`node ${error.node}`)
+  const name = error.field?.split('.').pop()
+  const field = name && !said.includes(name) ? `${name}: ` : ''
+  return card(isNamed ? title : `${title}: node ${error.node}`, field + said, error.hint || hintFor(error))
 }
 
 const SAID = {  // what browsers say in two words

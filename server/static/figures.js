@@ -12,8 +12,8 @@ export function showFigures($, data, revision) {
   fill($('stats'), [
     ['in', `${data.fps_in.toFixed(0)} fps`],
     ['out', `${data.fps_out.toFixed(0)} fps`],
-    ['graph', tick && `${ms(tick.p50)} ms`, tick && `95 of 100 within ${ms(tick.p95)} ms`],
-    ['whole way', whole ? `${ms(whole.p50)} ms` : `${ms(data.latency_ms)} ms`, whole ? `95 of 100 within ${ms(whole.p95)} ms` : 'through the server'],
+    ['compute', tick && `${ms(tick.p50)} ms`, tick && `95 of 100 within ${ms(tick.p95)} ms`],
+    ['latency', whole ? `${ms(whole.p50)} ms` : data.latency_ms && `${ms(data.latency_ms)} ms`, whole ? `95 of 100 within ${ms(whole.p95)} ms` : 'through the server'],
     ['dropped', `${dropped}`, why],
     ['sent', out.width && bits(data.connection.bitrate), out.width && `${out.codec} ${out.width}×${out.height}`],
     ['picture', out.width && `${out.width}×${out.height}`, out.codec],
@@ -24,7 +24,13 @@ export function showFigures($, data, revision) {
   $('more').hidden = !data.nodes?.length && !Object.keys(data.stages || {}).length
   if (!$('more').open) return
   rows($('stages'), Object.entries(data.stages || {}).map(([name, one]) => [name, ms(one.p50), ms(one.p95)]))
+  $('nodes').closest('table').hidden = !data.nodes?.length
   rows($('nodes'), (data.nodes || []).map(one => [`${one.node} ${one.class_type}`, one.ms.toFixed(2), one.calls, one.place]))
+}
+
+export function clearFigures($) {
+  $('stats').replaceChildren()
+  $('more').hidden = true
 }
 
 function fill(list, figures) {

@@ -91,7 +91,7 @@ async function start() {
     }
     page.stream = await call('/process/stream/start', {
       method: 'POST', headers: { 'Content-Type': 'application/json', ...job({}, ways()) },
-      body: JSON.stringify({ stream_name: 'page', params: JSON.stringify(wanted), stream_id: '', rtmp_output: '' }),
+      body: JSON.stringify({ stream_name: 'page', params: JSON.stringify(wanted), stream_id: '', rtmp_output: $('rtmp_output').value.trim() }),
     })
     listen()
     if (isFromObs) sayWhereToSend()
@@ -169,6 +169,10 @@ function listen() {
     if (page.stream) show(said.state)
     log(said.reason ? `${said.state}: ${said.reason}` : `${said.state} at ${said.worker}`, 'told')
     if (said.reason) card('The worker was lost', said.reason, 'another one takes over, if there is one')
+  })
+  events.addEventListener('rtmp_output', event => {
+    const { target, state, reason } = JSON.parse(event.data)
+    log(`${target} is ${state}${reason && `: ${reason}`}`, 'told')
   })
   events.addEventListener('end', event => {
     const { reason } = JSON.parse(event.data)

@@ -22,6 +22,7 @@ export class Link {
 
   // stream: of this browser, or null; session: one to join.
   async open(stream, { hasSound, session } = {}) {
+    this.#hangUp()  // of a connection that was opened with other tracks
     Object.assign(this, { isWanted: true, stream, hasSound })
     if (session) sessionStorage.setItem(SESSION, session)
     try { await this.#dial() } catch (error) { this.close(); throw error }

@@ -1,7 +1,7 @@
 // The first page: connect, show, turn knobs. The protocol's messages are described at /api/v1/protocol.
 import { api, token, withToken } from './api.js'
 import { card, clearCards, errorCard, note, removeCard, tokenCard } from './cards.js'
-import { showFigures } from './figures.js'
+import { clearFigures, showFigures } from './figures.js'
 import { Link, hasSession } from './link.js'
 import { presetRow } from './presets.js'
 import { sinkPanel } from './sinks.js'
@@ -12,7 +12,7 @@ import { valuePanel } from './values.js'
 import { workflowPanel } from './workflows.js'
 
 const $ = id => document.getElementById(id)
-const WAS_ON = 'comfystream-on', LOST = 'The connection was lost'
+const WAS_ON = 'comfystream-on', LOST = 'The connection was lost', SILENCE_MS = 3500
 const joined = new URLSearchParams(location.search).get('session')
 
 const link = new Link({ opened, event: happened, track: showTrack, moving, moved, retrying, ended: lost })
@@ -21,7 +21,11 @@ const page = window.comfystream = {
   get pc() { return link.pc }, get session() { return link.session }, get revision() { return link.revision },
 }
 
-const told = (title, work) => work.catch(error => { errorCard(title, error); refresh() })
+const told = (title, work) => work.catch(error => {
+  if (error.code === 'cancelled') { note('Cancelled', title, error.hint); settled() }
+  else errorCard(title, error)
+  refresh()
+})
 const say = (title, message) => told(title, link.ask(message))
 
 const sources = sourcePanel($, link, errorCard)
@@ -30,22 +34,32 @@ const size = sizePanel($, message => say('The size was not set', message))
 const sinks = sinkPanel($, link, told)
 const workflows = workflowPanel($, choose, errorCard)
 const showPresets = presetRow($, message => link.ask(message), told, describe)
-const values = valuePanel($('parameters'), link, told, () => {
-  $('preset').value = ''  // these are no longer its values
-  $('forget').disabled = true
-  $('undo').disabled = false
-})
+const values = valuePanel($('parameters'), link, told, touched)
 
 // --- what the session says
 
 function show(state, extra = '', isStale = false) {
   stage.show(state, extra, isStale)
-  $('pause').textContent = state === 'paused' ? 'Go on' : 'Pause'
+  page.isSilent = false
+  $('pause').textContent = state === 'paused' ? 'Resume' : 'Pause'
   page.state = state
 }
 
 function happened({ event, data, revision }) {
+  heard()
   HEARD[event]?.(data, revision)
+}
+
+// Figures come once a second: without them the server hangs or is gone, before the browser's WebRTC notices.
+function heard() {
+  clearTimeout(page.silence)
+  page.silence = setTimeout(silent, SILENCE_MS)
+}
+
+function silent() {
+  if (!page.ready) return
+  show(page.state, 'the server does not answer', true)
+  page.isSilent = true
 }
 
 const HEARD = {
@@ -86,6 +100,7 @@ const HEARD = {
   text(data) { note('Text', data.text) },
   stats(data) {
     page.last = data
+    if (page.isSilent) show(page.state)
     const stands = data.state === 'running' && data.fps_in > 0 && data.fps_out === 0  // the engine is being started again, or hangs
     if (stands !== page.stands) { page.stands = stands; show(page.state, stands ? 'no picture comes out yet' : '', stands) }
     showFigures($, data, link.revision)
@@ -130,11 +145,12 @@ async function choose(message, words) {
   workflows.show(message.name || '', Boolean(message.workflow), words)
   if (!link.isOpen) return
   page.choosing = wanted
+  page.isCancelled = false
   const reply = await say('The workflow was not loaded', { type: 'set_workflow', ...message })
   if (page.choosing !== wanted) return  // another one was chosen meanwhile
   page.choosing = null
   settled()
-  if (reply) { clearCards(); describe(reply.info, words) }
+  if (reply) { clearCards(); describe(reply.info, words) } else if (page.isCancelled) { page.wanted = null; refresh() }
 }
 
 async function connect() {
@@ -168,6 +184,12 @@ async function opened() {
 // What is set where no workflow runs yet: what was chosen here, else one that shows at once that something happens.
 const first = () => page.wanted ? [page.wanted.message, page.wanted.words] : [{ name: workflows.chosen || workflows.preferred }]
 
+function touched() {
+  $('preset').value = ''  // these are no longer its values
+  $('forget').disabled = true
+  $('undo').disabled = false
+}
+
 function moving() {
   stage.show('reconnecting', '', true)
 }
@@ -180,6 +202,7 @@ function moved() {
 function retrying(attempt) {
   page.ready = false
   enable(false)
+  clearFigures($)
   stage.done()
   show('reconnecting', attempt > 1 ? `try ${attempt}` : '', true)
   if (attempt > 1) note(LOST, 'it is tried again', 'press Stop to give up')
@@ -202,8 +225,7 @@ function disconnect() {
   enable(false)
   values.clear()
   showPresets([], false)
-  $('stats').replaceChildren()
-  $('more').hidden = true
+  clearFigures($)
   stage.done()
   show('not connected')
 }
@@ -212,6 +234,7 @@ function enable(can) {
   for (const id of ['pause', 'policy', 'share', 'full']) $(id).disabled = !can
   if (!can) for (const id of ['undo', 'redo']) $(id).disabled = true
   size.enable(can)
+  values.enable(can)
   sinks.enable(can)
 }
 
@@ -240,6 +263,7 @@ function wire() {
   $('connect').onclick = () => link.isWanted ? disconnect() : connect()
   $('undo').onclick = () => say('Undo did not work', { type: 'undo' }).then(refresh)
   $('redo').onclick = () => say('Redo did not work', { type: 'redo' }).then(refresh)
+  $('cancel').onclick = () => { page.isCancelled = true; say('It was not cancelled', { type: 'cancel' }) }
   $('pause').onclick = () => say('That did not work', { type: page.state === 'paused' ? 'resume' : 'pause' })
   $('policy').onchange = () => say('That did not work', { type: 'fail_policy', policy: $('policy').value })
   $('full').onclick = () => $('frame').requestFullscreen?.()

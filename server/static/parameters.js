@@ -45,7 +45,7 @@ function row(parameter, changed) {
   element.title = parameter.tooltip
   const label = document.createElement('span')
   label.textContent = parameter.label
-  const controls = CONTROLS[parameter.kind](parameter, changed)
+  const controls = (parameter.is_color ? color : CONTROLS[parameter.kind])(parameter, changed)
   element.append(label, ...controls.elements)
   element.show = controls.show
   controls.show(parameter.value)
@@ -66,9 +66,25 @@ function number(parameter, changed) {
   const has = parameter.minimum !== null && parameter.maximum !== null && (parameter.maximum - parameter.minimum) / step <= MOST_STEPS
   slider.oninput = () => { field.value = slider.value; changed(parse(slider.value)) }
   field.step = 'any'
-  field.onchange = () => { if (field.value !== '') { slider.value = field.value; changed(parse(field.value)) } }
-  const show = value => { field.value = slider.value = parameter.kind === 'float' ? Number(value.toFixed(6)) : value }
+  let shown
+  field.onchange = () => {
+    if (field.value === '') return show(shown)
+    slider.value = field.value
+    changed(parse(field.value))
+  }
+  const show = value => {
+    shown = value
+    field.value = slider.value = parameter.kind === 'float' ? Number(value.toFixed(6)) : value
+  }
   return { elements: has ? [slider, field] : [field], show }
+}
+
+const hex = value => typeof value === 'number' ? `#${value.toString(16).padStart(6, '0')}` : value
+
+function color(parameter, changed) {
+  const field = input('color')
+  field.oninput = () => changed(parameter.kind === 'int' ? parseInt(field.value.slice(1), 16) : field.value)
+  return { elements: [field], show: value => { field.value = hex(value) } }
 }
 
 function boolean(parameter, changed) {

@@ -29,10 +29,10 @@ export function stagePanel($) {
       const words = `${PHASES[phase] || phase} ${name}`.trim()
       show(state, message || (total > 1 ? `${words}, ${done} of ${total} nodes` : words))
       const share = total > 1 || maximum ? (done + (maximum ? value / maximum : 0)) / Math.max(1, total) : null
-      bar.hidden = false
+      bar.hidden = $('cancel').hidden = false
       if (share === null) bar.removeAttribute('value')
       else bar.value = share
     },
-    done() { bar.hidden = true },
+    done() { bar.hidden = $('cancel').hidden = true },
   }
 }

@@ -21,6 +21,7 @@ export function valuePanel(place, link, told, touched) {
   return {
     get isBusy() { return sending || changing.size > 0 },
     show(parameters) { if (!showValues(place, parameters)) buildParameters(place, parameters, changed) },
+    enable(can) { for (const group of place.children) group.disabled = !can },
     clear() { place.replaceChildren(); place.shape = null },
     // The node that fails is marked, for a while.
     mark(node) {

@@ -32,12 +32,20 @@ export function workflowPanel($, choose, failed) {
     }
   }
 
-  const about = () => { $('about').textContent = known.find(one => one.name === list.value)?.description || '' }
+  function about() {
+    const one = known.find(one => one.name === list.value)
+    const needed = one?.models.length ? ` Needs models: ${one.models.join(', ')}.` : ''
+    $('about').textContent = one ? one.description + needed : ''
+  }
 
   return {
     async load() {
       known = await api('/api/v1/workflows')
-      list.replaceChildren(nothing, own, ...known.map(one => new Option(one.title, one.name)))
+      const needy = document.createElement('optgroup')
+      needy.label = 'Need models'
+      const option = one => new Option(one.title, one.name)
+      needy.append(...known.filter(one => one.models.length).map(option))
+      list.replaceChildren(nothing, own, ...known.filter(one => !one.models.length).map(option), ...needy.children.length ? [needy] : [])
       this.show(this.preferred, false)
     },
     get preferred() { return ['edges', 'cartoon'].find(name => known.some(one => one.name === name)) || known[0]?.name },

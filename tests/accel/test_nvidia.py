@@ -181,14 +181,15 @@ def test_the_fake_has_nothing_that_the_real_one_has_not() -> None:
 
 
 @needs_rtx
+@pytest.mark.parametrize("exporter", ["dynamo", "legacy"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_the_real_builder_takes_our_unet(precision: str, tmp_path: Path) -> None:
+def test_the_real_builder_takes_our_unet(precision: str, exporter: str, tmp_path: Path) -> None:
     pytest.importorskip("diffusers", reason="needs diffusers")
     backend, steps = tensorrt_rtx(), []
     dtype = torch.float16 if precision == "fp16" else torch.float32
     spec = unet_spec(Ranges(batch=(1, 2, 4), height=64, width=64, tokens=7), precision, text_width=16)
     module = UNetModule(tiny_unet()).to(dtype)
-    source = backend.export(module, spec, tmp_path, LEGACY)
+    source = backend.export(module, spec, tmp_path, BuildOptions(exporter=exporter))
     plan = backend.build(source, spec, tmp_path, BuildOptions(), lambda step, share: steps.append((step, share)))
     assert plan.stat().st_size > 100_000
     shares = [share for step, share in steps if step == "building"]
@@ -203,7 +204,7 @@ def test_the_real_parser_sees_our_names_types_and_ranges(tmp_path: Path) -> None
     trt = real_rtx()
     spec = unet_spec(Ranges(batch=(1, 2, 4), height=64, width=64, tokens=7), "fp16", text_width=16)
     pytest.importorskip("diffusers", reason="needs diffusers")
-    source = tensorrt_rtx().export(UNetModule(tiny_unet()).half(), spec, tmp_path, LEGACY)
+    source = tensorrt_rtx().export(UNetModule(tiny_unet()).half(), spec, tmp_path, BuildOptions())
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,48 @@ def test_requirements_that_are_met_install_nothing(
     assert "nothing was changed" in out
     assert "would install" not in out
     assert list((workspace / "custom_nodes").iterdir()) == []
+
+
+def wheel(folder: Path, name: str) -> None:
+    """A package with nothing in it, version 1.0."""
+    folder.mkdir(parents=True, exist_ok=True)
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+
+
+def test_with_a_mirror_packs_and_their_packages_come_from_there_alone(
+    tmp_path: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirror = tmp_path / "mirror"
+    clone = mirror / "forge.example.org" / "somebody" / "Pack-Four"
+    clone.parent.mkdir(parents=True)
+    pinned = commit(clone, a_py="1", requirements_txt="numpy\ncomfystream-tiny-of-a-test\n")
+    entry = {"url": "https://forge.example.org/somebody/Pack-Four.git", "commit": pinned}
+    config = listed(tmp_path, nodes={"four": entry, "five": {"url": "https://forge.example.org/somebody/Pack-Five"}})
+    common = ("--config", config, "--workspace", workspace, "--mirror", mirror, "--dry-run")
+    assert fetch("nodes", *common, "--only", "four") == 2
+    assert "No matching distribution found for comfystream-tiny-of-a-test" in capsys.readouterr().err
+    wheel(mirror / "wheels", "comfystream_tiny_of_a_test")
+    assert fetch("nodes", *common, "--only", "four") == 0
+    assert "would install: comfystream_tiny_of_a_test 1.0" in capsys.readouterr().out.replace("-", "_")
+    assert fetch("nodes", *common) == 2
+    assert "has no clone of it" in capsys.readouterr().err
+    assert list((workspace / "custom_nodes").iterdir()) == []
+
+
+def test_a_pack_of_a_mirror_is_put_in_place(tmp_path: Path, workspace: Path) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    pinned = commit(mirror / "Pack-Six", a_py="1")
+    entry = {"url": "https://forge.example.org/somebody/Pack-Six", "commit": pinned}
+    config = listed(tmp_path, nodes={"six": entry})
+    assert fetch("nodes", "--config", config, "--workspace", workspace, "--mirror", mirror) == 0
+    assert (workspace / "custom_nodes/Pack-Six/a.py").read_text() == "1"
+    lock = json.loads((workspace / "comfystream.lock.json").read_text())
+    assert lock["packs"]["Pack-Six"] == {"url": entry["url"], "commit": pinned}
 
 
 @pytest.mark.parametrize("url", ["ext::sh -c touch% /tmp/x", "--upload-pack=touch", "/etc"])

@@ -5,7 +5,9 @@ import ctypes
 import itertools
 import os
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 from comfy_api.latest import ComfyExtension, io
@@ -278,6 +280,50 @@ class Slow(V1):
         return (value,)
 
 
+class Builds(V1):
+    """Builds engines that take very long, by the builder's own code; one of the rude nodes that catch everything."""
+
+    RETURN_TYPES = ("FLOAT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "engines": ("INT", {"default": 0}),
+                "number": ("FLOAT", {"default": 1.0}),
+                "steps": ("INT", {"default": 100_000, "max": 100_000}),
+            }
+        }
+
+    def run(self, engines, number, steps):
+        from comfystream.accel.backend import BuildOptions
+        from comfystream.accel.build import EngineJob, build_all
+        from comfystream.accel.cache import EngineCache
+        from comfystream.accel.key import EngineKey
+        from comfystream.accel.machine import Machine
+        from comfystream.accel.spec import ModelSpec
+        from comfystream.node_progress import report
+
+        def make(folder, on_step):
+            for step in range(steps):
+                on_step("building", step / steps)
+                time.sleep(0.01)
+            (folder / "plan").write_bytes(b"an engine")
+            return folder / "plan"
+
+        def job(index):
+            spec = ModelSpec(f"fake {index}", (), ("y",))
+            return EngineJob("fake", EngineKey("fake", "1", Machine("", "", ""), spec, BuildOptions(), "", ""), make)
+
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                cache = EngineCache(Path(folder))
+                build_all([job(index) for index in range(engines)], cache, lambda told: report(str(told)))
+        except Exception:  # noqa: BLE001 - what such nodes do
+            return (0.0,)
+        return (number,)
+
+
 class Die(V1):
     """Ends its process: by SIGKILL, or as a broken extension module would."""
 
@@ -506,7 +552,7 @@ class V3Async(io.ComfyNode):
 
 _V1 = [
     Pass, Add, Source, Counter, MakeList, SumList, AddInts, LazySwitch, LazyWithoutStatus, Changing, Hidden, Block,
-    BlockEveryOther, AsyncAdd, Ui, Sink, NotIdempotent, Fail, Slow, Die, InferenceMode, Brightness,
+    BlockEveryOther, AsyncAdd, Ui, Sink, NotIdempotent, Fail, Slow, Builds, Die, InferenceMode, Brightness,
     Loudness, Fill, Card, ToText, Gain, TooMany, TooFew, RawLink, Undeclared,
     SilentExpand,
 ]  # fmt: skip

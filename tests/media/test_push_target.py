@@ -33,7 +33,7 @@ def test_patterns(url: str, pattern: str, fits: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "x", "file:///etc/x", "pipe:1", "http://a/b", "rtmp://a b/c", "rtmp://", "tee:a|b"]
+    "url", ["", "x", "file:///etc/x", "pipe:1", "http://a/b", "rtmp://a b/c", "rtmp://", "tee:a|b", "rtmp://\ud800/a"]
 )
 def test_what_is_no_address_to_push_to(url: str) -> None:
     with pytest.raises(ConfigError):
@@ -58,7 +58,10 @@ def test_secrets_are_not_shown() -> None:
         ("rtmps://h:444/a/b/key", "rtmps://h:444/a/b", {"rtmp_app": "a/b", "rtmp_playpath": "key"}),
         ("rtmp://h/a/b/c/key", "rtmp://h/a/b", {"rtmp_app": "a/b", "rtmp_playpath": "c/key"}),
         ("rtmp://h/a/mp4:b/key", "rtmp://h/a", {"rtmp_app": "a", "rtmp_playpath": "mp4:b/key"}),
-        ("rtmp://h/live", "rtmp://h/live", {}),
+        ("rtmp://h/key", "rtmp://h", {"rtmp_app": "key"}),
+        ("rtmp://me:word@h:1/key?token=a/b", "rtmp://me:word@h:1", {"rtmp_app": "key?token=a/b"}),
+        ("rtmp://h", "rtmp://h", {}),
+        ("rtmp://h/", "rtmp://h/", {}),
         (
             "srt://h:9?mode=caller&passphrase=a+b%20&streamid=%23!::r=x+y",
             "srt://h:9?mode=caller",

@@ -233,6 +233,7 @@ def test_no_input_no_output_no_folder_no_length(comfystream, chain, save, clip, 
     assert "name it: -i FILE" in comfystream("run", live, "-o", tmp_path / "o.mp4").err
     assert "name it: -o FILE" in comfystream("run", live, "-i", clip).err
     assert "there is no folder" in comfystream("run", live, "-i", clip, "-o", tmp_path / "a/o.mp4").err
+    assert f"{tmp_path} is a folder (name a file in it)" in comfystream("run", live, "-i", clip, "-o", tmp_path).err
     assert "cannot write" in comfystream("run", live, "-i", clip, "-o", tmp_path / "o.xyz").err
     image = {"width": 32, "height": 32, "batch_size": 1, "color": 0}
     still = save({"1": ("EmptyImage", image), "2": ("SaveTensor", {"images": ["1", 0]})}, "still.json")

@@ -63,6 +63,11 @@ KEYS = (
     "sd-turbo-txt2img",
     "sd-turbo-style",
     "sdxl-turbo-1024",
+    "video-wan",
+    "video-tae",
+    "video-wide",
+    "whisper-tiny",
+    "whisper-base",
     "depth-large",
 )
 
@@ -82,7 +87,8 @@ def test_every_workload_runs_in_small(key: str, said: list[str]) -> None:
     assert min(case["cold_s"], case["cached_s"]) > 0
     assert {"upload", "download"} < set(case["parts_ms"])
     assert all(ms >= 0 for ms in case["parts_ms"].values())
-    assert case["paced"][0]["ticks"] + case["paced"][0]["dropped"] == 4
+    per_tick = case["facts"].get("pictures_per_tick", 1)
+    assert case["paced"][0]["ticks"] * per_tick + case["paced"][0]["dropped"] == 4
     assert case["target"] is None, "there are goals for one kind of GPU only"
     assert any(" fps over 4 ticks after 1" in line for line in said)
 
@@ -129,6 +135,9 @@ REAL_GFLOP = {  # counted on diffusers' and transformers' own architectures, bat
     "depth large": (1304, 671),
     "srvgg": (325, 1.2),
     "fsrcnn": (6.5, 0),
+    "wan": (3005, 2838),
+    "whisper tiny": (36.9, 16),
+    "whisper base": (87.4, 41),
 }
 
 
@@ -158,6 +167,13 @@ def test_the_architectures_are_the_published_ones(name: str) -> None:
             config = transformers.DepthAnythingConfig(backbone_config=inner, patch_size=14, **given["outer"])
             net = transformers.DepthAnythingForDepthEstimation(config).half()
             arguments, more = (torch.zeros(1, 3, 518, 518).half(),), {}
+        elif kind == "wan":
+            net = diffusers.WanTransformer3DModel(**REAL.video).half()
+            arguments = torch.zeros(1, 16, 1, 64, 64).half(), torch.zeros(1), torch.zeros(1, 512, 4096).half()
+            more = {}
+        elif kind == "whisper":
+            net = transformers.WhisperModel(transformers.WhisperConfig(**REAL.whispers[size])).encoder.half()
+            arguments, more = (torch.zeros(1, 80, 3000).half(),), {}
         else:
             net = (SrvggNet(64, 16, 4) if kind == "srvgg" else Fsrcnn()).half()
             arguments, more = (torch.zeros(1, 3, 512, 512).half(),), {}
@@ -188,6 +204,22 @@ def test_a_part_within_a_part_is_counted_once() -> None:
     found = stages.table(1)
     assert found["inner"] >= 40
     assert 0 <= found["outer"] < found["inner"]
+
+
+def test_a_goal_in_milliseconds_is_judged_by_the_slow_ticks() -> None:
+    from comfystream_server.bench.gpu.report import case_lines
+
+    tick = {"p50": 5.0, "p95": 24.0, "p99": 90.0, "max": 99.0}
+    found = {"fps": 200.0, "ticks": 9, "warm_up": 1, "tick_ms": tick, "skipped": 0, "tflop_per_picture": 1.0}
+    found |= {"tflops": 1.0, "weights_gb_per_s": 1.0, "unfused_gb_per_s": 2.0, "peak_vram_mb": None, "rss_mb": 1.0}
+    case = {"title": "t", "rows": 1, "backend": "b", "version": "1", "flat_out": {**found, "gpu": None}}
+
+    def verdict(most_ms: float) -> str:
+        target = {"limit": 5000.0, "goal": 40.0, "goal_p95_ms": most_ms}
+        return [*case_lines({**case, "target": target})][-1]
+
+    assert verdict(25.0) == "  H200: limit 0.2 ms, goal p95 25 ms: met"
+    assert verdict(20.0).endswith("goal p95 20 ms: missed")
 
 
 def test_quantiles_are_values_that_occurred() -> None:
@@ -263,7 +295,7 @@ def order_of(monkeypatch: pytest.MonkeyPatch, fps: dict[str, float], **changes: 
 def test_every_workload_has_a_figure_before_some_get_a_better_one(monkeypatch: pytest.MonkeyPatch) -> None:
     done = order_of(monkeypatch, {"cuda-graph": 150.0, "inductor": 200.0, "eager": 50.0})
     assert done[:3] == [("sd-turbo", 1, name) for name in ("cuda-graph", "inductor", "eager")]
-    quick, best = done[3:16], done[16:]
+    quick, best = done[3:21], done[21:]
     assert {backend for *_, backend in quick} == {"cuda-graph"}
     assert {backend for *_, backend in best} == {"inductor"}
     assert [case[:2] for case in quick] == [case[:2] for case in best]
@@ -274,8 +306,8 @@ def test_every_workload_has_a_figure_before_some_get_a_better_one(monkeypatch: p
 
 def test_the_fastest_backend_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     done = order_of(monkeypatch, {"cuda-graph": 200.0, "eager": 50.0})
-    assert len(done) == 2 + 13
-    assert len(order_of(monkeypatch, {"cuda-graph": 200.0, "eager": 50.0}, is_everything=True)) == 2 + 2 * 13
+    assert len(done) == 2 + 18
+    assert len(order_of(monkeypatch, {"cuda-graph": 200.0, "eager": 50.0}, is_everything=True)) == 2 + 2 * 18
 
 
 def test_a_run_that_is_cut_off_still_says_something(
@@ -364,6 +396,27 @@ def test_without_a_gpu_it_prints_no_number(capsys: pytest.CaptureFixture[str], t
     assert not file.exists()
 
 
+def test_whether_a_tick_is_one_launch_is_said(said: list[str]) -> None:
+    case = run(said, only=("sd-turbo",), rows=(1,))["sd-turbo"]
+    assert case["proof"]["tick_graph"] == "no: each network is launched by itself"
+    assert case["proof"]["launches"] == {}, "there is no GPU whose launches could be counted"
+    assert "  whole-tick graph: no: each network is launched by itself" in said
+
+
+def test_launches_are_counted_by_kind() -> None:
+    from types import SimpleNamespace
+
+    from comfystream_server.bench.gpu.launches import counted
+    from comfystream_server.bench.gpu.report import case_lines
+
+    calls = {"cudaGraphLaunch": 5, "cudaLaunchKernel": 6, "cuLaunchKernelEx": 4, "cudaMemcpyAsync": 10, "aten::add": 99}
+    found = counted([SimpleNamespace(key=key, count=count) for key, count in calls.items()], ticks=5)
+    assert found == {"graphs": 1.0, "kernels": 2.0, "copies": 2.0}
+    proof = {"networks": ["unet"], "graph": True, "tick_graph": "yes", "engines": {}, "launches": found}
+    lines = [*case_lines({"title": "t", "rows": 1, "backend": "b", "version": "1", "proof": proof})]
+    assert "  whole-tick graph: yes; launched per tick: 1 graphs, 2 kernels, 2 copies" in lines
+
+
 @pytest.mark.gpu
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "cuda-graph", "inductor"])
@@ -376,4 +429,7 @@ def test_on_a_gpu(backend: str, said: list[str]) -> None:
     for case in journal.cases:
         assert "failed" not in case, case["failed"]
         assert case["proof"]["graph"] == (backend != "eager")
+        assert (case["proof"]["tick_graph"] == "yes") == (backend != "eager")
+        launched = case["proof"]["launches"]
+        assert launched["graphs"] == (0 if backend == "eager" else 2 if case["workload"] == "sd15-depth" else 1)
         assert case["flat_out"]["peak_vram_mb"] > 0

@@ -8,14 +8,14 @@ from stub_comfyui import write_comfyui
 from comfystream.catalog.comfyui import ComfyUIOptions, Vram
 from comfystream.errors import ConfigError
 from comfystream.settings import load_settings
-from comfystream_server.comfyui_flags import comfyui_settings
+from comfystream_server.comfyui_flags import LoadingFlags
 from comfystream_server.commands.serve import engine_options
 from comfystream_server.loading import comfyui_options
 
 
 def test_flags_reach_the_engine(tmp_path: Path) -> None:
     folder = write_comfyui(tmp_path / "ComfyUI")
-    flags = comfyui_settings(str(folder), True, Vram.HIGH, ["a"], ["b", "c"])
+    flags = LoadingFlags(str(folder), True, ["a"], ["b", "c"], Vram.HIGH).settings
     options = engine_options(load_settings(None, flags, {}))
     assert options.comfyui == ComfyUIOptions(str(folder), api_nodes=False, vram=Vram.HIGH)
     assert (options.allow_packs, options.block_packs) == (("a",), ("b", "c"))
@@ -24,7 +24,7 @@ def test_flags_reach_the_engine(tmp_path: Path) -> None:
 def test_flags_that_are_not_given_leave_the_settings(tmp_path: Path) -> None:
     folder = write_comfyui(tmp_path / "ComfyUI")
     environ = {"COMFYSTREAM_COMFYUI": str(folder), "COMFYSTREAM_VRAM": "low"}
-    settings = load_settings(None, comfyui_settings("", False, None, None, None), environ)
+    settings = load_settings(None, LoadingFlags().settings, environ)
     assert engine_options(settings).comfyui == ComfyUIOptions(str(folder), vram=Vram.LOW)
 
 

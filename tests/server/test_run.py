@@ -1,6 +1,8 @@
 """`comfystream run` on real files: what comes out."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -15,6 +17,20 @@ def test_video_goes_through_the_graph_and_sound_stays_in_sync(comfystream, chain
     assert after.click_s == before.click_s == pytest.approx(0.5, abs=0.03)
     assert "25 frames" in ended.out
     assert "ImageInvert" in ended.out
+
+
+def test_what_is_built_before_the_first_frame_is_told(comfystream, save, clip, tmp_path):
+    packs = tmp_path / "packs"
+    packs.mkdir()
+    shutil.copy(Path(__file__).parent.parent / "engine" / "testing_pack.py", packs)
+    builder = ("TestBuilds", {"engines": 2, "number": 0.5, "steps": 60})
+    fill = ("TestFill", {"like": ["in", 0], "number": ["builder", 0]})
+    graph = save(
+        {"in": ("LoadTensor", {}), "builder": builder, "fill": fill, "out": ("SaveTensor", {"images": ["fill", 0]})}
+    )
+    ended = comfystream("run", graph, "-i", clip, "-o", tmp_path / "out.mp4", "--nodes", packs, "--frames", "3")
+    assert ended.code == 0
+    assert "comfystream: building engine 1/2 (fake)" in ended.err
 
 
 def test_size_of_the_result_follows_the_graph(comfystream, chain, clip, tmp_path, watch):

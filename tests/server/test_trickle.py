@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,48 @@ def test_what_is_published_can_be_pulled(
     assert main(["trickle", "pull", url, "-o", str(copy), "--start", "0", "--count", "4"]) == 0
     assert "segments: 4" in capfd.readouterr().out
     assert pictures_in(copy.read_bytes(), tmp_path) == 40
+
+
+def test_a_full_disk_is_said_and_what_fitted_is_kept(
+    server: RunningServer, tmp_path: Path, small_disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url, copy, big = f"{server.url}/full", small_disk / "copy.bin", tmp_path / "big.bin"
+    big.write_bytes(bytes(range(256)) * 12_000)
+    assert main(["trickle", "publish", str(big), url, "--type", "application/octet-stream"]) == 0
+    capfd.readouterr()
+    assert main(["trickle", "pull", url, "-o", str(copy), "--start", "0", "--count", "1"]) == 2
+    error = capfd.readouterr().err
+    size = copy.stat().st_size
+    assert error.count("\n") == 1, error
+    assert f"No space left on device; {size} bytes are in it" in error
+    assert 0 < size < big.stat().st_size
+    assert copy.read_bytes() == big.read_bytes()[:size]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_file_keeps_what_is_in_it_until_something_comes(server: RunningServer, tmp_path: Path) -> None:
+    there, new = tmp_path / "there", tmp_path / "new"
+    there.write_bytes(b"an earlier recording")
+    for file in (there, new):
+        assert main(["trickle", "pull", f"{server.url}/nothing", "-o", str(file)]) == 2
+    assert there.read_bytes() == b"an earlier recording"
+    assert not new.exists()
+    url, short = f"{server.url}/short", tmp_path / "short.bin"
+    short.write_bytes(b"now this")
+    assert main(["trickle", "publish", str(short), url, "--type", "text/plain"]) == 0
+    assert main(["trickle", "pull", url, "-o", str(there), "--start", "0", "--count", "1"]) == 0
+    assert there.read_bytes() == b"now this"
 
 
 def test_each_segment_can_be_played_alone(server: RunningServer, clip: Path, tmp_path: Path) -> None:
@@ -149,6 +192,46 @@ def test_the_server_starts_and_ends_with_ctrl_c() -> None:
             assert waiting.head().is_closed
         assert process.wait(30) == 0
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_both_ends_in_order(server: RunningServer, tmp_path: Path, number: signal.Signals) -> None:
+    url, copy = f"{server.url}/signal{number}", tmp_path / "copy.ts"
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for at in range(40):
+            picture = av.VideoFrame.from_ndarray(np.full((72, 64), 128, np.uint8), format="yuv420p")
+            picture.pts = at
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        command = "import sys; from comfystream_server.cli import main; sys.exit(main())"
+        pipe, arguments = subprocess.PIPE, [sys.executable, "-P", "-c", command, "trickle", *words]
+        return subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True)
+
+    def end(process: subprocess.Popen[str]) -> tuple[str, str]:
+        process.send_signal(number)
+        said = process.communicate(timeout=30)
+        assert process.returncode == 0, said
+        return said
+
+    publisher = start("publish", str(tmp_path / "clip.mp4"), url, "--loop", "--delete")
+    first, second = (start("pull", url, "-o", str(path), "--wait", "30") for path in (copy, tmp_path / "all.ts"))
+    deadline = time.monotonic() + 30
+    while not (copy.exists() and copy.stat().st_size > 20_000):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    said, errors = end(first)
+    assert re.search(rf"copy.ts: segments: \d+, bytes: {copy.stat().st_size}\n", said)
+    assert errors == "comfystream: stopped\n"
+    _, errors = end(publisher)
+    assert "lost" not in errors, "what was on its way arrives"
+    assert second.wait(30) == 0, "the channel was ended"
+    with av.open(str(tmp_path / "all.ts")) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 20
 
 
 def test_damaged_packets_are_told() -> None:

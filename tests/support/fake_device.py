@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comfystream.media.device.converter import TorchConverter
+
 __all__ = ["FakeBackend", "FakeDeviceTensor", "on_device"]
 
 DEVICE = torch.device("cuda", 0)
@@ -132,6 +134,7 @@ class FakeBackend:
 
     name = "cuda:0 (fake)"
     device = DEVICE
+    converter = TorchConverter()
     moved_to_host = 0
 
     def __init__(self) -> None:

@@ -76,9 +76,11 @@ class Network:
             except ValueError:
                 return response.status, text
 
-    async def start(self, name: str = "show", capability: str = "test", params: Any = None, **ways: bool) -> Any:
+    async def start(
+        self, name: str = "show", capability: str = "test", params: Any = None, output: str = "", **ways: bool
+    ) -> Any:
         """A stream: the reply to its start."""
-        body = {"stream_name": name, "params": json.dumps(params or {}), "stream_id": "", "rtmp_output": ""}
+        body = {"stream_name": name, "params": json.dumps(params or {}), "stream_id": "", "rtmp_output": output}
         status, reply = await self.call(
             "POST", "/process/stream/start", headers=start_job(capability, **ways), json=body
         )
@@ -88,7 +90,12 @@ class Network:
 
 @contextlib.asynccontextmanager
 async def network(
-    *, port: int = 0, keys: tuple[str, ...] = (), origins: tuple[str, ...] = (), **streams: Any
+    *,
+    port: int = 0,
+    keys: tuple[str, ...] = (),
+    origins: tuple[str, ...] = (),
+    push_urls: tuple[str, ...] = (),
+    **streams: Any,
 ) -> AsyncIterator[Network]:
     """A gateway; `streams` are `StreamOptions`."""
     options = GatewayOptions(
@@ -97,6 +104,7 @@ async def network(
         StreamOptions(**streams),
         watch_s=0.1,
         beat_s=0.5,
+        push_urls=push_urls,
     )
     app = make_gateway_app(options)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handler_cancellation=True)

@@ -43,6 +43,11 @@ WORKFLOWS = {
         slow=node("TestSource", number=0.9, seconds=SLOW_S),
         fill=node("TestFill", like=link("in"), number=link("slow")),
     ),
+    "wrong": fill(
+        0.0,
+        builder=node("TestBuilds", engines=3, number=0.9),
+        fill=node("TestFill", like=link("in"), number=link("builder")),
+    ),
     "fails": fill(
         0.6, fail=node("TestFail", value=link("fill"), on=FAILS_ON), out=node("SaveTensor", images=link("fail"))
     ),

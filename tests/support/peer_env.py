@@ -40,6 +40,14 @@ def peer_python(name: str, *requirements: str, with_dependencies: bool = True) -
     return python
 
 
+def pytrickle_python(aiohttp: str) -> Path:
+    """The Python of pytrickle, on this version of aiohttp: what its publisher and subscriber need, and no torch."""
+    support = ("aiohappyeyeballs==2.6.1", "aiosignal==1.4.0", "attrs==25.4.0", "frozenlist==1.8.0", "multidict==6.7.0")
+    more = ("propcache==0.4.1", "yarl==1.22.0", "idna==3.11", "typing_extensions==4.15.0")
+    wanted = ("pytrickle==0.1.6", f"aiohttp=={aiohttp}", *support, *more)
+    return peer_python("pytrickle", *wanted, with_dependencies=False)
+
+
 def _make_once(home: Path, python: Path, requirements: tuple[str, ...], with_dependencies: bool) -> None:
     """Of test processes that need it at the same time, one makes it and the others wait."""
     lock = home.with_suffix(".lock")

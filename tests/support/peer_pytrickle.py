@@ -2,6 +2,8 @@
 
 publish URL COUNT      sends so many segments, in three writes each
 subscribe URL COUNT    prints a line of JSON for each of so many segments: its number and its text
+send URL FOLDER        sends the files of a folder, a segment each, as slowly as they play
+keep URL FOLDER        writes each segment into a file of a folder, until the channel ends, and prints its number
 """
 
 from __future__ import annotations
@@ -55,6 +57,37 @@ async def subscribe(url: str, count: int) -> None:
     await subscriber.close()
 
 
+async def send(url: str, files: list[Path]) -> None:
+    publisher = load("publisher").TricklePublisher(url, mime_type="video/mp2t")
+    await publisher.start()
+    for file in files:
+        data = file.read_bytes()
+        size = -(-len(data) // 20)
+        async with await publisher.next() as segment:
+            for begin in range(0, len(data), size):
+                await segment.write(data[begin : begin + size])
+                await asyncio.sleep(0.05)
+    await publisher.close()
+
+
+async def keep(url: str, folder: Path) -> None:
+    subscriber = load("subscriber").TrickleSubscriber(url)
+    await subscriber.start()
+    while (segment := await subscriber.next()) is not None:
+        data = b""
+        while chunk := await segment.read():
+            data += chunk
+        if data:
+            (folder / f"{segment.seq():04}.ts").write_bytes(data)
+            print(segment.seq(), flush=True)
+    await subscriber.close()
+
+
 if __name__ == "__main__":
-    work = {"publish": publish, "subscribe": subscribe}[sys.argv[1]]
-    asyncio.run(work(sys.argv[2], int(sys.argv[3])))
+    word, url, more = sys.argv[1:]
+    if word in ("publish", "subscribe"):
+        asyncio.run({"publish": publish, "subscribe": subscribe}[word](url, int(more)))
+    elif word == "send":
+        asyncio.run(send(url, sorted(Path(more).iterdir())))
+    else:
+        asyncio.run(keep(url, Path(more)))

@@ -63,6 +63,18 @@ class Invert(FrameProcessor):
         return frame.replace_tensor(1.0 - frame.tensor)
 
 
+class Paint(Invert):
+    """Paints everything in one grey."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    async def process_video_async(self, frame: Any) -> Any:
+        self.pictures += 1
+        return frame.replace_tensor(frame.tensor * 0 + self.value)
+
+
 @dataclass
 class Worker:
     """A running `StreamServer` with a client."""

@@ -21,11 +21,8 @@ pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(700)]
 
 @pytest.fixture(scope="module", params=["3.11.18", "3.13.2"], ids=lambda version: f"aiohttp-{version}")
 def pytrickle(request: pytest.FixtureRequest) -> Path:
-    """The Python of its environment: what its publisher and subscriber need, and no torch."""
-    support = ("aiohappyeyeballs==2.6.1", "aiosignal==1.4.0", "attrs==25.4.0", "frozenlist==1.8.0", "multidict==6.7.0")
-    more = ("propcache==0.4.1", "yarl==1.22.0", "idna==3.11", "typing_extensions==4.15.0")
-    wanted = ("pytrickle==0.1.6", f"aiohttp=={request.param}", *support, *more)
-    return peer_env.peer_python("pytrickle", *wanted, with_dependencies=False)
+    """The Python of its environment."""
+    return peer_env.pytrickle_python(request.param)
 
 
 async def start(python: Path, *words: str) -> asyncio.subprocess.Process:

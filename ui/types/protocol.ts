@@ -6,6 +6,7 @@ export type Request =
   | SetSource
   | Undo
   | Redo
+  | Cancel
   | Pause
   | Resume
   | SetFailPolicy
@@ -79,6 +80,14 @@ export interface AudioOutFigures {
   slices: number;
   silent: number;
   dropped_samples: number;
+}
+
+/** Withdraw the edit that is being prepared, whoever asked for it; its own reply has the error code `cancelled`. */
+export interface Cancel {
+  v?: 1;
+  id?: string | number | null;
+  base_revision?: number | null;
+  type: "cancel";
 }
 
 /**
@@ -211,13 +220,14 @@ export interface IceServer {
 /** What a tick is driven by: one input modality, or the graph's own clock when it has no input. */
 export type Lane = "video" | "audio" | "clock";
 
-/** A workflow of the library. */
+/** A workflow of the library; `models` are the ids of those that it needs, in the lists of configs/. */
 export interface Listed {
   name: string;
   title: string;
   description: string;
   takes: string[];
   gives: string[];
+  models: string[];
 }
 
 /** Memory that the two processes hold; None where the system does not say, or where there is no engine process. */
@@ -353,7 +363,11 @@ export interface PackBrokenNotice {
   data: PackBrokenData;
 }
 
-/** A value of a node that can be patched, with what a control for it needs to know. */
+/**
+ * A value of a node that can be patched, with what a control for it needs to know.
+ *
+ * `is_color`: the value is a colour, an int 0xRRGGBB or a text "#rrggbb".
+ */
 export interface Parameter {
   node: string;
   input: string;
@@ -367,6 +381,7 @@ export interface Parameter {
   step?: number | null;
   options: unknown[];
   is_multiline: boolean;
+  is_color: boolean;
   tooltip: string;
 }
 

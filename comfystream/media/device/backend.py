@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from comfystream.errors import ConfigError
+from comfystream.media.device.converter import Converter, TorchConverter, best_converter
 
 __all__ = ["CudaBackend", "DeviceBackend", "Event", "HostBackend", "Stream", "open_backend", "why_no_device"]
 
@@ -56,6 +57,11 @@ class DeviceBackend(Protocol):
     @property
     def device(self) -> torch.device:
         """What tensors on it have as their device."""
+        ...
+
+    @property
+    def converter(self) -> Converter:
+        """Who converts pictures there. The first time may take seconds."""
         ...
 
     def pinned(self, size: int) -> Tensor:
@@ -126,6 +132,7 @@ class HostBackend:
 
     name = "cpu"
     device = torch.device("cpu")
+    converter: Converter = TorchConverter()
 
     def pinned(self, size: int) -> Tensor:
         """See `DeviceBackend.pinned`."""
@@ -209,6 +216,11 @@ class CudaBackend:
         self.device = torch.device("cuda", index)
         self.name = f"{self.device} ({torch.cuda.get_device_name(index)})"
 
+    @property
+    def converter(self) -> Converter:
+        """See `DeviceBackend.converter`."""
+        return _converter_of(self.device.index)
+
     def pinned(self, size: int) -> Tensor:
         """See `DeviceBackend.pinned`."""
         return torch.empty(size, dtype=torch.uint8, pin_memory=True)
@@ -254,6 +266,11 @@ class CudaBackend:
     def settle(self) -> None:
         """See `DeviceBackend.settle`."""
         torch.cuda.synchronize(self.device)
+
+
+@functools.cache
+def _converter_of(index: int) -> Converter:
+    return best_converter(CudaBackend(index))
 
 
 @functools.cache

@@ -1,12 +1,13 @@
 """Planes to RGB and back in a handful of torch operations, the same on every device.
 
 A chroma sample stands for its whole block in both directions. Nothing here waits for the device: all that comes from
-the host are the constants of `ToRgb` and `FromRgb`, made once per colour.
+the host are the constants of `ToRgb` and `FromRgb`, made once per colour. `kernels` does the same in one launch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,10 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from comfystream.media.colour import Colour, yuv_matrix
-from comfystream.media.device.backend import DeviceBackend
 from comfystream.media.device.layout import Layout, PixelFormat
 
-__all__ = ["FromRgb", "ToRgb", "planes_to_rgb", "rgb_to_planes"]
+if TYPE_CHECKING:
+    from comfystream.media.device.backend import DeviceBackend
+
+__all__ = ["FromRgb", "ToRgb", "float_picture", "planes_to_rgb", "rgb_to_planes"]
+
+TAKEN = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class ToRgb:
         luma, cb, cr: per unit of the sample.
         offset: where all samples are 0.
         grey: where luma is 0 and there is no colour.
+        table: all of them, [5, 3], in this order; the others are its rows.
     """
 
     luma: Tensor
@@ -35,6 +41,7 @@ class ToRgb:
     cr: Tensor
     offset: Tensor
     grey: Tensor
+    table: Tensor
 
     @classmethod
     def of(cls, colour: Colour, format: PixelFormat, backend: DeviceBackend) -> ToRgb:
@@ -47,7 +54,8 @@ class ToRgb:
         weights = inverse * scale / 255
         offset = -inverse @ black / 255
         grey = offset + inverse[:, 1:] @ black[1:] / 255
-        return cls(*(backend.constant(values) for values in (*weights.T, offset, grey)))
+        table = backend.constant(np.stack((*weights.T, offset, grey)))
+        return cls(table[0], table[1], table[2], table[3], table[4], table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +65,12 @@ class FromRgb:
     Attributes:
         luma: [3]; chroma: [2, 3], Cb and Cr.
         luma_offset, chroma_offset: with half a step for rounding.
+        table: all weights, [3, 3]: the rows of luma, Cb and Cr.
     """
 
     luma: Tensor
     chroma: Tensor
+    table: Tensor
     luma_offset: float
     chroma_offset: float
 
@@ -68,9 +78,9 @@ class FromRgb:
     def of(cls, colour: Colour, backend: DeviceBackend) -> FromRgb:
         """For pictures of that colour."""
         matrix: NDArray[np.float32] = yuv_matrix(colour)
-        rows = matrix[:, :3] * 255
+        table = backend.constant(matrix[:, :3] * 255)
         offsets = [float(offset) + 0.5 for offset in matrix[:, 3]]
-        return cls(backend.constant(rows[0]), backend.constant(rows[1:]), offsets[0], offsets[1])
+        return cls(table[0], table[1:], table, offsets[0], offsets[1])
 
 
 def planes_to_rgb(buffer: Tensor, layout: Layout, weights: ToRgb, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -135,8 +145,17 @@ def rgb_to_planes(picture: Tensor, buffer: Tensor, layout: Layout, weights: From
     _samples(buffer, layout, 1, 3).view(2, rows, columns).copy_(chroma.movedim(-1, 0))
 
 
+def float_picture(picture: Tensor) -> Tensor:
+    """The picture itself where its type is a usual one; other floats become float32, other integers parts of 255."""
+    if picture.dtype in TAKEN:
+        return picture
+    unit = picture.to(torch.float32)
+    return unit if picture.is_floating_point() else unit.div_(255)
+
+
 def _unit_range(picture: Tensor) -> Tensor:
     """Float32, 0..1, three channels, in memory of its own."""
+    picture = float_picture(picture)
     if picture.is_floating_point():
         unit = torch.nan_to_num(picture.to(torch.float32), 0.0, 1.0, 0.0).clamp_(0, 1)
     else:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from comfystream.media.colour import Colour, colour_of
 from comfystream.media.device.backend import DeviceBackend, Event
-from comfystream.media.device.convert import ToRgb, planes_to_rgb
+from comfystream.media.device.convert import ToRgb
 from comfystream.media.device.layout import FORMATS, Layout, PixelFormat, fill, layout_of, nearest
 from comfystream.media.scale import Scaler
 
@@ -77,7 +77,8 @@ class DeviceReader:
         compute = self._backend.compute()
         assert slot.copied is not None
         compute.wait_for(slot.copied)
-        rgb = planes_to_rgb(slot.planes[: layout.size], layout, self._weights_for(image, layout), self._dtype)
+        weights = self._weights_for(image, layout)
+        rgb = self._backend.converter.to_rgb(slot.planes[: layout.size], layout, weights, self._dtype)
         slot.converted = compute.record(slot.converted)
         return rgb
 

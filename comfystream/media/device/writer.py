@@ -13,7 +13,7 @@ from torch import Tensor
 from comfystream.channels import Closed
 from comfystream.media.colour import Colour, colour_like, copy_tags, tag
 from comfystream.media.device.backend import DeviceBackend, Event
-from comfystream.media.device.convert import FromRgb, rgb_to_planes
+from comfystream.media.device.convert import FromRgb
 from comfystream.media.device.layout import Layout, layout_of, spill
 from comfystream.media.device.reader import DEPTH
 from comfystream.media.image_writer import first_picture
@@ -113,7 +113,8 @@ class DeviceWriter:
         return download
 
     def _give(self, slot: _Slot, picture: Tensor, layout: Layout, colour: Colour) -> Event:
-        rgb_to_planes(picture, slot.planes[: layout.size], layout, self._weights_for(colour))
+        planes, weights = slot.planes[: layout.size], self._weights_for(colour)
+        self._backend.converter.to_planes(picture, planes, layout, weights)
         slot.converted = self._backend.compute().record(slot.converted)
         self._downward.wait_for(slot.converted)
         with self._backend.on(self._downward):

@@ -11,7 +11,7 @@ steps hold from the next tick on, for the frames that are on their way, too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -59,24 +59,54 @@ class Tables:
         moved = SlotTables(*(getattr(values, name).to(device) for name in SlotTables.__slots__))
         return Tables(slots, frames, guidance, moved, times.to(device), ratio.to(device), adds_noise)
 
+    @staticmethod
+    def blank(slots: int, frames: int, guidance: Guidance, like: Tensor, adds_noise: bool = True) -> Tables:
+        """Tables of a layout whose numbers are not known yet: where and in what precision `like` is."""
+        ones = like.new_ones((slots * frames, 1, 1, 1))
+        times = torch.zeros(slots * frames, dtype=torch.int64)
+        return Tables.make(SlotTables(times, ones, ones, ones, ones), frames, guidance, like.device, adds_noise)
+
+    def copied(self, into: Tables | None = None) -> Tables:
+        """The same in tensors of its own, or in those of other tables of this layout."""
+        theirs = self._tensors()
+        own = [one.clone() for one in theirs] if into is None else into._tensors()
+        if into is not None:
+            for target, source in zip(own, theirs, strict=True):
+                target.copy_(source)
+        *values, times, ratio = own
+        return replace(self, values=SlotTables(*values), model_times=times, next_ratio=ratio)
+
+    def _tensors(self) -> list[Tensor]:
+        return [*(getattr(self.values, name) for name in SlotTables.__slots__), self.model_times, self.next_ratio]
+
 
 class StreamBatch:
     """State of one stream. Used by one thread; nothing in `tick` waits for the device.
 
+    All that `run` reads is in tensors that keep their place: the numbers of the steps, scale and delta of the guidance,
+    the noise. `change` writes into them, so a recorded `run` hears of it, as long as the layout is the same: slots,
+    frames, mode of guidance, size.
+
     Args:
         tables: the steps to begin with.
         noise: [n, channels, height, width]; the frames of a slot share it.
+        is_fixed: the layout stays what it is.
     """
 
-    def __init__(self, tables: Tables, noise: Tensor) -> None:
-        self._tables = tables
+    def __init__(self, tables: Tables, noise: Tensor, is_fixed: bool = False) -> None:
+        self.is_fixed = is_fixed
         self._ticks = 0
-        self._allocate(noise)
+        self._allocate(tables, noise)
 
     @property
     def tables(self) -> Tables:
-        """The steps in force."""
-        return self._tables
+        """The steps in force, as they were given."""
+        return self._given
+
+    @property
+    def shape(self) -> torch.Size:
+        """(channels, height, width) of a frame."""
+        return self._x0.shape[1:]
 
     @property
     def delay_ticks(self) -> int:
@@ -88,8 +118,15 @@ class StreamBatch:
         """Whether what comes out was a frame that went in."""
         return self._ticks >= self._tables.slots
 
-    def _allocate(self, noise: Tensor) -> None:
-        tables = self._tables
+    @property
+    def is_filled(self) -> bool:
+        """Whether the next tick gives what was a frame that went in."""
+        return self._ticks >= self._tables.slots - 1
+
+    def _allocate(self, tables: Tables, noise: Tensor) -> None:
+        self._given, self._tables = tables, tables.copied()
+        self._scale = noise.new_full((), tables.guidance.scale)
+        self._delta = noise.new_full((), tables.guidance.delta)
         rows, front = tables.slots * tables.frames, tables.guidance.unguided_rows(tables.slots, tables.frames)
         self._noise = noise.repeat_interleave(tables.frames, dim=0)
         self._model_in = noise.new_zeros((front + rows, *noise.shape[1:]))
@@ -109,27 +146,52 @@ class StreamBatch:
         Args:
             tables: other steps, another guidance.
             noise: [n, channels, height, width]; needed when there are more slots or another size.
+
+        Raises:
+            ValueError: the noise is of another number of slots, or the layout is fixed and this is another one.
         """
-        tables = tables or self._tables
+        tables = tables or self._given
         if noise is None:
             noise = self._noise[:: self._tables.frames][: tables.slots]
         if len(noise) != tables.slots:
             raise ValueError(f"noise of {len(noise)} slots does not fit {tables.slots} steps")
-        before, frames, old_x0, ticks = self._tables, tables.frames, self._x0, self._ticks
-        self._tables = tables
-        is_same_picture = frames == before.frames and noise.shape[1:] == old_x0.shape[1:]
-        layout = (tables.slots, frames, tables.guidance.active)
-        if is_same_picture and layout == (before.slots, before.frames, before.guidance.active):
-            self._noise.copy_(noise.repeat_interleave(frames, dim=0))
+        if self._fits(tables, noise):
+            self._set(tables, noise)
             return
-        self._allocate(noise)
-        if not is_same_picture:
+        if self.is_fixed:
+            raise ValueError("this batch keeps its layout")
+        before, x0, ticks = self._given, self._x0, self._ticks
+        self._allocate(tables, noise)
+        self._go_on(before, x0, ticks)
+
+    def continue_from(self, other: StreamBatch) -> None:
+        """Take over the frames that are on their way in another batch, by the rule of `change`."""
+        self.reset()
+        self._go_on(other._given, other._x0, other._ticks)
+
+    def _fits(self, tables: Tables, noise: Tensor) -> bool:
+        return self._layout(tables) == self._layout(self._given) and noise.shape[1:] == self._x0.shape[1:]
+
+    def _layout(self, tables: Tables) -> tuple[object, ...]:
+        """What cannot change in place; whether noise is put on between steps is part of a recording only."""
+        return tables.slots, tables.frames, tables.guidance.active, tables.adds_noise or not self.is_fixed
+
+    def _set(self, tables: Tables, noise: Tensor) -> None:
+        if tables is not self._given:
+            self._given, self._tables = tables, tables.copied(self._tables)
+            self._scale.fill_(tables.guidance.scale)
+            self._delta.fill_(tables.guidance.delta)
+        self._noise.copy_(noise.repeat_interleave(tables.frames, dim=0))
+
+    def _go_on(self, before: Tables, x0: Tensor, ticks: int) -> None:
+        slots, frames = self._tables.slots, self._tables.frames
+        if frames != before.frames or x0.shape[1:] != self._x0.shape[1:]:
             self._ticks = 0
             return
-        for slot in range(tables.slots):
+        for slot in range(slots):
             source = min(slot, before.slots - 1)
-            self._x0[slot * frames : (slot + 1) * frames] = old_x0[source * frames : (source + 1) * frames]
-        self._ticks = tables.slots if ticks >= before.slots else ticks
+            self._x0[slot * frames : (slot + 1) * frames] = x0[source * frames : (source + 1) * frames]
+        self._ticks = slots if ticks >= before.slots else ticks
 
     def reset(self) -> None:
         """Forget all frames."""
@@ -139,7 +201,7 @@ class StreamBatch:
 
     def fill(self, latent: Tensor, denoise: Denoise) -> None:
         """Take one frame as if it had come in all ticks before, so that the first result is a picture."""
-        while self._ticks < self._tables.slots - 1:
+        while not self.is_filled:
             self.tick(latent, denoise)
 
     def tick(self, latent: Tensor, denoise: Denoise) -> Tensor:
@@ -152,6 +214,16 @@ class StreamBatch:
         Returns:
             What goes out, of the same shape; a view that holds until the next tick.
         """
+        made = self.run(latent, denoise)
+        self.advance()
+        return made
+
+    def advance(self) -> None:
+        """Count a tick whose `run` was done, by itself or as a recording."""
+        self._ticks += 1
+
+    def run(self, latent: Tensor, denoise: Denoise) -> Tensor:
+        """What the device does in a tick; see `tick`."""
         tables, frames = self._tables, self._tables.frames
         values, x, x0 = tables.values, self._x, self._x0
         if tables.slots > 1:  # slot k takes what slot k-1 predicted
@@ -164,13 +236,12 @@ class StreamBatch:
         self._predict(x, predicted, out=x0)
         if tables.guidance.active in (GuidanceMode.SELF, GuidanceMode.INITIALIZE):
             self._move_stock(predicted)
-        self._ticks += 1
         return x0[-frames:]
 
     def _guide(self, denoise: Denoise) -> Tensor:
         """Predicted noise of all slots."""
-        tables, guidance = self._tables, self._tables.guidance
-        frames, rows, mode = tables.frames, len(self._x), guidance.active
+        tables = self._tables
+        frames, rows, mode = tables.frames, len(self._x), tables.guidance.active
         if mode is GuidanceMode.NONE:
             return denoise(self._x, tables.model_times)
         front = len(self._model_in) - rows
@@ -178,10 +249,10 @@ class StreamBatch:
         predicted = denoise(self._model_in, tables.model_times)
         text = predicted[front:]
         if mode is GuidanceMode.FULL:
-            return torch.lerp(predicted[:front], text, guidance.scale, out=self._guided)
+            return torch.lerp(predicted[:front], text, self._scale, out=self._guided)
         self._stock[:frames].copy_(predicted[:front] if front else self._noise[:frames])
-        torch.mul(self._stock, guidance.delta, out=self._drift)
-        return torch.lerp(self._drift, text, guidance.scale, out=self._guided)
+        torch.mul(self._stock, self._delta, out=self._drift)
+        return torch.lerp(self._drift, text, self._scale, out=self._guided)
 
     def _predict(self, x: Tensor, predicted: Tensor, out: Tensor, rows: slice = slice(None)) -> Tensor:
         """x0 = c_out (x - sigma e) / alpha + c_skip x."""

@@ -85,6 +85,11 @@ class HalfStream:
         self._kept: list[int] = []
         self.forget()
 
+    @property
+    def place(self) -> str:
+        """What it is run by once it has settled, for people."""
+        return self._runner.place if self._runner is not None else f"{self._name} (eager)"
+
     def forget(self) -> None:
         """The next call begins a stream."""
         self._memory: Memory = [None] * self._half.places
@@ -169,6 +174,11 @@ class AutoencoderStream:
         self._encoder.prepare(picture[:1], picture)
         self._decoder.prepare(latent, latent)
         self._has_begun = False
+
+    @property
+    def places(self) -> list[str]:
+        """What each half is run by, for people."""
+        return [self._encoder.place, self._decoder.place]
 
     def forget(self) -> None:
         """The next chunk begins a stream."""

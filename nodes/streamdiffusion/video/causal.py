@@ -134,6 +134,11 @@ class CausalWan:
         if self._how.backend != "eager":
             self._ready_runner()
 
+    @property
+    def place(self) -> str:
+        """What it is run by once the window is full, for people."""
+        return self._runner.place if self._runner is not None else "video transformer (eager)"
+
     def forget(self) -> None:
         """Forget all chunks; the prompt stays."""
         self._written = self._offset = 0

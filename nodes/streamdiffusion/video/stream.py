@@ -71,6 +71,7 @@ class VideoStream:
 
     Attributes:
         beginnings: how often it began, the first time included.
+        denoiser, autoencoder: its parts, from the first frame on; for who measures them.
     """
 
     def __init__(self, model: VideoModel, settings: VideoSettings) -> None:
@@ -92,6 +93,11 @@ class VideoStream:
     def delay_frames(self) -> int:
         """By how many frames the output is behind a picture that comes in; of a prompt alone there is no delay."""
         return self.model.pipeline.delay_frames(self.settings.works_ahead)
+
+    @property
+    def places(self) -> list[str]:
+        """What its networks are run by, for people; empty before the first frame."""
+        return [self._causal.place, *self.autoencoder.places] if self._kind else []
 
     def reset(self) -> None:
         """Begin anew with the next frame. What waits is dropped; the last result is held until there is another."""
@@ -153,8 +159,8 @@ class VideoStream:
         )
         self._causal.trust(self._bias_of(self.settings))
         self._causal.prepare()
-        self._denoiser = ChunkDenoiser(self._causal, writes_clean=not pipeline.context)
-        self._autoencoder = AutoencoderStream(model.autoencoder, (height, width), how)
+        self.denoiser = ChunkDenoiser(self._causal, writes_clean=not pipeline.context)
+        self.autoencoder = AutoencoderStream(model.autoencoder, (height, width), how)
         self._context = None
         if pipeline.context:
             plain = AutoencoderStream(model.autoencoder, (height, width), how_of("none", model.device))
@@ -165,8 +171,8 @@ class VideoStream:
     def _forget(self) -> None:
         """Keys, values, and what the autoencoder remembers."""
         self.beginnings += 1
-        self._denoiser.reset()
-        self._autoencoder.forget()
+        self.denoiser.reset()
+        self.autoencoder.forget()
         self._scale = None
         if self._context is not None:
             self._context.forget()
@@ -204,19 +210,19 @@ class VideoStream:
     def _make(self, pictures: Tensor | None, settings: VideoSettings) -> Tensor:
         pipeline, is_video = self.model.pipeline, pictures is not None
         steps, scale = settings.steps_of(pipeline, is_video), self._noise_scale(pictures, settings)
-        if self._denoiser.start and self._must_forget(settings, steps, scale, is_video):
+        if self.denoiser.start and self._must_forget(settings, steps, scale, is_video):
             self._forget()
             if pictures is not None:
                 pictures = pictures[-pipeline.first_frames :]
         self._steps, self._scale = steps, scale
         self._tell(settings)
         self._causal.trust(self._bias_of(settings))
-        source = None if pictures is None else self._autoencoder.encode(pictures)
-        if self._context is not None and self._denoiser.start:
-            self._causal.recall(self._context.latents(), self._denoiser.start)
+        source = None if pictures is None else self.autoencoder.encode(pictures)
+        if self._context is not None and self.denoiser.start:
+            self._causal.recall(self._context.latents(), self.denoiser.start)
         told = VideoSteps(steps, scale if is_video else 1.0, settings.seed, self._most)
-        latents = self._denoiser.chunk(self._shape, told, source)
-        made = self._autoencoder.decode(latents)
+        latents = self.denoiser.chunk(self._shape, told, source)
+        made = self.autoencoder.decode(latents)
         if self._context is not None:
             self._context.add(latents, made)
         return made
@@ -233,7 +239,7 @@ class VideoStream:
 
     def _must_forget(self, settings: VideoSettings, steps: tuple[int, ...], scale: float, is_video: bool) -> bool:
         """Whether what is remembered does not fit the chunk to come."""
-        if self._denoiser.start + self.model.pipeline.chunk > self._most:
+        if self.denoiser.start + self.model.pipeline.chunk > self._most:
             return True
         if not settings.manages_cache:
             return False

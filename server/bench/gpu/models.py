@@ -17,13 +17,27 @@ from comfystream_nodes.streamdiffusion.text import Embedding, PromptEncoder
 
 from .scale import Scale
 
-__all__ = ["control_model", "depth_network", "embedding", "random_weights", "stream_model", "style", "with_style"]
+__all__ = [
+    "control_model",
+    "depth_network",
+    "embedding",
+    "library",
+    "random_weights",
+    "stream_model",
+    "style",
+    "with_style",
+]
 
 TOKENS, STYLE_TOKENS = 77, 4
 GAIN = 0.9  # of each layer: activations stay finite in half precision through the deepest network here
 
 
-def _library(name: str) -> Any:
+def library(name: str) -> Any:
+    """A package that only benchmarks of models need.
+
+    Raises:
+        ConfigError: it is missing.
+    """
     import importlib
 
     try:
@@ -47,7 +61,7 @@ def random_weights(module: Any, seed: int = 0) -> Any:
 
 def stream_model(scale: Scale, family: str, device: torch.device, dtype: torch.dtype) -> StreamModel:
     """UNet and TAESD of a family, as a stream takes them; prompts are embeddings."""
-    diffusers, width = _library("diffusers"), scale.taesd_width
+    diffusers, width = library("diffusers"), scale.taesd_width
     with device:
         unet = random_weights(diffusers.UNet2DConditionModel(**scale.unets[family])).to(dtype)
         taesd = diffusers.AutoencoderTiny(
@@ -71,7 +85,7 @@ def embedding(model: StreamModel) -> Embedding:
 
 def control_model(scale: Scale, model: StreamModel) -> ControlModel:
     """A ControlNet for a model; its last layers are not zero, as they would be before training."""
-    diffusers, config = _library("diffusers"), dict(scale.unets[model.family.value])
+    diffusers, config = library("diffusers"), dict(scale.unets[model.family.value])
     for name in ("up_block_types", "sample_size"):
         config.pop(name, None)
     with model.device:
@@ -81,7 +95,7 @@ def control_model(scale: Scale, model: StreamModel) -> ControlModel:
 
 def with_style(scale: Scale, model: StreamModel) -> StreamModel:
     """The model with an IP-Adapter in its UNet."""
-    transformers, wide = _library("transformers"), scale.picture_width
+    transformers, wide = library("transformers"), scale.picture_width
     small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.CLIPVisionConfig(**small, image_size=32, patch_size=16, projection_dim=wide)
     encoder = transformers.CLIPVisionModelWithProjection(config).to(model.device, model.dtype).eval()
@@ -114,7 +128,7 @@ def style(model: StreamModel) -> Style:
 
 def depth_network(scale: Scale, size: str, device: torch.device) -> nn.Module:
     """Depth Anything V2 in one of its sizes."""
-    transformers, given = _library("transformers"), scale.depths[size]
+    transformers, given = library("transformers"), scale.depths[size]
     inner = {"patch_size": 14, "image_size": 518, "reshape_hidden_states": False, **given["inner"]}
     config = transformers.DepthAnythingConfig(
         backbone_config=transformers.Dinov2Config(**inner), patch_size=14, **given["outer"]

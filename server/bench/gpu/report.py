@@ -41,6 +41,9 @@ def case_lines(case: Mapping[str, Any]) -> Iterator[str]:
 def _proof(proof: Mapping[str, Any]) -> Iterator[str]:
     engines = ", ".join(f"{label} {digest}" for digest, label in proof["engines"].items()) or "none"
     yield f"  ran: {', '.join(proof['networks'])}; CUDA graph: {'yes' if proof['graph'] else 'no'}; engines: {engines}"
+    if "tick_graph" in proof:
+        counts = ", ".join(f"{count:g} {kind}" for kind, count in proof.get("launches", {}).items())
+        yield f"  whole-tick graph: {proof['tick_graph']}" + (f"; launched per tick: {counts}" if counts else "")
 
 
 def _flat_out(found: Mapping[str, Any]) -> Iterator[str]:
@@ -71,6 +74,10 @@ def _verdict(case: Mapping[str, Any]) -> Iterator[str]:
     target, found = case.get("target"), case.get("flat_out")
     if not target or not found:
         return
-    counted = f" (counted here: {found['limit_fps']:.0f})" if "limit_fps" in found else ""
+    counted = f" (counted here: {found['limit_fps']:.0f} a second)" if "limit_fps" in found else ""
+    if most_ms := target.get("goal_p95_ms"):
+        met = "met" if found["tick_ms"]["p95"] <= most_ms else "missed"
+        yield f"  H200: limit {1000 / target['limit']:g} ms{counted}, goal p95 {most_ms:g} ms: {met}"
+        return
     met = "met" if found["fps"] >= target["goal"] else "missed"
     yield f"  H200: limit {target['limit']:g} fps{counted}, goal {target['goal']:g} fps: {met}"

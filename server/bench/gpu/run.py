@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +233,7 @@ class _Run:
             return
         self._journal.add({"workload": FRAME_PATH, "figures": [row.to_json() for row in found]})
         for row in found:
-            beside = f" (frames on the host: {row.baseline:.3g})" if row.baseline is not None else ""
+            beside = f" ({row.baseline_name}: {row.baseline:.3g})" if row.baseline is not None else ""
             self._say(f"frame path {side}², {row.metric}: {row.ours:.4g} {row.unit}{beside}; goal {row.goal or 'none'}")
 
     def _fastest(self) -> str:
@@ -255,7 +255,7 @@ class _Run:
                 **what,
                 "title": workload.title,
                 "version": self._capable[backend].version,
-                "target": {"limit": target.limit, "goal": target.goal} if target and self._hardware else None,
+                "target": asdict(target) if target and self._hardware else None,
             }
         )
         try:

@@ -37,6 +37,22 @@ DEPTH_L: dict[str, Any] = {
     "outer": {"reassemble_hidden_size": 1024, "neck_hidden_sizes": [256, 512, 1024, 1024], "fusion_hidden_size": 256},
 }
 
+WAN_1_3B: dict[str, Any] = {
+    "num_attention_heads": 12,
+    "attention_head_dim": 128,
+    "text_dim": 4096,
+    "freq_dim": 256,
+    "ffn_dim": 8960,
+    "num_layers": 30,
+}
+
+
+def _whisper(width: int, layers: int, heads: int) -> dict[str, Any]:
+    both = {"layers": layers, "attention_heads": heads, "ffn_dim": 4 * width}
+    sides = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in both.items()}
+    return {"d_model": width, "vocab_size": 51865, **sides}
+
+
 _TINY_UNET: dict[str, Any] = {
     "block_out_channels": (32, 64),
     "layers_per_block": 1,
@@ -68,6 +84,18 @@ _TINY_DEPTH: dict[str, Any] = {
 }
 
 
+_TINY_WAN: dict[str, Any] = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "text_dim": 24,
+    "freq_dim": 32,
+    "ffn_dim": 48,
+    "num_layers": 2,
+}
+_TINY_WHISPER: dict[str, Any] = {**_whisper(16, 1, 2), "vocab_size": 64, "num_mel_bins": 8, "max_source_positions": 24}
+_TINY_WHISPER |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3}
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How large the models of all workloads are.
@@ -82,6 +110,12 @@ class Scale:
         depth_side: of the square that a depth model looks at.
         upscaler: (channels, convolutions) of the SRVGG, and (channels, inner channels) of the FSRCNN.
         picture_width: of the embedding of a style picture.
+        video: what diffusers' WanTransformer3DModel is made with.
+        video_tokens: of its prompts.
+        wide: (width, height) that "832 x 480" stands for.
+        wan_width: channels inside Wan's autoencoder.
+        tae_widths: channels inside the tiny one, of the encoder, and of the decoder's layers.
+        whispers: by size: what transformers' WhisperConfig is made with.
         control_widths: channels of the layers that look at a control picture.
     """
 
@@ -95,6 +129,14 @@ class Scale:
     upscaler: tuple[tuple[int, int], tuple[int, int]] = ((64, 16), (56, 12))
     picture_width: int = 1024
     control_widths: tuple[int, ...] = (16, 32, 96, 256)
+    video: Mapping[str, Any] = field(default_factory=lambda: WAN_1_3B)
+    video_tokens: int = 512
+    wide: tuple[int, int] = (832, 480)
+    wan_width: int = 96
+    tae_widths: tuple[int, tuple[int, int, int, int]] = (64, (256, 128, 64, 64))
+    whispers: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=lambda: {"tiny": _whisper(384, 4, 6), "base": _whisper(512, 6, 8)}
+    )
 
 
 REAL = Scale(
@@ -116,4 +158,10 @@ TINY = Scale(
     ((8, 2), (8, 4)),
     24,
     (8, 8, 16, 16),
+    _TINY_WAN,
+    16,
+    (96, 64),
+    4,
+    (6, (8, 6, 5, 4)),
+    {"tiny": _TINY_WHISPER, "base": _TINY_WHISPER},
 )

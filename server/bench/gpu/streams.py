@@ -20,6 +20,7 @@ from comfystream_nodes.streamdiffusion.settings import StreamSettings
 from comfystream_nodes.streamdiffusion.stream import Stream
 
 from .cost import Cost, count
+from .launches import launches
 from .models import control_model, depth_network, embedding, stream_model, style, with_style
 from .prepared import Prepared
 from .scale import Scale
@@ -34,14 +35,7 @@ PLAIN = "eager, operation by operation"
 class _FromNoise(Stream):  # type: ignore[misc]
     """Text to picture: the input says only the size."""
 
-    def _group(self, picture: Tensor, settings: StreamSettings) -> Tensor:
-        shrink = self.model.autoencoder.shrink
-        shape = (len(picture), self.model.latent_channels, picture.shape[2] // shrink, picture.shape[3] // shrink)
-        self._used_settings = settings
-        made = self._denoise(picture.new_zeros(shape), picture, settings)
-        shown: Tensor = (self._networks.decode(made) / 2 + 0.5).clamp_(0, 1)
-        self._output = shown
-        return shown
+    is_from_noise = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +94,8 @@ class StreamCase:
             cold_s,
             self._again(model, settings, backend, pictures),
             self._facts(settings, rows, side, precision),
-            lambda: _proof(stream, depth),
-            lambda stages: _stage(stages, stream, depth),
+            lambda: _proof(stream, depth) | {"launches": launches(lambda: tick(pictures), device)},
+            lambda stages: _stage(stages, stream, depth, pictures),
             lambda: stream.skipped,
             stream.close,
         )
@@ -194,11 +188,15 @@ def _proof(stream: Stream, depth: DepthModel | None) -> dict[str, Any]:
     runners = [one.runner for one in bound.values()] + ([depth.runner] if depth is not None else [])
     places = backends_of(runners) or [PLAIN]
     engines = {one.digest[:16]: one.meta.get("label", "") for one in EngineCache().entries()}
-    return {"networks": places, "graph": any("CUDA graph" in one for one in places), "engines": engines}
+    has_graph = stream.tick_graph == "yes" or any("CUDA graph" in one for one in places)
+    return {"networks": places, "graph": has_graph, "tick_graph": stream.tick_graph, "engines": engines}
 
 
-def _stage(stages: Stages, stream: Stream, depth: DepthModel | None) -> None:
-    networks: Any = stream._networks
+def _stage(stages: Stages, stream: Stream, depth: DepthModel | None, pictures: Tensor) -> None:
+    stream.records_ticks = False  # parts of one launch have no time of their own: here each network is a launch
+    stream.prepare(pictures)
+    stream.process(pictures)
+    networks: Any = getattr(stream._networks, "calls", stream._networks)
     stages.on(networks, "encode", "VAE encode")
     stages.on(networks, "predict", "UNet")
     stages.on(networks, "decode", "VAE decode")

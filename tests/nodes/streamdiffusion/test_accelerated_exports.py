@@ -74,14 +74,16 @@ def test_all_that_changes_per_frame_is_an_input(styled, family: str) -> None:
 
 @needs_rtx
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("exporter", ["dynamo", "legacy"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
-def test_the_real_builder_takes_every_network(styled, tmp_path, family: str, precision: str) -> None:
+def test_the_real_builder_takes_every_network(styled, tmp_path, family: str, precision: str, exporter: str) -> None:
     for label, network in networks(styled, family, precision).items():
         folder = tmp_path / label.replace(" ", "_")
         folder.mkdir()
         with torch.inference_mode(False), torch.no_grad():
-            source = RTX.export(network.module(), network.spec, folder, LEGACY)
+            source = RTX.export(network.module(), network.spec, folder, BuildOptions(exporter=exporter))
         plan = RTX.build(source, network.spec, folder, BuildOptions(level=0), lambda step, share: None)
         assert plan.stat().st_size > 10_000
 

@@ -112,6 +112,69 @@ def test_a_tick_does_not_wait_for_the_device(styled, engines, backend: str) -> N
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("recording", ["cuda-graph", "inductor", "tensorrt", "tensorrt-rtx"])
+def test_a_tick_is_one_launch_and_no_edit_records_it_anew(styled, engines, recording: str) -> None:
+    can = {one.backend: one for one in probe_all()}[recording]
+    if not can.can_run:
+        pytest.skip(f"{recording} NOT RUN: {can.reason}")
+    family = str(styled.family)
+    net = ControlModel("net", tiny.controlnet(family).to("cuda", torch.float16))
+    style = style_of(styled, torch.rand(1, 50, 70, 3), 0.8)
+    fast = accelerated(styled, recording, max_rows=8, how=How(cache=engines))
+    base = settings_for(styled, steps=(20, 40), guidance=Guidance.of("full", 1.4, 0.7))
+    base = replace(base, style=style, controls=(Control(net, 0.7, "soft_edge"),))
+    one, two = Stream(styled, base), Stream(fast, base)
+    two.prepare(picture())
+    assert (two.process(picture()) - one.process(picture())).abs().max() < 0.1
+    recorded = two._networks.recorded
+    for change in (
+        {"prompt": styled.prompts.encode("a dog")},
+        {"guidance": Guidance.of("full", 2.5, 0.7)},
+        {"steps": (16, 45)},
+        {"seeds": ((9, 1.0),)},
+        {"controls": (Control(net, 0.2, "soft_edge"),)},
+        {"style": replace(style, scale=0.3)},
+    ):
+        one.settings = two.settings = replace(base, **change)
+        for number in range(5):
+            plain, quick = one.process(picture(number)), two.process(picture(number))
+        torch.testing.assert_close(quick, plain, atol=3e-2, rtol=3e-2)
+        assert two._networks.recorded is recorded
+    if two.tick_graph != "yes":
+        assert recording.startswith("tensorrt"), two.tick_graph
+        pytest.skip(f"{recording} NOT RECORDED: {two.tick_graph}")
+    frame = picture().cuda()
+    calls = launched(lambda: two.process(frame))
+    assert calls["cudaGraphLaunch"] == 1
+    assert sum(count for name, count in calls.items() if "LaunchKernel" in name) < 20, calls
+
+
+def launched(tick) -> dict[str, int]:
+    tick()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[*torch.profiler.supported_activities()]) as profile:
+        tick()
+        torch.cuda.synchronize()
+    return {event.key: event.count for event in profile.key_averages()}
+
+
+def test_what_is_recorded_beside_does_not_disturb_what_runs(styled, engines) -> None:
+    """Each layout has buffers of its own: trying one out while another runs changes no picture of it."""
+    fast = accelerated(styled, "cuda-graph", max_rows=8, how=How(cache=engines))
+    base = settings_for(fast, steps=(20, 40), guidance=Guidance.of("self", 1.4, 0.7))
+    one, two = Stream(styled, base), Stream(fast, base)
+    frame = picture()
+    for _ in range(4):
+        plain, quick = one.process(frame), two.process(frame)
+    two.settings = replace(base, steps=(16, 32, 45))
+    deadline = time.monotonic() + DEADLINE_S
+    while two.delay_frames == 1 and time.monotonic() < deadline:
+        torch.testing.assert_close(quick, plain, atol=3e-2, rtol=3e-2)
+        quick = two.process(frame)
+        plain = one.process(frame) if two.delay_frames == 1 else plain
+    assert two.delay_frames == 2
+
+
 def test_a_full_gpu_is_told_and_the_stream_goes_on(styled, engines) -> None:
     fast = accelerated(styled, "cuda-graph", max_rows=64, how=How(cache=engines))
     base = settings_for(fast, steps=(20,), guidance=Guidance.of("none", 1, 1))

@@ -137,7 +137,7 @@ def test_what_is_the_same_is_not_copied_again(fast, monkeypatch) -> None:
     assert put == ["sample"]
     stream.settings = replace(stream.settings, prompt=fast.prompts.encode("a dog"))
     stream.process(picture(2))
-    assert put[1:] == ["sample", "encoder_hidden_states"]
+    assert put[1:] == ["encoder_hidden_states", "sample"]
 
 
 def test_another_size_and_a_first_control_are_built_beside_the_stream(models, tmp_path) -> None:
@@ -289,6 +289,29 @@ def test_an_engine_of_another_gpu_is_refused(monkeypatch, tmp_path, model_folder
     assert error.node_id == "fast"
     assert "refuses this engine: built for another GPU" in str(error)
     assert "build it again here" in str(error)
+
+
+def test_a_file_has_its_engines_before_its_first_frame(monkeypatch, tmp_path, model_folders) -> None:
+    """Its size is known; the stream that they are built by is another one, so that none sees a frame twice."""
+    engines = FakeEngines()
+    monkeypatch.setattr("comfystream.accel.registry.backends", lambda: {"tensorrt": engines})
+    monkeypatch.setenv("COMFYSTREAM_ENGINES", str(tmp_path / "engines"))
+    graph = graph_of(model_folders["sd15"])
+    plain = Live(graph, tmp_path)
+    plain.send(3)
+    graph["fast"] = {
+        "class_type": "StreamDiffusionAccelerate",
+        "inputs": {"model": ["model", 0], "acceleration": "tensorrt"},
+    }
+    graph["stream"]["inputs"]["model"] = graph["prompt"]["inputs"]["model"] = ["fast", 0]
+    live = Live(graph, tmp_path)
+    said = [getattr(event, "message", "") for event in live.events]
+    assert any(one.startswith("building engine 3/3 (vae_decoder)") for one in said)
+    assert [thread.rstrip("_0123456789") for thread in engines.threads] == ["prepare"] * 3
+    live.send(3)
+    assert len(engines.threads) == 3
+    for made, wanted in zip(live.end(), plain.end(), strict=True):
+        assert abs(made.astype(int) - wanted.astype(int)).max() <= 1
 
 
 def test_no_memory_to_build_is_told_with_its_node(monkeypatch, tmp_path, model_folders) -> None:

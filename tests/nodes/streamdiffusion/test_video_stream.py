@@ -186,7 +186,7 @@ def test_video_of_a_prompt_alone_and_a_switch_of_modes() -> None:
     made = [stream.process(None) for _ in range(22)]
     assert all(one.shape == (1, 32, 48, 3) for one in made)
     assert len({one.numpy().tobytes() for one in made}) == 22, "nine of the first chunk, twelve of the next, one more"
-    assert stream._denoiser.start == 9
+    assert stream.denoiser.start == 9
     shown = run(stream, range(9))
     assert stream.beginnings == 2
     assert all(torch.equal(one, made[-1]) for one in shown[:8])
@@ -200,7 +200,7 @@ def test_video_of_a_prompt_alone_and_a_switch_of_modes() -> None:
 def test_the_table_of_positions_ends() -> None:
     stream = VideoStream(model_of(rope_max_seq_len=16), VideoSettings(prompt()))
     run(stream, range(1 + 4 * 16))
-    assert (stream.beginnings, stream._denoiser.start) == (2, 1)
+    assert (stream.beginnings, stream.denoiser.start) == (2, 1)
 
 
 def test_motion_lowers_the_noise() -> None:
@@ -277,7 +277,7 @@ def test_what_is_made_ahead_ends_before_a_new_beginning() -> None:
     held = stream.process(picture(9))
     del stream._make
     assert stream.beginnings == 2
-    assert stream._denoiser.start == 0, "the chunk was made, and then forgotten"
+    assert stream.denoiser.start == 0, "the chunk was made, and then forgotten"
     assert held is not None
     again = VideoStream(model_of(), stream.settings)
     again.process(picture(9))
@@ -319,7 +319,7 @@ def test_a_full_device_is_said_and_the_stream_goes_on(monkeypatch) -> None:
     def full(latents):
         raise torch.OutOfMemoryError("tried to allocate 20 GiB")
 
-    monkeypatch.setattr(stream._autoencoder, "decode", full)
+    monkeypatch.setattr(stream.autoencoder, "decode", full)
     with pytest.raises(EngineError, match="video by tiny: out of GPU memory: tried to allocate 20 GiB") as raised:
         stream.process(picture(8))
     assert raised.value.code == "out_of_memory"

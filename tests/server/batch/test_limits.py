@@ -14,6 +14,7 @@ from engine_harness import link, node
 from on_loop import on_loop, until
 from PIL import Image
 
+from comfystream.byoc import stalls
 from comfystream.engine.child import ChildEngine
 
 
@@ -74,6 +75,26 @@ async def test_uploads_that_never_end_take_places_and_no_more_than_there_are(sha
             writer.close()
         await until(lambda: worker.batch._inside == 0, "the places are free")
         assert (await worker.post("/edges", {"image": coded(png())})).status == 200
+
+
+@on_loop
+async def test_an_upload_that_stops_coming_gives_its_place_back(
+    shared_engine: ChildEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stalls, "STALLED_S", 0.2)
+    async with batches(shared_engine, waiting=0) as worker:
+        reader, writer = await asyncio.open_connection("127.0.0.1", worker.server.port)
+        head = "POST /edges HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n"
+        writer.write(head.encode())
+        for _ in range(6):  # slow, but coming
+            await asyncio.sleep(0.1)
+            writer.write(b" ")
+        assert worker.batch._inside == 1
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"the body stopped coming" in answer
+        await until(lambda: worker.batch._inside == 0, "the place is free")
+        writer.close()
 
 
 @on_loop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from on_loop import on_loop
 
+from comfystream.byoc import stalls
 from comfystream_server.gateway.job import Job, Wants
 from comfystream_server.http.errors import BadRequest
 
@@ -74,7 +76,12 @@ async def test_what_is_wrong_with_a_start_is_said() -> None:
         (good, {"stream_name": "x-out"}, 400, "one of the channels"),
         (good, {"stream_name": "../x"}, 400, "what a name may have"),
         (good, {"stream_id": 7}, 400, "what a name may have"),
-        (good, {"rtmp_output": "rtmp://somewhere/key"}, 400, "no RTMP"),
+        (good, {"rtmp_output": "rtmp://somewhere/app/key"}, 400, "rtmp://somewhere/app/... may not be pushed to"),
+        (good, {"rtmp_output": "somewhere"}, 400, "no address to push to"),
+        (good, {"rtmp_output": "file:///tmp/x"}, 400, "no address to push to"),
+        (good, {"rtmp_output": "http://somewhere/x"}, 400, "cannot push by"),
+        (good, {"rtmp_output": ["rtmp://somewhere/key"]}, 400, "as text"),
+        (start_job(enable_video_egress=False), {"rtmp_output": "rtmp://x/y/z"}, 400, "gives no pictures"),
         (good, b'{"params": "' + b" " * (11 << 20) + b'"}', 413, "10 MB"),
     ]
     async with network() as net, worker(net):
@@ -85,6 +92,33 @@ async def test_what_is_wrong_with_a_start_is_said() -> None:
             assert words in answer[1]["error"]["message"]
         assert net.channels == []
         assert net.gateway.streams == []
+
+
+@on_loop
+async def test_half_a_body_is_not_waited_for_but_on_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stalls, "STALLED_S", 0.2)
+    async with network() as net, worker(net):
+        reply = await net.start()
+        channel = f"/ai/trickle/{reply['stream_id']}-data/0"
+
+        async def half(path: str) -> asyncio.StreamReader:
+            reader, writer = await asyncio.open_connection("127.0.0.1", net.port)
+            job = start_job()["Livepeer"]
+            head = f"POST {path} HTTP/1.1\r\nLivepeer: {job}\r\nHost: localhost\r\nAuthorization: {SECRET}\r\n"
+            writer.write(f"{head}Content-Length: 99\r\n\r\n{{".encode())
+            writers.append(writer)
+            return reader
+
+        writers: list[asyncio.StreamWriter] = []
+        waiting = await half(channel)
+        for path in (START, "/process/request/x", "/capability/register", "/runners/heartbeat"):
+            said = await asyncio.wait_for((await half(path)).read(), 10)
+            assert said.startswith(b"HTTP/1.1 408"), (path, said)
+            assert b"the body stopped coming" in said
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(waiting.read(1), 0.8)
+        for writer in writers:
+            writer.close()
 
 
 @on_loop

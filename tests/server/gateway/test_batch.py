@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from aiohttp import web
 from gateway_harness import SECRET, Network, livepeer, network
 from on_loop import on_loop, until
@@ -36,7 +38,7 @@ class Maker:
                 await asyncio.Event().wait()
             finally:
                 self.was_left = True
-        if request.path.endswith("/story"):
+        if request.path.endswith("story"):
             return await self.tell(request)
         if self.status != 200:
             return web.Response(status=self.status, text="the worker's words")
@@ -49,6 +51,12 @@ class Maker:
         for word in ("once", "upon"):
             await response.write(f"data: {word}\n\n".encode())
             await asyncio.sleep(0)
+        if request.path.endswith("/long-story"):
+            await asyncio.Event().wait()
+        if request.path.endswith("/broken-story"):
+            await response.write(b"data: a ti")
+            assert request.transport is not None
+            request.transport.abort()
         return response
 
 
@@ -95,6 +103,20 @@ async def test_events_are_relayed_and_always_end_with_done() -> None:
         status, text = await net.call("POST", "/process/request/story", headers=JOB, json={})
         assert status == 200
         assert [line for line in text.splitlines() if line] == ["data: once", "data: upon", "data: [DONE]"]
+
+
+@pytest.mark.parametrize(("how", "status", "code"), [("broken", 502, "worker_failed"), ("long", 504, "deadline")])
+@on_loop
+async def test_events_that_break_off_say_so_before_they_end(how: str, status: int, code: str) -> None:
+    job = livepeer({"request": "{}", "parameters": "{}", "capability": "gen-image", "timeout_seconds": 1})
+    async with network() as net, maker(net):
+        given, text = await net.call("POST", f"/process/request/{how}-story", headers=job, json={})
+        assert given == 200
+        *_, before, last = [line for line in text.splitlines() if line]
+        assert last == "data: [DONE]"
+        said = json.loads(before.removeprefix("data: "))
+        assert (said["type"], said["code"], said["error"]["code"]) == ("error", status, code)
+        assert "the worker" in said["message"]
 
 
 @on_loop

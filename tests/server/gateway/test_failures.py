@@ -14,7 +14,7 @@ from app_harness import Grey
 from gateway_harness import SECRET, listening, livepeer, network, start_job, worker
 from on_loop import on_loop, until
 from whip_ends import End, publishing, watching
-from worker_harness import Invert
+from worker_harness import Invert, Paint
 
 from comfystream_server.gateway.leg import Patience
 from comfystream_server.gateway.workers import Health
@@ -30,18 +30,6 @@ class Tone(AudioStreamTrack):
         wave = 12_000 * np.sin(2 * np.pi * 440 / frame.sample_rate * np.arange(frame.pts, frame.pts + frame.samples))
         frame.planes[0].update(wave.astype(np.int16).tobytes())
         return frame
-
-
-class Paint(Invert):
-    """Paints everything in one grey."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self.value = value
-
-    async def process_video_async(self, frame: Any) -> Any:
-        self.pictures += 1
-        return frame.replace_tensor(frame.tensor * 0 + self.value)
 
 
 def near(end: End, value: int) -> bool:

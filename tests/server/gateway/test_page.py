@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -140,7 +142,7 @@ class Processes:
 
 @pytest.fixture(scope="module")
 def processes(start: Start) -> Processes:
-    gateway = start("gateway", "--port", 0, "--log-level", "info")
+    gateway = start("gateway", "--port", 0, "--rtmp-port", free_port(), "--log-level", "info")
     return Processes(start, gateway, address_of(gateway))
 
 
@@ -199,6 +201,73 @@ def test_the_camera_comes_back_changed_updates_change_it_and_stop_frees_everythi
     wait(page, "document.getElementById('log').textContent.includes('running at')")
     page.click("#start")
     wait(page, "window.comfystreamGateway.state === 'no stream'")
+    until(lambda: '"load": 0' in capabilities(address), "the free place")
+
+
+GREY = """() => {
+  const video = document.getElementById('output'), canvas = document.createElement('canvas')
+  if (!video.videoWidth) return null
+  canvas.width = canvas.height = 16
+  const paint = canvas.getContext('2d')
+  paint.drawImage(video, 0, 0, 16, 16)
+  const data = paint.getImageData(0, 0, 16, 16).data
+  return data.reduce((sum, x, i) => i % 4 < 3 ? sum + x : sum, 0) / (16 * 16 * 3)
+}"""
+
+
+AS_OBS = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "flv")
+
+
+@contextlib.contextmanager
+def ffmpeg(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The program, until the block ends."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        pytest.skip("NEEDS ffmpeg: apt-get install ffmpeg")
+    process = subprocess.Popen([program, "-nostdin", "-v", "error", "-y", *arguments])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_obs_sends_where_the_page_says_and_the_result_is_shown_and_sent_on(
+    page: Any, address: str, tmp_path: Path
+) -> None:
+    output = f"rtmp://127.0.0.1:{free_port()}/live/s3cret"
+    page.select_option("#source", "rtmp")
+    page.select_option("#workflow", "invert")
+    page.fill("#rtmp_output", output)
+    with ffmpeg("-listen", "1", "-i", output, "-c", "copy", str(tmp_path / "sent.mkv")) as receiver:
+        page.click("#start")
+        wait(page, "window.comfystreamGateway.state === 'running'")
+        said = re.search(r"server (rtmp://\S+), stream key (\S+);", page.inner_text(".card"))
+        assert said, "what is to be typed into OBS"
+        grey = "color=c=0xc8c8c8:s=320x240:r=25[out0];sine=sample_rate=48000[out1]"
+        with ffmpeg("-re", "-f", "lavfi", "-i", grey, *AS_OBS, f"{said[1]}/{said[2]}"):
+            wait(page, f"() => Math.abs(({GREY})() - 55) < 15")
+            wait(page, "document.getElementById('log').textContent.includes('/live/... is running')")
+            wait(page, "window.comfystreamGateway.status?.ingest_metrics.stats.source === 'rtmp'")
+        page.click("#start")
+        wait(page, "window.comfystreamGateway.state === 'no stream'")
+        assert receiver.wait(20) == 0, "a clean end"
+    assert (tmp_path / "sent.mkv").stat().st_size > 1000
+    assert "s3cret" not in page.inner_text("#log")
+    until(lambda: '"load": 0' in capabilities(address), "the free place")
+
+
+def test_a_gateway_that_takes_no_rtmp_says_so_and_the_stream_is_let_go(page: Any, address: str) -> None:
+    def without_rtmp(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "rtmp_url": ""})
+
+    page.route("**/process/stream/start", without_rtmp)
+    page.select_option("#source", "rtmp")
+    page.click("#start")
+    wait(page, "document.getElementById('cards').textContent.includes('this gateway takes no RTMP')")
+    assert "--rtmp-port 1935" in page.inner_text("#cards")
+    assert page.evaluate("window.comfystreamGateway.state") == "no stream"
     until(lambda: '"load": 0' in capabilities(address), "the free place")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -34,6 +36,13 @@ def png(graph: dict[str, Any]) -> bytes:
     info.add_text("prompt", json.dumps(graph), zip=True)
     Image.new("RGB", (8, 8)).save(out, "PNG", pnginfo=info)
     return out.getvalue()
+
+
+def drop_red(page: Any) -> None:
+    """Have the page run a workflow that makes a dark red picture."""
+    made = node("EmptyImage", width=64, height=48, batch_size=1, color=0x330000)
+    page.evaluate(DROP, ["red.json", json.dumps({"made": made, "out": node("SaveTensor", images=["made", 0])})])
+    page.wait_for_function(NEAR, arg=0x33)
 
 
 def test_presets_are_kept_chosen_and_deleted(page: Any) -> None:
@@ -118,6 +127,60 @@ def test_a_workflow_is_dropped_on_the_page(page: Any, tmp_path: Path) -> None:
     page.wait_for_function(NEAR, arg=102)
     page.click("#undo")
     page.wait_for_function(NEAR, arg=179)
+
+
+def test_a_colour_is_chosen_as_a_colour(page: Any) -> None:
+    drop_red(page)
+    field = page.locator("input[type=color]")
+    assert field.input_value() == "#330000"
+    field.fill("#cc0000")
+    page.wait_for_function(NEAR, arg=0xCC)
+    page.click("#undo")
+    page.wait_for_function("() => document.querySelector('input[type=color]').value === '#330000'")
+
+
+def test_a_value_that_is_refused_or_left_empty_is_shown_no_longer(page: Any) -> None:
+    drop_red(page)
+    field = page.locator("[data-input=width] input").last
+    is_as_before = "() => [...document.querySelectorAll('[data-input=width] input')].every(one => one.value === '64')"
+    field.fill("99999")
+    field.press("Tab")
+    page.locator(".card", has_text="The value was not taken").wait_for()
+    page.wait_for_function(is_as_before)
+    field.fill("")
+    field.press("Tab")
+    page.wait_for_function(is_as_before)
+
+
+def test_sound_is_added_by_one_connection_in_the_place_of_the_other(page: Any) -> None:
+    page.check("#sound")
+    page.wait_for_function("() => comfystream.ready && comfystream.pc?.getTransceivers().length === 2")
+    page.wait_for_function("() => comfystream.last?.viewers === 1 && comfystream.last.connection?.audio_out")
+
+
+def test_a_server_that_hangs_is_told_at_once(
+    tmp_path_factory: pytest.TempPathFactory, start_browser: Callable[..., Browser]
+) -> None:
+    with serving(tmp_path_factory.mktemp("hanging")) as hanging:
+        page = start_browser().connected(hanging.address)
+        os.kill(hanging.pid, signal.SIGSTOP)
+        try:
+            page.locator("#state", has_text="the server does not answer").wait_for()
+        finally:
+            os.kill(hanging.pid, signal.SIGCONT)
+        page.wait_for_function("() => document.getElementById('state').textContent === 'running'")
+
+
+def test_workflows_that_need_models_stand_apart(page: Any, program: Program) -> None:
+    try:
+        (program.folder / "painted.json").write_text(json.dumps(fill(0.2)))
+        (program.folder / "painted.yaml").write_text("title: Painted\nmodels: [sd-turbo, taesd]")
+        page.reload()
+        page.locator("optgroup[label='Need models'] option", has_text="Painted").wait_for(state="attached")
+        page.select_option("#workflow", "painted")
+        assert page.locator("#about").inner_text() == "Needs models: sd-turbo, taesd."
+    finally:
+        (program.folder / "painted.json").unlink()
 
 
 def test_a_server_with_a_token_asks_for_it(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from page_harness import NEAR, SLOW_S, WATCH, Browser, Program, serving
+from playwright.sync_api import expect
 
 
 def test_a_parameter_changes_the_picture(page: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +114,7 @@ def test_the_engine_killed_comes_back_by_itself(
     took_ms = page.evaluate("() => window.shown[0][0] - window.noted.began")
     page.wait_for_function(NEAR, arg=51)
     assert page.locator(".card", has_text="The engine has ended").count() == 0
-    assert page.locator("#state").inner_text() == "running"
+    expect(page.locator("#state")).to_have_text("running", timeout=30_000)  # figures come once a second
     assert page.evaluate("() => comfystream.pc.connectionState") == "connected"
     _tell(capsys, f"the engine killed: the picture is back after {took_ms:.0f} ms", page)
 
@@ -220,6 +221,23 @@ def test_a_server_that_was_gone_is_found_again(
         assert page.locator(".card", has_text="connection was lost").count() == 0
 
 
+def test_engines_that_take_long_are_cancelled_and_what_ran_goes_on(page: Any) -> None:
+    page.wait_for_function(NEAR, arg=51)
+    page.select_option("#workflow", "wrong")
+    page.locator("#state", has_text="building engine 1/3 (fake)").wait_for()
+    page.click("#cancel")
+    page.locator(".card.note", has_text="Cancelled").wait_for()
+    page.wait_for_function("() => document.getElementById('workflow').value === 'level'")
+    page.locator("#cancel").wait_for(state="hidden")
+    assert page.locator("#state").inner_text() == "running"
+    page.wait_for_function(NEAR, arg=51)
+    page.select_option("#workflow", "wrong")  # another one that is chosen meanwhile takes its place, too
+    page.locator("#state", has_text="building engine 1/3 (fake)").wait_for()
+    page.select_option("#workflow", "plain")
+    page.wait_for_function("() => comfystream.info?.name === 'plain'")
+    page.locator("#cancel").wait_for(state="hidden")
+
+
 def test_it_says_what_it_waits_for(program: Program, start_browser: Callable[..., Browser]) -> None:
     page = start_browser().open(program.address)
     page.wait_for_function("window.comfystream?.loaded")
@@ -238,6 +256,6 @@ def test_it_says_what_it_waits_for(program: Program, start_browser: Callable[...
     assert page.locator("#progress").is_visible()
     page.wait_for_function("() => comfystream.info?.name === 'slow'")
     page.locator("#progress").wait_for(state="hidden")
-    assert page.locator("#state").inner_text() == "running"
+    expect(page.locator("#state")).to_have_text("running", timeout=30_000)
     page.click("#connect")
     assert page.locator("#empty-words").inner_text() == begin
