@@ -78,7 +78,7 @@ class NodeError(EngineError):
     """A node raised while it ran; `__cause__` is what it raised (in the same process), `trace` its traceback text.
 
     Args:
-        message: the node's own message.
+        message: the node's own message; its class in front of it is left out, for the place says it already.
         class_type: the node's class key.
         exception_type: qualified name of what it raised.
         trace: traceback as text.
@@ -96,7 +96,7 @@ class NodeError(EngineError):
         trace: str = "",
         hint: str = "",
     ) -> None:
-        super().__init__(message, hint=hint, node_id=node_id)
+        super().__init__(message.removeprefix(f"{class_type}: "), hint=hint, node_id=node_id)
         self.class_type = class_type
         self.exception_type = exception_type
         self.trace = trace

@@ -121,6 +121,14 @@ class AcceleratedDepthLoader:
             "required": {"model": name, "side": side, "backend": backend_input(), "precision": precision_input()},
         }
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, model: str) -> bool | str:
+        try:
+            _folder(model)
+        except AssetError as error:
+            return f"{error.message} ({error.hint})"
+        return True
+
     def load(self, model: str, side: int, backend: str, precision: str) -> tuple[DepthModel]:
         with named("AcceleratedDepthLoader"):
             from comfystream.accel.depth import load_depth_model

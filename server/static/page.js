@@ -57,7 +57,7 @@ function heard() {
 }
 
 function silent() {
-  if (!page.ready) return
+  if (!page.ready || link.isMoving) return
   show(page.state, 'the server does not answer', true)
   page.isSilent = true
 }
@@ -191,6 +191,7 @@ function touched() {
 }
 
 function moving() {
+  page.isSilent = false  // what is shown from here on stays until it has moved
   stage.show('reconnecting', '', true)
 }
 

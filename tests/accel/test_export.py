@@ -80,6 +80,7 @@ def test_the_autoencoder_back() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", list(models()))
+@pytest.mark.long
 def test_the_newer_exporter_gives_the_same(name: str, tmp_path: Path) -> None:
     module, spec = models()[name]
     graph = export_onnx(module, spec, tmp_path / "graph.onnx", BuildOptions())

@@ -19,7 +19,6 @@ LEFT_OUT = {
     "comfystream check portrait.json --comfyui ~/ComfyUI\n"
     "comfystream run portrait.json -i in.mp4 -o out.mp4 --comfyui ~/ComfyUI\n"
     "comfystream serve --comfyui ~/ComfyUI": "they need a ComfyUI; tests/comfyui has one",
-    "comfystream serve": "it serves until it is stopped; tests/server runs it",
     "comfystream byoc --workflow workflows/edges.json": "it serves until it is stopped; tests/server runs it",
     "docker build -f docker/Dockerfile -t comfystream .": "needs a Docker engine; tests/docker builds the image",
     'pip install ".[torch,gpu,server]"': "needs the package index; tests/test_packaging.py installs the package",

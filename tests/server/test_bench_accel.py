@@ -15,6 +15,7 @@ pytest.importorskip("diffusers", reason="needs diffusers")
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_eager_beside_the_inductor(tmp_path: Path) -> None:
     file = tmp_path / "found.json"
     outcome = CliRunner().invoke(app, ["accel", "--quick", "--json", str(file)], catch_exceptions=False)

@@ -115,6 +115,7 @@ def test_rows_and_steps_are_what_they_say(said: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_engines_prove_that_they_ran(said: list[str]) -> None:
     from comfystream.accel.registry import probe_all
 

@@ -64,6 +64,7 @@ def results(address: str, folder: Path) -> tuple[str, dict[str, Any]]:
     return state, found
 
 
+@pytest.mark.long
 def test_each_step_has_a_verdict(address: str, tmp_path: Path) -> None:
     state, steps = results(address, tmp_path)
     assert tuple(steps) == STEPS, steps

@@ -64,7 +64,7 @@ def test_a_backend_that_is_missing_is_told_at_its_node_and_the_stream_goes_on(
     run.load(graph_of(repository, "super_resolution", backend="eager", width=32, height=16))
     run.feed(video(0))
     with pytest.raises(
-        ComfyStreamError, match="AcceleratedUpscaleModelLoader: the backend tensorrt does not"
+        ComfyStreamError, match='AcceleratedUpscaleModelLoader": the backend tensorrt does not'
     ) as caught:
         run.load(graph_of(repository, "super_resolution", backend="tensorrt"))
     assert caught.value.node_id == "2"

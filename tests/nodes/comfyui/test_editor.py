@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.peers,
     pytest.mark.slow,
+    pytest.mark.long,  # with the page of the editor, that is loaded for each
     pytest.mark.timeout(400),
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs Chromium at {CHROMIUM}, or CHROMIUM_PATH"),
 ]

@@ -277,6 +277,7 @@ def test_auto_says_what_it_chose(tmp_path, model_folders) -> None:
     assert any(event.node_id == "model" and event.message.startswith("auto chose ") for event in said)
 
 
+@pytest.mark.long
 def test_the_accelerate_node_builds_before_a_frame_comes(tmp_path, model_folders, engines, monkeypatch) -> None:
     needs("onnxruntime")
     monkeypatch.setenv("COMFYSTREAM_ENGINES", str(tmp_path / "own"))

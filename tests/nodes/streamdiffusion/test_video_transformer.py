@@ -189,6 +189,7 @@ def test_what_cannot_be_is_said(made) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_compiled_it_gives_the_same_and_is_compiled_once() -> None:
     """By the Inductor, whose code writes into the memory that the next pass reads."""
     step = CausalStep(tiny_video.transformer(num_layers=1))

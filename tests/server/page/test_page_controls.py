@@ -164,6 +164,7 @@ def test_sound_is_added_by_one_connection_in_the_place_of_the_other(page: Any) -
     page.wait_for_function("() => comfystream.last?.viewers === 1 && comfystream.last.connection?.audio_out")
 
 
+@pytest.mark.long
 def test_a_server_that_hangs_is_told_at_once(
     tmp_path_factory: pytest.TempPathFactory, start_browser: Callable[..., Browser]
 ) -> None:
@@ -190,6 +191,7 @@ def test_workflows_that_need_models_stand_apart(page: Any, program: Program) -> 
         (program.folder / "painted.json").unlink()
 
 
+@pytest.mark.long
 def test_a_server_with_a_token_asks_for_it(
     tmp_path_factory: pytest.TempPathFactory, start_browser: Callable[..., Browser]
 ) -> None:

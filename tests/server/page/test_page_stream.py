@@ -200,6 +200,7 @@ def test_a_server_that_was_silent_is_taken_up_again(page: Any, program: Program)
     assert page.evaluate(MOVED)["ufrag"] != before["ufrag"]
 
 
+@pytest.mark.long
 def test_a_server_that_was_gone_is_found_again(
     tmp_path_factory: pytest.TempPathFactory, start_browser: Callable[..., Browser]
 ) -> None:
