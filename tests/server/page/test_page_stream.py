@@ -191,7 +191,9 @@ def test_a_server_that_was_silent_is_taken_up_again(page: Any, program: Program)
     before = page.evaluate(MOVED)
     os.kill(program.pid, signal.SIGSTOP)  # as when the network is away: neither packets nor answers
     try:
-        page.locator("#state.reconnecting").wait_for()
+        page.locator("#state", has_text="the server does not answer").wait_for()
+        page.wait_for_function("() => comfystream.link.isMoving")
+        page.locator("#state", has_text="reconnecting").wait_for()
     finally:
         os.kill(program.pid, signal.SIGCONT)
     page.locator("#state.running").wait_for()
