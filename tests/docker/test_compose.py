@@ -28,7 +28,7 @@ GIVEN = {
 # What the Compose Specification lets stand in a service; of it, what these files use.
 SERVICE_KEYS = set(
     ("build", "command", "depends_on", "deploy", "environment", "extends", "image", "ports")
-    + ("restart", "secrets", "stop_grace_period", "volumes")
+    + ("restart", "secrets", "stop_grace_period", "ulimits", "volumes")
 )
 GO_LIVEPEER = set(  # its cmd/livepeer/starter/flags.go
     ("orchestrator", "network", "ethUrl", "ethPassword", "pricePerUnit", "serviceAddr", "orchSecret")
@@ -125,6 +125,8 @@ def check_values(service: dict[str, Any]) -> None:
         assert isinstance(value, str), f"{variable}: compose takes texts, and a bare true or no is none"
     assert service.get("restart", "no") in ("no", "always", "on-failure", "unless-stopped")
     assert re.fullmatch(r"\d+s", service.get("stop_grace_period", "10s"))
+    for limit, value in service.get("ulimits", {}).items():
+        assert (limit, value) == ("nice", 20), "up to the usual niceness, and no further"
 
 
 def check_command(service: dict[str, Any]) -> None:
