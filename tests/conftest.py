@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _HOME = tempfile.mkdtemp(prefix="comfystream-tests-")
 os.environ["COMFYSTREAM_HOME"] = str(Path(_HOME) / "not-yet")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+
+# Shells start what runs in the background without Ctrl-C, and programs inherit that: those under test have to hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -256,7 +256,7 @@ def test_it_says_what_it_waits_for(program: Program, start_browser: Callable[...
     assert words[0] == "Connecting …"
     page.select_option("#workflow", "slow")
     page.locator("#state", has_text="loading Slow").wait_for()
-    assert page.locator("#progress").is_visible()
+    page.locator("#progress").wait_for()
     page.wait_for_function("() => comfystream.info?.name === 'slow'")
     page.locator("#progress").wait_for(state="hidden")
     expect(page.locator("#state")).to_have_text("running", timeout=30_000)
