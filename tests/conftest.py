@@ -48,6 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     elif not (Path(checkout) / "nodes.py").is_file():
         raise pytest.UsageError(f"COMFYUI_PATH={checkout} is not a ComfyUI checkout: it has no nodes.py")
     for item in items:
+        if item.get_closest_marker("browser"):  # now and then a Chromium ends by itself; nothing else is tried again
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["TargetClosedError"]))
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
