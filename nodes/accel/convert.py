@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any, ClassVar
-
-import folder_paths
 
 from comfystream.accel.file_names import name_of_engine
 from comfystream.accel.model_specs import Ranges
@@ -67,7 +66,7 @@ class DynamicConversion(StaticConversion):
 
 
 def _convert(model: Any, prefix: str, ranges: Ranges, takes_control: bool) -> dict[str, Any]:
-    output = Path(folder_paths.get_output_directory()).resolve()
+    output = Path(importlib.import_module("folder_paths").get_output_directory()).resolve()
     target = (output / name_of_engine(prefix, ranges)).resolve()
     if not target.is_relative_to(output):
         raise ConfigError(f"{prefix}: leads out of the output folder", code="bad_engine_name")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any, ClassVar
-
-import folder_paths
 
 from comfystream.accel.file_names import engine_files, find_engine
 
@@ -26,7 +25,7 @@ MODEL_TYPES = [
 
 def workspace() -> Path:
     """The folder with `models/` and `output/` in it."""
-    return Path(folder_paths.get_output_directory()).parent
+    return Path(importlib.import_module("folder_paths").get_output_directory()).parent
 
 
 class TensorRTLoader:

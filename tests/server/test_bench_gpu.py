@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -385,6 +387,17 @@ def test_options_that_are_wrong_are_told(said: list[str]) -> None:
         run(said, backends=("nonsense",))
     outcome = CliRunner().invoke(app, ["gpu", "--precision", "fp4"])
     assert outcome.exit_code == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_command_begins_by_itself(tmp_path: Path) -> None:
+    """In a process of its own, where nobody has put up ComfyUI's names before."""
+    code = "from comfystream_server.cli import main; raise SystemExit(main(['bench', 'gpu', '--quick']))"
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "nothing was measured: " in " ".join(done.stderr.split())
+    assert "defect" not in done.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
