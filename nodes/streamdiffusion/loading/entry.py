@@ -69,7 +69,8 @@ def find(name: str, kind: str) -> Path:
     raise AssetError(
         f"model {name!r} is not there{where}",
         code="model_missing",
-        hint=f"put it into the folder {kind!r} of your models, or give its full path; nothing is fetched while running",
+        hint=f"put it into the folder {kind!r} of your models, or give its full path; nothing is fetched while "
+        "running; comfystream fetch models --config models-streamdiffusion.yaml fetches what ready workflows need",
     )
 
 
