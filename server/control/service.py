@@ -92,6 +92,7 @@ class ControlService:
     async def _do(self, session: LiveSession, request: m.Request, who: str) -> Change:
         match request:
             case m.PatchValues():
+                await self._host.known()  # not before a workflow that was set while the engine starts, and waits for it
                 return await session.patch(request.patches, base=request.base_revision, who=who)
             case m.SetWorkflow():
                 workflow = await self.workflow(request.name, request.workflow)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -188,6 +189,26 @@ async def test_the_control_protocol_by_websocket(shared_engine: ChildEngine) -> 
             assert (done["ok"], done["id"]) == (True, 7)
             assert {"state", "revision", "progress"} <= {message["event"] for message in heard}
         assert session.state == "running"
+
+
+@on_loop
+async def test_what_is_sent_while_the_engine_starts_is_done_in_order(shared_engine: ChildEngine) -> None:
+    starts = threading.Event()
+    async with app_with(shared_engine, starts) as app:
+        session = await _session(app)
+        async with app.client.ws_connect(f"/api/v1/sessions/{session.id}/control") as socket:
+            patch = {"node": "fill", "input": "number", "value": 0.25}
+            await socket.send_json({"type": "set_workflow", "workflow": fill(0.5), "id": 1})
+            await socket.send_json({"type": "patch", "patches": [patch], "id": 2})
+            await asyncio.sleep(0.2)
+            starts.set()
+            replies = {}
+            while len(replies) < 2:
+                message = await socket.receive_json()
+                if message["type"] == "reply" and message.get("id"):
+                    replies[message["id"]] = message
+        assert [replies[id]["ok"] for id in (1, 2)] == [True, True], replies
+        assert session.workflow.nodes["fill"].inputs["number"] == 0.25
 
 
 @on_loop

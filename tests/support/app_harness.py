@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -47,10 +48,14 @@ class App:
 
 
 @contextlib.asynccontextmanager
-async def app_with(engine: Engine | None, **settings: Any) -> AsyncIterator[App]:
-    """A server; None stands for an engine that must not be needed, or cannot start."""
+async def app_with(
+    engine: Engine | None, starts: threading.Event | None = None, **settings: Any
+) -> AsyncIterator[App]:
+    """A server; None stands for an engine that must not be needed, or cannot start. `starts` lets it."""
 
     def start() -> Any:
+        if starts is not None:
+            assert starts.wait(30)
         if engine is None:
             raise RuntimeError("there is no engine in this test")
         return Lent(engine)
