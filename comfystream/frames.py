@@ -27,6 +27,7 @@ class Lane(StrEnum):
 
     __hash__ = str.__hash__  # Enum's own is a Python function, and lanes are looked up several times per tick
 
+
 _Record = TypeVar("_Record")
 
 

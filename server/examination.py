@@ -104,13 +104,9 @@ def _gpu(torch: Any) -> Finding:
 
 def _frames() -> Finding:
     """Where the engine would put pictures, and why."""
-    from comfystream.media.device.backend import open_backend, why_no_device
+    from comfystream.media.device.backend import where_frames_go
 
-    found = open_backend("auto")
-    where = f"on the host: {why_no_device()}"
-    if found is not None:
-        where = f"on {found.name}, converted by {found.converter.name}"
-    return Finding("Frames", Verdict.GOOD, f"--frames-on auto puts pictures {where}")
+    return Finding("Frames", Verdict.GOOD, f"--frames-on auto puts pictures {where_frames_go()}")
 
 
 def _media() -> Iterator[Finding]:

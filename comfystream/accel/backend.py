@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,8 +77,8 @@ class BuildOptions:
         }
 
 
-class Backend(ABC):  # noqa: B024 - a backend overrides what it can do; the rest says that it cannot
-    """A way to run models.
+class Backend(ABC):
+    """A way to run models: a backend overrides what it can do, and the rest says that it cannot.
 
     Those with a `plan_name` make engines, with `make` and `load`. Those that also have a `source_name` do it in two
     steps, `export` and `build`, so that an ONNX file from elsewhere can be built too. The others `wrap` a module.
@@ -88,9 +88,9 @@ class Backend(ABC):  # noqa: B024 - a backend overrides what it can do; the rest
     source_name = ""
     plan_name = ""
 
+    @abstractmethod
     def probe(self) -> Capability:
         """What it can do here. Never raises, and leaves the device alone."""
-        raise NotImplementedError
 
     def wrap(self, module: nn.Module, spec: ModelSpec, device: str) -> Runner:
         """Run a module without an engine.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any, ClassVar
 
 from comfystream.accel.file_names import name_of_engine
 from comfystream.accel.model_specs import Ranges
 from comfystream.errors import ConfigError
+
+from .ready import folder_paths, progress
 
 __all__ = ["DynamicConversion", "StaticConversion"]
 
@@ -66,7 +67,7 @@ class DynamicConversion(StaticConversion):
 
 
 def _convert(model: Any, prefix: str, ranges: Ranges, takes_control: bool) -> dict[str, Any]:
-    output = Path(importlib.import_module("folder_paths").get_output_directory()).resolve()
+    output = Path(folder_paths().get_output_directory()).resolve()
     target = (output / name_of_engine(prefix, ranges)).resolve()
     if not target.is_relative_to(output):
         raise ConfigError(f"{prefix}: leads out of the output folder", code="bad_engine_name")
@@ -80,7 +81,6 @@ def _convert(model: Any, prefix: str, ranges: Ranges, takes_control: bool) -> di
     from comfystream.accel.target_jobs import place_engine
 
     from .convertible import module_of_model
-    from .ready import progress
 
     choice = choose(nvidia_backend().name, to_build=True)
     module, spec = module_of_model(model, ranges, takes_control)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from comfystream.errors import AssetError, ConfigError, EngineError
 
-from .ready import CATEGORY, backend_input, named, precision_input, ready, resolved_precision
+from .ready import CATEGORY, backend_input, folder_paths, named, precision_input, ready, resolved_precision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,7 +138,7 @@ class AcceleratedDepthLoader:
 
 def _folder(name: str) -> Path:
     given = Path(name).expanduser()
-    models = Path(importlib.import_module("folder_paths").models_dir)
+    models = Path(folder_paths().models_dir)
     for place in (given, models / "depth" / name, models / "depth" / name.replace("/", "--"), models / name):
         if name.strip() and place.is_dir():
             return place
@@ -166,7 +165,7 @@ class AcceleratedDepth:
 
 def engine_folder() -> Path:
     """Where Depth Anything TensorRT nodes keep their engines."""
-    return Path(importlib.import_module("folder_paths").models_dir) / "tensorrt/depth-anything"
+    return Path(folder_paths().models_dir) / "tensorrt/depth-anything"
 
 
 @lru_cache(maxsize=KEPT)

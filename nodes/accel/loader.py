@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any, ClassVar
 
 from comfystream.accel.file_names import engine_files, find_engine
+
+from .ready import folder_paths
 
 __all__ = ["TensorRTLoader", "workspace"]
 
@@ -25,7 +26,7 @@ MODEL_TYPES = [
 
 def workspace() -> Path:
     """The folder with `models/` and `output/` in it."""
-    return Path(importlib.import_module("folder_paths").get_output_directory()).parent
+    return Path(folder_paths().get_output_directory()).parent
 
 
 class TensorRTLoader:

@@ -24,6 +24,7 @@ __all__ = [
     "backend_input",
     "file_of",
     "files_in",
+    "folder_paths",
     "named",
     "precision_input",
     "progress",
@@ -124,12 +125,17 @@ def named(node: str) -> Iterator[None]:
         raise
 
 
+def folder_paths() -> Any:
+    """ComfyUI's module, or what stands for it; asked when it is used, for it may be put up after the nodes."""
+    return importlib.import_module("folder_paths")
+
+
 def files_in(kind: str, endings: tuple[str, ...] = (".safetensors", ".pth", ".pt")) -> list[str]:
     """Names of a kind's model files, as a node offers them."""
-    folder_paths = importlib.import_module("folder_paths")
-    if kind not in folder_paths.folder_names_and_paths:
+    paths = folder_paths()
+    if kind not in paths.folder_names_and_paths:
         return []
-    return [name for name in folder_paths.get_filename_list(kind) if name.lower().endswith(endings)]
+    return [name for name in paths.get_filename_list(kind) if name.lower().endswith(endings)]
 
 
 def file_of(name: str, kind: str) -> Any:
@@ -140,8 +146,8 @@ def file_of(name: str, kind: str) -> Any:
     """
     from pathlib import Path
 
-    folder_paths = importlib.import_module("folder_paths")
-    found = folder_paths.get_full_path(kind, name) if kind in folder_paths.folder_names_and_paths else None
+    paths = folder_paths()
+    found = paths.get_full_path(kind, name) if kind in paths.folder_names_and_paths else None
     if not found:
         raise AssetError(
             f"there is no {name} in models/{kind}", code="no_file", hint="put it there, or comfystream fetch models"

@@ -55,11 +55,10 @@ def backends() -> None:
 def _frames() -> str:
     """Where pictures are, and what converts them there."""
     try:
-        from comfystream.media.device.backend import open_backend, why_no_device
+        from comfystream.media.device.backend import where_frames_go
     except ImportError as error:
-        return f"on the host ({error})"
-    found = open_backend("auto")
-    return f"on the host ({why_no_device()})" if found is None else f"on {found.name}, by {found.converter.name}"
+        return f"on the host: {error}"
+    return where_frames_go()
 
 
 @app.command("build")

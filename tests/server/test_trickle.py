@@ -190,18 +190,23 @@ def test_the_server_starts_and_ends_with_ctrl_c() -> None:
         assert process.stderr.read() == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_both_ends_in_order(server: RunningServer, tmp_path: Path, number: signal.Signals) -> None:
-    url, copy = f"{server.url}/signal{number}", tmp_path / "copy.ts"
-    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=20)
+def write_clip(path: Path, codec: str, frames: int) -> None:
+    """Grey pictures of 64x48, 20 a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=20)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for at in range(40):
+        for at in range(frames):
             picture = av.VideoFrame.from_ndarray(np.full((72, 64), 128, np.uint8), format="yuv420p")
             picture.pts = at
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_both_ends_in_order(server: RunningServer, tmp_path: Path, number: signal.Signals) -> None:
+    url, copy = f"{server.url}/signal{number}", tmp_path / "copy.ts"
+    write_clip(tmp_path / "clip.mp4", "libx264", 40)
 
     def start(*words: str) -> subprocess.Popen[str]:
         command = "import sys; from comfystream_server.cli import main; sys.exit(main())"
@@ -250,15 +255,7 @@ def test_a_clip_is_encoded_and_sent_as_it_plays(
     server: RunningServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     clip, copy = tmp_path / "clip.mp4", tmp_path / "copy.ts"
-    with av.open(str(clip), "w") as container:
-        stream = container.add_stream("mpeg4", rate=20)
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for number in range(30):
-            picture = av.VideoFrame.from_ndarray(np.full((72, 64), 128, np.uint8), format="yuv420p")
-            picture.pts = number
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
+    write_clip(clip, "mpeg4", 30)
     url = f"{server.url}/encoded"
     assert main(["trickle", "publish", str(clip), url]) == 0
     assert "pictures: 30" in capfd.readouterr().out

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from comfystream.media.device.converter import TorchConverter
 
-__all__ = ["FakeBackend", "FakeDeviceTensor", "on_device"]
+__all__ = ["FakeBackend", "FakeDeviceTensor", "on_device", "tensors_in"]
 
 DEVICE = torch.device("cuda", 0)
 NUMPY = "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
@@ -35,7 +35,7 @@ class FakeDeviceTensor(Tensor):
             return True
         if func in _READS:
             raise TypeError(NUMPY)
-        tensors = [*_tensors((args, kwargs))]
+        tensors = [*tensors_in((args, kwargs))]
         if func not in _ACROSS and any(type(one) is not FakeDeviceTensor and one.dim() for one in tensors):
             raise RuntimeError(MIXED)
         if func is torch.Tensor.cpu or (func is torch.Tensor.to and _names_cpu(args, kwargs)):
@@ -57,14 +57,15 @@ def _names_cpu(args: Any, kwargs: Any) -> bool:
     return any(_is_device(one) and torch.device(one).type == "cpu" for one in (*args[1:], *kwargs.values()))
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All that are somewhere in lists, tuples and dicts."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, dict):
-        yield from _tensors([*value.values()])
+        yield from tensors_in([*value.values()])
 
 
 def on_device(tensor: Tensor) -> FakeDeviceTensor:

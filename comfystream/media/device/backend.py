@@ -15,7 +15,16 @@ from torch import Tensor
 from comfystream.errors import ConfigError
 from comfystream.media.device.converter import Converter, TorchConverter, best_converter
 
-__all__ = ["CudaBackend", "DeviceBackend", "Event", "HostBackend", "Stream", "open_backend", "why_no_device"]
+__all__ = [
+    "CudaBackend",
+    "DeviceBackend",
+    "Event",
+    "HostBackend",
+    "Stream",
+    "open_backend",
+    "where_frames_go",
+    "why_no_device",
+]
 
 
 class Event(Protocol):
@@ -271,6 +280,14 @@ class CudaBackend:
 @functools.cache
 def _converter_of(index: int) -> Converter:
     return best_converter(CudaBackend(index))
+
+
+def where_frames_go() -> str:
+    """Where `--frames-on auto` puts pictures and what converts them there, for people. It may compile: seconds."""
+    found = open_backend("auto")
+    if found is None:
+        return f"on the host: {why_no_device()}"
+    return f"on {found.name}, converted by {found.converter.name}"
 
 
 @functools.cache

@@ -6,10 +6,11 @@ from the host after its recording has no effect, so pictures come out wrong. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from fake_backends import FakeGraphs
+from fake_device import tensors_in
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,16 +21,6 @@ from comfystream.errors import EngineError
 __all__ = ["FakeTickGraphs", "Recording", "record"]
 
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "item", "equal")  # these read the device's memory
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors([*value.values()])
 
 
 class Recording(TorchDispatchMode):
@@ -44,9 +35,9 @@ class Recording(TorchDispatchMode):
         kwargs = kwargs or {}
         if func.overloadpacket.__name__ in WAITS:
             raise EngineError(f"{func} waits for the device", code="not_capturable")
-        given = {one.untyped_storage().data_ptr() for one in _tensors((args, kwargs))}
+        given = {one.untyped_storage().data_ptr() for one in tensors_in((args, kwargs))}
         result = func(*args, **kwargs)
-        fresh = [one for one in _tensors(result) if one.untyped_storage().data_ptr() not in given]
+        fresh = [one for one in tensors_in(result) if one.untyped_storage().data_ptr() not in given]
         if fresh or func._schema.is_mutable:  # else a view: it stays what it is
             self.operations.append((func, args, kwargs, [] if func._schema.is_mutable else fresh))
         return result
@@ -55,7 +46,7 @@ class Recording(TorchDispatchMode):
         self.replays += 1
         for func, args, kwargs, results in self.operations:
             made = func(*args, **kwargs)
-            for kept, new in zip(results, _tensors(made), strict=bool(results)):
+            for kept, new in zip(results, tensors_in(made), strict=bool(results)):
                 kept.copy_(new)
 
 
