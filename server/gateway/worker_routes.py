@@ -80,7 +80,7 @@ class WorkerRoutes:
         name = (await request.read())[:1000].decode(errors="replace").strip()
         count = self._orchestrator.workers.unregister(name, request.headers.get(URL_HEADER, ""))
         if count:
-            _log.info("%d workers for %s have left", count, name)
+            _log.info("workers that left %s: %d", name, count)
         return web.Response(text="ok", content_type="application/json")
 
     async def capabilities(self, request: web.Request) -> web.Response:
