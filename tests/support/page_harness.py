@@ -35,14 +35,22 @@ PACK = Path(__file__).parent.parent / "engine" / "testing_pack.py"
 SLOW_S = 5.0
 CLIP_GREY = 200
 FAILS_ON = ",".join(map(str, range(20, 2000)))
+
+
+def _slow(number: float) -> dict[str, Any]:
+    """A workflow that takes `SLOW_S` seconds to load, and then fills the picture with `number`."""
+    return fill(
+        0.0,
+        slow=node("TestSource", number=number, seconds=SLOW_S),
+        fill=node("TestFill", like=link("in"), number=link("slow")),
+    )
+
+
 WORKFLOWS = {
     "level": fill(0.2),
     "plain": {"in": node("LoadTensor"), "out": node("SaveTensor", images=link("in"))},
-    "slow": fill(
-        0.0,
-        slow=node("TestSource", number=0.9, seconds=SLOW_S),
-        fill=node("TestFill", like=link("in"), number=link("slow")),
-    ),
+    "slow": _slow(0.9),
+    "tardy": _slow(0.8),  # sessions share what is loaded: each test that looks at the loading needs one of its own
     "wrong": fill(
         0.0,
         builder=node("TestBuilds", engines=3, number=0.9),

@@ -195,7 +195,7 @@ async def test_a_stream_that_nobody_feeds_ends() -> None:
             await until(lambda: events.is_over, "the end")
             assert events.named("end")[0]["reason"] == "nobody sends pictures for 0.5 s"
         await one.until_idle()
-        assert net.channels == []
+        await until(lambda: net.channels == [], "the channels close, which the events do not wait for")
 
 
 @on_loop

@@ -254,10 +254,10 @@ def test_it_says_what_it_waits_for(program: Program, start_browser: Callable[...
     page.locator("#state.running").wait_for()
     words = page.evaluate("() => window.words")
     assert words[0] == "Connecting …"
-    page.select_option("#workflow", "slow")
-    page.locator("#state", has_text="loading Slow").wait_for()
+    page.select_option("#workflow", "tardy")
+    page.locator("#state", has_text="loading Tardy").wait_for()
     page.locator("#progress").wait_for()
-    page.wait_for_function("() => comfystream.info?.name === 'slow'")
+    page.wait_for_function("() => comfystream.info?.name === 'tardy'")
     page.locator("#progress").wait_for(state="hidden")
     expect(page.locator("#state")).to_have_text("running", timeout=30_000)
     page.click("#connect")
