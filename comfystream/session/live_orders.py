@@ -171,7 +171,7 @@ class Orders:
         patches = tuple(patch for order in orders for patch in order.patches)
         self._current = replace(orders[-1], patches=patches)
         self._overtaken.clear()
-        newer = [one for one in self._unanswered if one not in orders]
+        newer = [one for one in self._unanswered if one not in orders and not one.answer.done()]
         if any(one.leaves_nothing_of(self._current) for one in newer):
             self._overtaken.set()
 

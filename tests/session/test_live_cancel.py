@@ -13,6 +13,7 @@ from on_loop import on_loop, until
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import Cancelled, Progress
 from comfystream.errors import WorkflowError
+from comfystream.session import live_orders
 from comfystream.session.live_state import SessionState
 from comfystream.workflow.edits import Patch
 from comfystream.workflow.model import Workflow
@@ -80,11 +81,25 @@ async def test_a_newer_workflow_ends_the_build_of_the_older_ones(shared_engine: 
         wrong = asyncio.create_task(session.set_workflow(building()))
         await is_building(watched)
         wrong_too = asyncio.create_task(session.set_workflow(building()))
+        await asyncio.sleep(0)  # so that it is asked for before the right one
         right = await session.set_workflow(graph(0.0))
         assert right.revision == 2
         for one in (wrong, wrong_too):
             with pytest.raises(Cancelled):
                 await one
+        await until(lambda: watched.shown == 0)
+
+
+@on_loop
+async def test_the_last_of_several_workflows_is_finished_however_long_it_takes(
+    shared_engine: ChildEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_orders, "PATIENCE_S", 0.1)
+    slow = node("TestSource", number=0.0, seconds=0.5, tag="the last one")
+    async with live(shared_engine) as watched, camera(watched.session):
+        orders = [graph(), graph(0.5), graph(fill=node("TestFill", like=link("in"), number=link("slow")), slow=slow)]
+        changes = await asyncio.gather(*map(watched.session.set_workflow, orders))
+        assert changes[-1].revision == 3
         await until(lambda: watched.shown == 0)
 
 
