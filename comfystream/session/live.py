@@ -30,6 +30,7 @@ from comfystream.session.live_size import FrameSize
 from comfystream.session.live_source import LiveSource
 from comfystream.session.live_state import (
     Change,
+    PrepareFailed,
     RevisionChanged,
     SessionEvent,
     SessionState,
@@ -331,6 +332,7 @@ class LiveSession:
             load = self._run.load(workflow, number, self.options)
             first = await self._orders.unless_overtaken(load, self._run.withdraw)
         except ComfyStreamError as error:
+            self._events.put(PrepareFailed(number, str(error)))
             if self._state is SessionState.PREPARING:
                 self._go(SessionState.IDLE if self.workflow is None else SessionState.FAILED, str(error))
             raise

@@ -13,6 +13,7 @@ from comfystream.session.source_state import NOBODY, SourceStatus
 
 __all__ = [
     "Change",
+    "PrepareFailed",
     "PresetsChanged",
     "RevisionChanged",
     "SessionEvent",
@@ -85,6 +86,14 @@ class RevisionChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PrepareFailed:
+    """What was being prepared does not come into force, and `reason` why; what ran before goes on."""
+
+    revision: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceChanged:
     """Frames come from `who` now, from nobody when it is empty; `chosen` is the source that somebody asked for."""
 
@@ -118,6 +127,7 @@ class PresetsChanged:
 SessionEvent = (
     StateChanged
     | RevisionChanged
+    | PrepareFailed
     | SourceChanged
     | SinkChanged
     | SizeChanged

@@ -160,6 +160,7 @@ function heard(message) {
       if (live.newest !== live.seen) syncSoon()
       // falls through
     case 'activated': live.revision = message.revision || live.revision; panel.say(''); break
+    case 'prepare_failed': panel.say(''); break
     case 'state': panel.say(data.state === 'running' ? '' : [data.state, data.reason].filter(Boolean).join(': ')); break
   }
 }

@@ -378,8 +378,8 @@ class Reply(_Message):
 class Notice(_Message):
     """Something happened: `event` says what, `data` tells more.
 
-    Events: state, revision, source, sink, size, presets, progress, activated, rolled_back, node_failed, node_blocked,
-    engine_restarted, text, stats.
+    Events: state, revision, source, sink, size, presets, progress, prepare_failed, activated, rolled_back, node_failed,
+    node_blocked, node_message, engine_lost, engine_restarted, pack_broken, shutdown, text, stats.
     """
 
     v: Literal[1] = 1

@@ -22,6 +22,7 @@ from comfystream.frames import TextCue
 from comfystream.session.live import LiveStats
 from comfystream.session.live_sink_state import SinkChanged
 from comfystream.session.live_state import (
+    PrepareFailed,
     PresetsChanged,
     RevisionChanged,
     SessionEvent,
@@ -42,6 +43,7 @@ _NAMES: dict[type, str] = {
     StateChanged: "state",
     SourceChanged: "source",
     RevisionChanged: "revision",
+    PrepareFailed: "prepare_failed",
     SinkChanged: "sink",
     SizeChanged: "size",
     PresetsChanged: "presets",

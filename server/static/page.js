@@ -22,7 +22,7 @@ const page = window.comfystream = {
 }
 
 const told = (title, work) => work.catch(error => {
-  if (error.code === 'cancelled') { note('Cancelled', title, error.hint); settled() }
+  if (error.code === 'cancelled') note('Cancelled', title, error.hint)
   else errorCard(title, error)
   refresh()
 })
@@ -38,7 +38,7 @@ const values = valuePanel($('parameters'), link, told, touched)
 
 // --- what the session says
 
-function show(state, extra = '', isStale = false) {
+function show(state, extra, isStale = false) {
   stage.show(state, extra, isStale)
   page.isSilent = false
   $('pause').textContent = state === 'paused' ? 'Resume' : 'Pause'
@@ -64,11 +64,11 @@ function silent() {
 
 const HEARD = {
   state(data) {
-    show(data.state, data.reason)
+    show(data.state, data.reason || undefined)
     if (data.state === 'failed') card('The engine gave up', data.reason, 'choose the workflow again, or another one')
     if (data.state === 'ended' && !page.isEnding) { disconnect(); note('The session has ended', data.reason, 'press Start for a new one') }
   },
-  revision(data, revision) { link.revision = revision; if (!values.isBusy) refresh() },
+  revision(data, revision) { link.revision = revision; stage.done(); if (!values.isBusy) refresh() },
   presets: refresh,
   source(data) { sources.told(data.chosen) },
   size(data) { size.show(data.mode, data.width, data.height) },
@@ -79,6 +79,7 @@ const HEARD = {
     page.isTold = Boolean(data.message)
   },
   activated() { settled() },
+  prepare_failed() { settled() },
   node_failed(data) {
     const again = data.count > 1 ? ` (${data.count} times)` : ''
     card(`${nodeName(data)} failed`, data.message, `${data.hint || ''}${again}`)
@@ -102,7 +103,7 @@ const HEARD = {
     page.last = data
     if (page.isSilent) show(page.state)
     const stands = data.state === 'running' && data.fps_in > 0 && data.fps_out === 0  // the engine is being started again, or hangs
-    if (stands !== page.stands) { page.stands = stands; show(page.state, stands ? 'no picture comes out yet' : '', stands) }
+    if (stands !== page.stands) { page.stands = stands; show(page.state, stands ? 'no picture comes out yet' : undefined, stands) }
     showFigures($, data, link.revision)
     sinks.figures(data.sinks)
   },

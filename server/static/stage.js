@@ -14,8 +14,9 @@ const WAITING = {
 export function stagePanel($) {
   const begin = [...$('empty-words').childNodes]
   const bar = $('progress')
+  let load = ''  // how far a load is, while there is one
 
-  function show(state, extra = '', isStale = false) {
+  function show(state, extra = load, isStale = false) {
     $('state').textContent = extra ? `${state} · ${extra}` : state
     $('state').className = `state ${isStale ? 'reconnecting' : state}`
     $('frame').classList.toggle('stale', isStale)
@@ -27,12 +28,16 @@ export function stagePanel($) {
     // How far a revision is, or what a node is at: `name` of its workflow.
     progress(state, name, { phase, done, total, value, maximum, message }) {
       const words = `${PHASES[phase] || phase} ${name}`.trim()
-      show(state, message || (total > 1 ? `${words}, ${done} of ${total} nodes` : words))
+      load = message || (total > 1 ? `${words}, ${done} of ${total} nodes` : words)
+      show(state)
       const share = total > 1 || maximum ? (done + (maximum ? value / maximum : 0)) / Math.max(1, total) : null
       bar.hidden = $('cancel').hidden = false
       if (share === null) bar.removeAttribute('value')
       else bar.value = share
     },
-    done() { bar.hidden = $('cancel').hidden = true },
+    done() {
+      load = ''
+      bar.hidden = $('cancel').hidden = true
+    },
   }
 }

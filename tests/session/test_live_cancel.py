@@ -14,7 +14,7 @@ from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import Cancelled, Progress
 from comfystream.errors import WorkflowError
 from comfystream.session import live_orders
-from comfystream.session.live_state import SessionState
+from comfystream.session.live_state import PrepareFailed, SessionState
 from comfystream.workflow.edits import Patch
 from comfystream.workflow.model import Workflow
 from comfystream.workflow.read import parse_workflow
@@ -53,6 +53,10 @@ async def test_cancel_ends_the_build_and_the_stream_goes_on(shared_engine: Child
         assert (await session.cancel()).revision == 1
         with pytest.raises(Cancelled, match="it was cancelled while it was being prepared"):
             await wrong
+        await until(lambda: watched.events_of(PrepareFailed))
+        [failed] = watched.events_of(PrepareFailed)
+        assert failed.revision == 2
+        assert "cancelled" in failed.reason
         await flows(watched, 255)
         assert (session.revision, session.state) == (1, SessionState.RUNNING)
         with pytest.raises(WorkflowError, match="nothing is being prepared"):

@@ -22,6 +22,7 @@ export type Notice =
   | StateNotice
   | SourceNotice
   | RevisionNotice
+  | PrepareFailedNotice
   | SinkNotice
   | SizeNotice
   | PresetsNotice
@@ -425,6 +426,19 @@ export interface Pause {
   id?: string | number | null;
   base_revision?: number | null;
   type: "pause";
+}
+
+/** What was being prepared does not come into force, and `reason` why; what ran before goes on. */
+export interface PrepareFailedData {
+  reason: string;
+}
+
+export interface PrepareFailedNotice {
+  v: 1;
+  type: "event";
+  event: "prepare_failed";
+  revision: number;
+  data: PrepareFailedData;
 }
 
 /**
@@ -910,6 +924,7 @@ export interface EventData {
   state: StateChangedData;
   source: SourceChangedData;
   revision: RevisionChangedData;
+  prepare_failed: PrepareFailedData;
   sink: SinkChangedData;
   size: SizeChangedData;
   presets: PresetsChangedData;

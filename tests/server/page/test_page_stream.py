@@ -224,12 +224,18 @@ def test_a_server_that_was_gone_is_found_again(
         assert page.locator(".card", has_text="connection was lost").count() == 0
 
 
-def test_engines_that_take_long_are_cancelled_and_what_ran_goes_on(page: Any) -> None:
+def test_engines_that_take_long_are_cancelled_and_what_ran_goes_on(page: Any, program: Program) -> None:
     page.wait_for_function(NEAR, arg=51)
+    other = page.context.new_page()
+    other.goto(f"{program.address}?session={page.evaluate('() => comfystream.session')}")
+    other.wait_for_function("window.comfystream?.ready")
     page.select_option("#workflow", "wrong")
     page.locator("#state", has_text="building engine 1/3 (fake)").wait_for()
+    other.locator("#progress").wait_for()
     page.click("#cancel")
     page.locator(".card.note", has_text="Cancelled").wait_for()
+    other.locator("#progress").wait_for(state="hidden")
+    other.close()
     page.wait_for_function("() => document.getElementById('workflow').value === 'level'")
     page.locator("#cancel").wait_for(state="hidden")
     assert page.locator("#state").inner_text() == "running"
@@ -257,6 +263,9 @@ def test_it_says_what_it_waits_for(program: Program, start_browser: Callable[...
     page.select_option("#workflow", "tardy")
     page.locator("#state", has_text="loading Tardy").wait_for()
     page.locator("#progress").wait_for()
+    page.evaluate("() => comfystream.link.ask({ type: 'save_preset', name: 'meanwhile' })")
+    page.wait_for_function("() => comfystream.info.presets.some(one => one.name === 'meanwhile')")  # all is shown anew
+    expect(page.locator("#state")).to_contain_text("loading Tardy")
     page.wait_for_function("() => comfystream.info?.name === 'tardy'")
     page.locator("#progress").wait_for(state="hidden")
     expect(page.locator("#state")).to_have_text("running", timeout=30_000)
