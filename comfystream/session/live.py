@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from comfystream.clock import Clock, SystemClock
-from comfystream.engine.protocol import EngineRestarted, FailPolicy
+from comfystream.engine.protocol import EngineRestarted, FailPolicy, Progress
 from comfystream.errors import ComfyStreamError, EngineError, WorkflowError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
 from comfystream.session.live_claims import Claim
@@ -60,6 +60,7 @@ class LiveSession:
     Attributes:
         sinks: its recordings and pushes.
         newest: the picture that it put out last.
+        progress: how far the workflow is that is being prepared; None while there is none.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class LiveSession:
         self._run.set_size(self.options.size)
         self._frames: Fanout[Frame] = Fanout(2, READER_ROOM)
         self._events: Fanout[SessionEvent] = Fanout(EVENT_ROOM)
+        self._is_loading = False
+        self.progress: Progress | None = None
         self._meter = LiveMeter(self._clock)
         self._next_id = {VideoFrame: 0, AudioFrame: 0}
         self._presence = Presence(self._clock)
@@ -328,6 +331,7 @@ class LiveSession:
         """Prepare and switch; the id of the first frame, if frames come."""
         if self._state in (SessionState.IDLE, SessionState.FAILED):
             self._go(SessionState.PREPARING)
+        self._is_loading = True
         try:
             load = self._run.load(workflow, number, self.options)
             first = await self._orders.unless_overtaken(load, self._run.withdraw)
@@ -336,6 +340,8 @@ class LiveSession:
             if self._state is SessionState.PREPARING:
                 self._go(SessionState.IDLE if self.workflow is None else SessionState.FAILED, str(error))
             raise
+        finally:
+            self._is_loading, self.progress = False, None
         if self._state is SessionState.PREPARING:
             self._go(SessionState.RUNNING)
         self._sources.show_again()
@@ -348,6 +354,8 @@ class LiveSession:
             if may_follow(self._state, event.state):
                 self._go(event.state, event.reason)
             return
+        if isinstance(event, Progress) and self._is_loading:
+            self.progress = event
         self._meter.restarts += isinstance(event, EngineRestarted)
         if isinstance(event, RevisionChanged):
             self._edits.restore(event.revision)

@@ -336,8 +336,24 @@ class PresetInfo(_Message):
     fits: bool = True
 
 
+class ProgressInfo(_Message):
+    """How far the revision is that is being prepared; as in the event "progress"."""
+
+    revision: int
+    phase: str
+    done: int
+    total: int
+    node_id: str | None
+    value: float
+    maximum: float
+    message: str
+
+
 class SessionInfo(_Message):
-    """A session as it is now. `workflow` is in API format; `name` is one of the server's workflows, if it came so."""
+    """A session as it is now. `workflow` is in API format; `name` is one of the server's workflows, if it came so.
+
+    `progress` is there while a workflow is being prepared.
+    """
 
     session: str
     state: str
@@ -355,6 +371,7 @@ class SessionInfo(_Message):
     width: int = 0
     height: int = 0
     presets: list[PresetInfo] = []
+    progress: ProgressInfo | None = None
 
 
 class Reply(_Message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import ValidationError
@@ -151,6 +152,7 @@ class ControlService:
 
     async def describe(self, session: LiveSession) -> m.SessionInfo:
         """The session as it is now."""
+        catalog = await self._host.known() if session.workflow is not None else None
         workflow, size = session.workflow, session.options.size
         info = m.SessionInfo(
             session=session.id,
@@ -163,10 +165,10 @@ class ControlService:
             size_mode=size.rule,
             width=size.width,
             height=size.height,
+            progress=m.ProgressInfo(**asdict(session.progress)) if session.progress is not None else None,
         )
-        if workflow is None:
+        if workflow is None or catalog is None:
             return info
-        catalog = await self._host.known()
         more: dict[str, Any] = {
             "name": self._library.name_of(workflow),
             "workflow": to_api(workflow),

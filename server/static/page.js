@@ -117,6 +117,8 @@ function nodeName({ node_id: id, class_type: type }) {
 function describe(info, words) {
   page.info = info
   link.revision = info.revision
+  if (info.progress) HEARD.progress(info.progress)
+  else stage.done()
   show(info.state)
   $('undo').disabled = !info.can_undo
   $('redo').disabled = !info.can_redo

@@ -50,9 +50,12 @@ async def test_cancel_ends_the_build_and_the_stream_goes_on(shared_engine: Child
         wrong = asyncio.create_task(session.set_workflow(building()))
         await is_building(watched)
         await flows(watched, 255)
+        assert session.progress is not None
+        assert session.progress.message.startswith("building engine 1/3")
         assert (await session.cancel()).revision == 1
         with pytest.raises(Cancelled, match="it was cancelled while it was being prepared"):
             await wrong
+        assert session.progress is None
         await until(lambda: watched.events_of(PrepareFailed))
         [failed] = watched.events_of(PrepareFailed)
         assert failed.revision == 2

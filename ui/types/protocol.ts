@@ -483,6 +483,18 @@ export interface ProgressData {
   message: string;
 }
 
+/** How far the revision is that is being prepared; as in the event "progress". */
+export interface ProgressInfo {
+  revision: number;
+  phase: string;
+  done: number;
+  total: number;
+  node_id: string | null;
+  value: number;
+  maximum: number;
+  message: string;
+}
+
 export interface ProgressNotice {
   v: 1;
   type: "event";
@@ -614,7 +626,11 @@ export interface SessionBrief {
   viewers: number;
 }
 
-/** A session as it is now. `workflow` is in API format; `name` is one of the server's workflows, if it came so. */
+/**
+ * A session as it is now. `workflow` is in API format; `name` is one of the server's workflows, if it came so.
+ *
+ * `progress` is there while a workflow is being prepared.
+ */
 export interface SessionInfo {
   session: string;
   state: string;
@@ -632,6 +648,7 @@ export interface SessionInfo {
   width: number;
   height: number;
   presets: PresetInfo[];
+  progress?: ProgressInfo | null;
 }
 
 /** What a session does with the frames that it gets. */

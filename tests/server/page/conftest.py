@@ -10,6 +10,7 @@ import pytest
 from page_harness import CHROMIUM, FLAGS, Browser, Program, serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
+playwright.expect.set_options(timeout=30_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

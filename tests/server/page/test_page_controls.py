@@ -16,6 +16,7 @@ from engine_harness import fill, node
 from page_harness import CLIP_GREY, NEAR, Browser, Program, serving
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from playwright.sync_api import expect
 
 # A file is dropped on the page, as a file manager does it.
 DROP = """([name, text]) => {
@@ -60,7 +61,7 @@ def test_presets_are_kept_chosen_and_deleted(page: Any) -> None:
     field.fill("1")
     field.press("Enter")
     page.wait_for_function(NEAR, arg=255)
-    assert page.locator("#preset").input_value() == ""
+    expect(page.locator("#preset")).to_have_value("")
     page.select_option("#preset", "Dark")
     page.wait_for_function(NEAR, arg=51)
     page.wait_for_function("() => !document.getElementById('forget').disabled")
@@ -70,18 +71,18 @@ def test_presets_are_kept_chosen_and_deleted(page: Any) -> None:
 
 
 def test_a_file_of_the_server_is_chosen_and_its_last_picture_goes_on(page: Any) -> None:
-    assert page.locator("#file").inner_text() == "grey.mp4"
+    expect(page.locator("#file")).to_have_text("grey.mp4")
     page.select_option("#workflow", "plain")
     page.select_option("#source", "file")
     page.wait_for_function(NEAR, arg=CLIP_GREY)
-    assert page.locator("#input").is_hidden()
+    expect(page.locator("#input")).to_be_hidden()
     page.uncheck("#looped")
     page.locator("#source-state", has_text="grey.mp4 is over").wait_for()
     page.select_option("#workflow", "level")
     page.wait_for_function(NEAR, arg=51)
     page.select_option("#source", "camera")
     page.wait_for_function("() => comfystream.last?.source.startsWith('viewer') && comfystream.last.fps_in > 10")
-    assert page.locator("#input").is_visible()
+    expect(page.locator("#input")).to_be_visible()
 
 
 def test_the_size_is_the_sessions(page: Any) -> None:
@@ -110,7 +111,7 @@ def test_a_recording_made_here_plays(page: Any, program: Program) -> None:
         greys = [frame.to_ndarray(format="gray").mean() for frame in container.decode(video=0)]
     assert len(greys) > 30
     assert all(abs(grey - 51) < 6 for grey in greys)
-    assert page.locator("#push-open").is_hidden()  # the server allows no receivers
+    expect(page.locator("#push-open")).to_be_hidden()  # the server allows no receivers
 
 
 def test_a_snapshot_is_downloaded(page: Any) -> None:
@@ -123,7 +124,7 @@ def test_a_snapshot_is_downloaded(page: Any) -> None:
 def test_a_workflow_is_dropped_on_the_page(page: Any, tmp_path: Path) -> None:
     page.evaluate(DROP, ["mine.json", json.dumps(fill(0.7))])
     page.wait_for_function(NEAR, arg=179)
-    assert page.locator("#workflow option:checked").inner_text() == "mine.json"
+    expect(page.locator("#workflow option:checked")).to_have_text("mine.json")
     page.set_input_files("#workflow-file", {"name": "mine.png", "mimeType": "image/png", "buffer": png(fill(0.4))})
     page.wait_for_function(NEAR, arg=102)
     page.evaluate(DROP, ["photo.json", "{"])
@@ -186,7 +187,7 @@ def test_workflows_that_need_models_stand_apart(page: Any, program: Program) -> 
         page.reload()
         page.locator("optgroup[label='Need models'] option", has_text="Painted").wait_for(state="attached")
         page.select_option("#workflow", "painted")
-        assert page.locator("#about").inner_text() == "Needs models: sd-turbo, taesd."
+        expect(page.locator("#about")).to_have_text("Needs models: sd-turbo, taesd.")
     finally:
         (program.folder / "painted.json").unlink()
 

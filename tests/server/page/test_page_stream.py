@@ -29,7 +29,7 @@ def test_a_parameter_changes_the_picture(page: Any, capsys: pytest.CaptureFixtur
         print(f"\n  a parameter was seen after {', '.join(f'{ms:.0f}' for ms in took)} ms")
     page.click("#undo")
     page.wait_for_function(NEAR, arg=0)
-    assert page.locator(field).input_value() == "0"
+    expect(page.locator(field)).to_have_value("0")
 
 
 def _gaps(page: Any) -> dict[str, float]:
@@ -96,7 +96,7 @@ def test_a_node_that_fails_shows_its_card_and_the_last_picture(page: Any, capsys
     page.wait_for_function(NEAR, arg=153)
     page.select_option("#workflow", "level")
     page.wait_for_function(NEAR, arg=51)
-    assert page.locator(".card").count() == 0
+    expect(page.locator(".card")).to_have_count(0)
 
 
 def test_the_engine_killed_comes_back_by_itself(
@@ -113,7 +113,7 @@ def test_the_engine_killed_comes_back_by_itself(
     page.wait_for_function("() => window.shown.length > 5")
     took_ms = page.evaluate("() => window.shown[0][0] - window.noted.began")
     page.wait_for_function(NEAR, arg=51)
-    assert page.locator(".card", has_text="The engine has ended").count() == 0
+    expect(page.locator(".card", has_text="The engine has ended")).to_have_count(0)
     expect(page.locator("#state")).to_have_text("running", timeout=30_000)  # figures come once a second
     assert page.evaluate("() => comfystream.pc.connectionState") == "connected"
     _tell(capsys, f"the engine killed: the picture is back after {took_ms:.0f} ms", page)
@@ -124,7 +124,7 @@ def test_coming_back_finds_the_session_running(page: Any) -> None:
     page.reload()
     page.wait_for_function("window.comfystream?.ready")
     assert page.evaluate("() => comfystream.session") == session
-    assert page.locator("#workflow").input_value() == "level"
+    expect(page.locator("#workflow")).to_have_value("level")
 
 
 def _parent(pid: int) -> int:
@@ -220,25 +220,24 @@ def test_a_server_that_was_gone_is_found_again(
         page.wait_for_function("was => comfystream.ready && comfystream.session !== was", arg=session)
         page.locator("#state.running").wait_for()
         page.wait_for_function(NEAR, arg=51)  # with the workflow that was chosen here
-        assert page.locator(".stale").count() == 0
-        assert page.locator(".card", has_text="connection was lost").count() == 0
+        expect(page.locator(".stale")).to_have_count(0)
+        expect(page.locator(".card", has_text="connection was lost")).to_have_count(0)
 
 
 def test_engines_that_take_long_are_cancelled_and_what_ran_goes_on(page: Any, program: Program) -> None:
     page.wait_for_function(NEAR, arg=51)
-    other = page.context.new_page()
-    other.goto(f"{program.address}?session={page.evaluate('() => comfystream.session')}")
-    other.wait_for_function("window.comfystream?.ready")
     page.select_option("#workflow", "wrong")
     page.locator("#state", has_text="building engine 1/3 (fake)").wait_for()
-    other.locator("#progress").wait_for()
+    other = page.context.new_page()
+    other.goto(f"{program.address}?session={page.evaluate('() => comfystream.session')}")
+    other.locator("#progress").wait_for()  # who comes later sees it, too
     page.click("#cancel")
     page.locator(".card.note", has_text="Cancelled").wait_for()
     other.locator("#progress").wait_for(state="hidden")
     other.close()
     page.wait_for_function("() => document.getElementById('workflow').value === 'level'")
     page.locator("#cancel").wait_for(state="hidden")
-    assert page.locator("#state").inner_text() == "running"
+    expect(page.locator("#state")).to_have_text("running")
     page.wait_for_function(NEAR, arg=51)
     page.select_option("#workflow", "wrong")  # another one that is chosen meanwhile takes its place, too
     page.locator("#state", has_text="building engine 1/3 (fake)").wait_for()
@@ -270,4 +269,4 @@ def test_it_says_what_it_waits_for(program: Program, start_browser: Callable[...
     page.locator("#progress").wait_for(state="hidden")
     expect(page.locator("#state")).to_have_text("running", timeout=30_000)
     page.click("#connect")
-    assert page.locator("#empty-words").inner_text() == begin
+    expect(page.locator("#empty-words")).to_have_text(begin, use_inner_text=True)
