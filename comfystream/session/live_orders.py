@@ -6,6 +6,7 @@ What takes long is withdrawn when an order comes in that leaves nothing of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -101,16 +102,22 @@ class Orders:
         Raises:
             Exception: what `work` raised, after `withdraw` too.
         """
-        watcher = asyncio.create_task(self._withdraw_when_overtaken(withdraw), name=f"overtaken-{self._session}")
+        doing = asyncio.ensure_future(work)
+        overtaken = asyncio.create_task(self._is_pointless(), name=f"overtaken-{self._session}")
         try:
-            return await work
+            await asyncio.wait([doing, overtaken], return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                with contextlib.suppress(ComfyStreamError):  # an engine that has died says so to `work`, too
+                    await withdraw()  # here, not beside it: it must have ended when the next order begins
+            return await doing
         finally:
-            watcher.cancel()
+            overtaken.cancel()
+            doing.cancel()
+            await asyncio.wait([doing])
 
-    async def _withdraw_when_overtaken(self, withdraw: Callable[[], Awaitable[object]]) -> None:
+    async def _is_pointless(self) -> None:
         await asyncio.sleep(PATIENCE_S)
         await self._overtaken.wait()
-        await withdraw()
 
     async def _work_off(self) -> None:
         held: _Order | None = None
