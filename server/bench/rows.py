@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 __all__ = ["Goal", "Row", "print_rows", "write_rows"]
@@ -91,16 +93,18 @@ def write_rows(path: Path, rows: Iterable[Row], machine: dict[str, Any]) -> None
 
 
 def print_rows(console: Console, title: str, rows: Sequence[Row]) -> None:
-    """Print the figures as a table."""
-    table = Table(title=title, title_justify="left")
-    for heading in ("case", "metric"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("ours", "baseline", "unit", "ratio"):
-        table.add_column(heading, justify="left" if heading == "unit" else "right", no_wrap=True)
-    table.add_column("goal", overflow="fold")
-    table.add_column("baseline is", overflow="fold")
-    for row in rows:
-        table.add_row(*_cells(row))
+    """Print the figures, a part of the table per case; narrow enough for a terminal of 80 columns."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", overflow="fold")
+    for heading in ("ours", "baseline", "unit", "ratio", "goal"):
+        table.add_column(heading, justify="left" if heading in ("unit", "goal") else "right", no_wrap=True)
+    for (case, baseline), found in groupby(rows, lambda row: (row.case, row.baseline_name)):
+        table.add_row()
+        table.add_row(f"[bold]{escape(case)}[/]")
+        if baseline:
+            table.add_row(f"[dim]beside {escape(baseline)}[/]")
+        for row in found:
+            table.add_row(*_cells(row))
     console.print(table)
 
 
@@ -108,7 +112,7 @@ def _cells(row: Row) -> list[str]:
     verdict = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[row.is_met]
     ratio = f"{row.ratio:.2f}" if row.ratio is not None and row.ratio >= 0.1 else _figure(row.ratio)
     goal = f"{row.goal or ''} {verdict}".strip()
-    return [row.case, row.metric, _figure(row.ours), _figure(row.baseline), row.unit, ratio, goal, row.baseline_name]
+    return [escape(row.metric), _figure(row.ours), _figure(row.baseline), row.unit, ratio, goal]
 
 
 def _figure(value: float | None) -> str:

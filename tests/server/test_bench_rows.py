@@ -56,6 +56,16 @@ def test_table_says_whether_the_goal_is_met() -> None:
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "1.50" in printed
     assert "ratio < 2 met" in printed
+    assert printed.index("512x512") < printed.index("beside in this process") < printed.index("latency")
+
+
+def test_table_fits_a_terminal() -> None:
+    console = Console(file=StringIO(), width=80)
+    metric, missed = "round trip p50, ours at both ends", Goal("ratio", 0.2)
+    print_rows(console, "rtc", [Row("rtc", "1280x720 VP8", metric, "ms", 1234.5, 2345.6, "bare aiortc echo", missed)])
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    [line] = [line for line in printed.splitlines() if "1,234" in line]
+    assert line.split()[-8:] == ["1,234", "2,346", "ms", "0.53", "ratio", "<", "0.2", "missed"]
 
 
 def test_interleaved_rounds_begin_with_each_in_turn() -> None:
