@@ -23,7 +23,7 @@ from comfystream.workflow.model import Workflow
 from comfystream.workflow.presets import Preset, PresetValue, missing, patches_of
 from comfystream.workflow.problem import did_you_mean
 
-from .control.messages import PresetInfo
+from .control.described import PresetInfo
 from .control.parameters import parameters
 from .library import Library
 

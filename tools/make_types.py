@@ -16,7 +16,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from comfystream_server.control.messages import Reply, Request, SessionInfo
+from comfystream_server.control.described import SessionInfo
+from comfystream_server.control.messages import Reply, Request
 from comfystream_server.control.notices import notice_union
 from comfystream_server.http.bodies import OfferBody
 from comfystream_server.http.route_table import ROUTES

@@ -16,9 +16,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from comfystream.engine.child_process import ChildProcess
-from comfystream.engine.child_runner import ChildRunner
+from comfystream.engine.child_runner import RESTART_S, ChildRunner
 from comfystream.engine.once_job import OnceDone, OnceJob
-from comfystream.engine.protocol import EngineOptions, OnEvent, OnOutput, PackBroken, RunnerOptions
+from comfystream.engine.protocol import EngineOptions, Event, OnEvent, OnOutput, PackBroken, RunnerOptions
 from comfystream.engine.wire import Call, Freed, Happened, HappenedOnce, Message, Out, Reply
 from comfystream.errors import EngineDied, EngineError
 from comfystream.workflow.model import Workflow
@@ -29,6 +29,7 @@ __all__ = ["ChildEngine"]
 _log = logging.getLogger(__name__)
 MAX_DEATHS = 5
 WITHIN_S = 60.0
+NOTICED_S = 0.1
 
 
 class ChildEngine:
@@ -36,6 +37,9 @@ class ChildEngine:
 
     Args:
         options: what to load.
+
+    Attributes:
+        is_lost: it has died too often and does not come back by itself.
 
     Raises:
         EngineDied: the process ended while it was loading.
@@ -50,6 +54,9 @@ class ChildEngine:
         self._once: dict[int, OnEvent] = {}
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         self._closed = False
+        self._is_up = threading.Event()
+        self._is_up.set()
+        self.is_lost = False
         self._process = ChildProcess(self._options)
         self._receive_from(self._process)
 
@@ -99,13 +106,34 @@ class ChildEngine:
 
     def open(self, options: RunnerOptions, on_output: OnOutput, on_event: OnEvent) -> ChildRunner:
         """See `engine.protocol.Engine.open`."""
+        deadline = time.monotonic() + RESTART_S
+        while True:
+            self._is_up.wait(RESTART_S)
+            try:
+                return self._open(options, on_output, on_event)
+            except EngineDied:
+                if self.is_lost or time.monotonic() > deadline:
+                    raise
+            time.sleep(NOTICED_S)
+
+    def _open(self, options: RunnerOptions, on_output: OnOutput, on_event: OnEvent) -> ChildRunner:
+        is_open = threading.Event()
+
+        def tell(event: Event) -> None:
+            if is_open.is_set():
+                on_event(event)
+
         with self._lock:
             if self._closed:
                 raise EngineError("the engine is closed")
             id = next(self._ids)
-            runner = ChildRunner(id, self, options, on_output, on_event)
-            self._runners[id] = runner
-        self.call(id, "open", options).result()
+            runner = self._runners[id] = ChildRunner(id, self, options, on_output, tell)
+        try:
+            self.call(id, "open", options).result()
+        except EngineError:
+            runner.close()
+            raise
+        is_open.set()
         return runner
 
     def forget(self, runner: int) -> None:
@@ -155,27 +183,27 @@ class ChildEngine:
     # --- dying and coming back
 
     def _died(self, process: ChildProcess) -> None:
+        self._is_up.clear()
         reason = process.describe_end()
         _log.error("the engine process died (%s)", reason)
         with self._lock:
             waiting, self._waiting = self._waiting, {}
             runners = [*self._runners.values()]
-        for answer in waiting.values():
-            _fail(
-                answer,
-                EngineDied(
-                    f"the engine process died: {reason}", hint="it is started again with the last good workflow"
-                ),
-            )
         for runner in runners:
-            runner.engine_died(reason)
+            runner.engine_died(reason)  # first, so that whoever asks again because of an error here knows to wait
+        words, hint = f"the engine process died: {reason}", "it is started again with the last good workflow"
+        for answer in waiting.values():
+            _fail(answer, EngineDied(words, hint=hint))
         process.end(0.1)
         try:
             self._start_again()
         except EngineDied as error:
+            self.is_lost = True
             for runner in runners:
                 runner.give_up(error)
             return
+        finally:
+            self._is_up.set()
         if runners:  # side by side: none waits for the models of another
             with ThreadPoolExecutor(len(runners), thread_name_prefix="engine-reopen") as pool:
                 list(pool.map(lambda runner: runner.reopen(reason), runners))

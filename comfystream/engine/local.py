@@ -34,6 +34,8 @@ class LocalEngine:
         clock, backend: injected for tests.
     """
 
+    is_lost = False
+
     def __init__(
         self,
         options: EngineOptions | None = None,

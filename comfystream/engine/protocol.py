@@ -331,6 +331,11 @@ OnEvent = Callable[[Event], None]
 class Engine(Protocol):
     """Hosts node classes and any number of runs."""
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has ended and does not come back by itself."""
+        ...
+
     def object_info(self) -> Mapping[str, Any]:
         """The node classes in ComfyUI's `/object_info` shape."""
         ...
@@ -344,7 +349,7 @@ class Engine(Protocol):
         ...
 
     def open(self, options: RunnerOptions, on_output: OnOutput, on_event: OnEvent) -> Runner:
-        """A new run without a revision."""
+        """A new run without a revision; waits while the engine is started again. EngineError: it does not come back."""
         ...
 
     def run_once(self, id: int, job: OnceJob, on_event: OnEvent) -> Future[OnceDone]:

@@ -6,7 +6,6 @@ Everything here is for the event loop's thread; `loop_bridge` leads to the engin
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -75,7 +74,6 @@ class LiveSession:
         self._run.set_size(self.options.size)
         self._frames: Fanout[Frame] = Fanout(2, READER_ROOM)
         self._events: Fanout[SessionEvent] = Fanout(EVENT_ROOM)
-        self._is_loading = False
         self.progress: Progress | None = None
         self._meter = LiveMeter(self._clock)
         self._next_id = {VideoFrame: 0, AudioFrame: 0}
@@ -331,7 +329,7 @@ class LiveSession:
         """Prepare and switch; the id of the first frame, if frames come."""
         if self._state in (SessionState.IDLE, SessionState.FAILED):
             self._go(SessionState.PREPARING)
-        self._is_loading = True
+        self.progress = Progress(number, "check")
         try:
             load = self._run.load(workflow, number, self.options)
             first = await self._orders.unless_overtaken(load, self._run.withdraw)
@@ -341,7 +339,7 @@ class LiveSession:
                 self._go(SessionState.IDLE if self.workflow is None else SessionState.FAILED, str(error))
             raise
         finally:
-            self._is_loading, self.progress = False, None
+            self.progress = None
         if self._state is SessionState.PREPARING:
             self._go(SessionState.RUNNING)
         self._sources.show_again()
@@ -353,8 +351,10 @@ class LiveSession:
         if isinstance(event, StateChanged):
             if may_follow(self._state, event.state):
                 self._go(event.state, event.reason)
+            if self.progress is not None and self._state is SessionState.FAILED:
+                self._go(SessionState.PREPARING)  # by an edit that waits for another engine
             return
-        if isinstance(event, Progress) and self._is_loading:
+        if isinstance(event, Progress) and self.progress is not None:
             self.progress = event
         self._meter.restarts += isinstance(event, EngineRestarted)
         if isinstance(event, RevisionChanged):
@@ -366,30 +366,20 @@ class LiveSession:
     async def stats(self) -> LiveStats:
         """Figures so far."""
         engine = await self._run.stats()
-        now, meter = self._clock.now_ns(), self._meter
-        dropped = Counter(self.counts().dropped) + Counter(engine.dropped if engine is not None else {})
-        return LiveStats(
+        return self._meter.stats(
+            self._run.dropped,
+            engine,
             state=self._state,
             revision=self.revision,
-            frames_in=meter.input.total,
-            frames_out=meter.output.total,
-            input=meter.input.stats(now),
-            output=meter.output.stats(now),
-            dropped=dict(dropped),
             viewers=self.viewers,
-            latency_ms=meter.latency_ns / 1e6,
-            engine=engine,
             source=self.source,
             sinks=self.sinks.stats(),
-            stages=meter.stages.spreads(),
             engine_pid=self._run.engine_pid,
         )
 
     def counts(self) -> LiveCounts:
         """Counters that take no call to the engine."""
-        meter = self._meter
-        dropped = dict(meter.dropped + Counter(self._run.dropped))
-        return LiveCounts(meter.input.total, meter.output.total, meter.restarts, dropped)
+        return self._meter.counts(self._run.dropped)
 
     def output_fps(self) -> FpsStats:
         """The output's rates; cheaper than `stats`."""

@@ -137,7 +137,7 @@ class EngineHost:
         except TimeoutError:
             return EngineState.BUSY, f"no answer within {PING_S:.0f} s"
         except EngineDied as error:
-            return EngineState.FAILED, str(error)
+            return (EngineState.FAILED if engine.is_lost else EngineState.STARTING), str(error)
         return EngineState.READY, ""
 
     def refuse(self) -> None:

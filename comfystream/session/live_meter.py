@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from comfystream.clock import Clock
+from comfystream.engine.protocol import RunnerStats
 from comfystream.frames import VideoFrame
+from comfystream.session.live_figures import LiveCounts, LiveStats
 from comfystream.session.live_fps import FpsMeter
 from comfystream.session.live_stages import StageMeter
 
@@ -51,3 +55,24 @@ class LiveMeter:
         self.output.count(now)
         self.stages.note(frame.stamps)
         self.latency_ns = now - self._entered.pop(frame.id, now)
+
+    def counts(self, run_dropped: Mapping[str, int]) -> LiveCounts:
+        """The counters; `run_dropped` is what the session's run let go, by reason."""
+        dropped = dict(self.dropped + Counter(run_dropped))
+        return LiveCounts(self.input.total, self.output.total, self.restarts, dropped)
+
+    def stats(self, run_dropped: Mapping[str, int], engine: RunnerStats | None, **more: Any) -> LiveStats:
+        """All figures: those counted here and the engine's; `more` are the other attributes of `LiveStats`."""
+        now, counts = self._clock.now_ns(), self.counts(run_dropped)
+        dropped = Counter(counts.dropped) + Counter(engine.dropped if engine is not None else {})
+        return LiveStats(
+            frames_in=counts.frames_in,
+            frames_out=counts.frames_out,
+            input=self.input.stats(now),
+            output=self.output.stats(now),
+            dropped=dict(dropped),
+            latency_ms=self.latency_ns / 1e6,
+            stages=self.stages.spreads(),
+            engine=engine,
+            **more,
+        )

@@ -6,7 +6,6 @@ What takes long is withdrawn when an order comes in that leaves nothing of it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,8 @@ _log = logging.getLogger(__name__)
 MOST_WAITING = 64
 PATIENCE_S = 1.0
 """What is quicker than this is finished, even where something newer waits: a slider has to move while it is turned."""
+
+AGAIN_S = 0.1
 
 T = TypeVar("T")
 Work = Callable[[], Awaitable[Change]]
@@ -96,8 +97,11 @@ class Orders:
             self._overtaken.set()
         return await order.answer
 
-    async def unless_overtaken(self, work: Awaitable[T], withdraw: Callable[[], Awaitable[object]]) -> T:
+    async def unless_overtaken(self, work: Awaitable[T], withdraw: Callable[[], Awaitable[bool]]) -> T:
         """The result of a part of an order that may take long; `withdraw` is called once that is pointless.
+
+        `withdraw` says whether there was anything; while there is not (the engine still starts), it is called again. It
+        has ended when this does, so it does not reach the next order.
 
         Raises:
             Exception: what `work` raised, after `withdraw` too.
@@ -106,9 +110,8 @@ class Orders:
         overtaken = asyncio.create_task(self._is_pointless(), name=f"overtaken-{self._session}")
         try:
             await asyncio.wait([doing, overtaken], return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done():
-                with contextlib.suppress(ComfyStreamError):  # an engine that has died says so to `work`, too
-                    await withdraw()  # here, not beside it: it must have ended when the next order begins
+            while not doing.done() and not await _is_withdrawn(withdraw):
+                await asyncio.wait([doing], timeout=AGAIN_S)
             return await doing
         finally:
             overtaken.cancel()
@@ -192,6 +195,13 @@ class Orders:
         await asyncio.wait([self._owner])
         while not self._waiting.empty():
             _fail([self._waiting.get_nowait()], self._ended())
+
+
+async def _is_withdrawn(withdraw: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        return await withdraw()
+    except ComfyStreamError:  # the engine is gone; `work` hears that, too, or waits for the next one
+        return False
 
 
 def _new_answer() -> asyncio.Future[Change]:

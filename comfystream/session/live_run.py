@@ -12,6 +12,7 @@ from comfystream.catalog.spec import Catalog
 from comfystream.channels import Closed
 from comfystream.engine.protocol import (
     Activated,
+    EngineLost,
     EngineRestarted,
     Event,
     FailPolicy,
@@ -87,6 +88,8 @@ class LiveRun:
         self._asking: asyncio.Task[RunnerStats] | None = None
         self._stats: RunnerStats | None = None
         self._sizer = Sizer(FrameSize())
+        self._is_back = asyncio.Event()
+        self._is_back.set()
 
     async def catalog(self) -> Catalog:
         """The node classes."""
@@ -135,6 +138,7 @@ class LiveRun:
         Raises:
             WorkflowError, NodeError, EngineError: it does not run.
         """
+        await self._is_back.wait()  # what is asked for while the engine is started again is done by the new one
         runner = await self._opened(options)
         newest = self._newest
         size = options.size.sides
@@ -224,10 +228,15 @@ class LiveRun:
                     entry.is_proved = entry.is_proved or entry.revision.number == revision
             case RolledBack(revision=revision):
                 self._rolled_back(revision)
+            case EngineLost():
+                self._is_back.clear()
             case EngineRestarted(revision=revision):
+                self._is_back.set()
                 self._restarted(revision)
-            case Stopped(error=error) if error:
-                self._failed(error)
+            case Stopped(error=error):
+                self._is_back.set()
+                if error:
+                    self._failed(error)
         self._on_event(self._in_our_numbers(event))
 
     def _rolled_back(self, revision: int) -> None:

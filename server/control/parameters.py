@@ -13,7 +13,7 @@ from comfystream.errors import WorkflowError
 from comfystream.workflow.bind import bind
 from comfystream.workflow.model import Link, Node, Workflow
 
-from .messages import Parameter
+from .described import Parameter
 
 __all__ = ["parameters"]
 

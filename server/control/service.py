@@ -24,6 +24,7 @@ from comfystream.workflow.read import parse_workflow
 from ..library import Library
 from ..presets import Presets
 from . import messages as m
+from .described import ProgressInfo, SessionInfo
 from .figures import sink_figures
 from .parameters import parameters
 from .sources import choose, described, field_of
@@ -150,11 +151,11 @@ class ControlService:
             return self._library.read(name, catalog)
         return parse_workflow(document, catalog)
 
-    async def describe(self, session: LiveSession) -> m.SessionInfo:
+    async def describe(self, session: LiveSession) -> SessionInfo:
         """The session as it is now."""
         catalog = await self._host.known() if session.workflow is not None else None
         workflow, size = session.workflow, session.options.size
-        info = m.SessionInfo(
+        info = SessionInfo(
             session=session.id,
             state=str(session.state),
             revision=session.revision,
@@ -165,7 +166,7 @@ class ControlService:
             size_mode=size.rule,
             width=size.width,
             height=size.height,
-            progress=m.ProgressInfo(**asdict(session.progress)) if session.progress is not None else None,
+            progress=ProgressInfo(**asdict(session.progress)) if session.progress is not None else None,
         )
         if workflow is None or catalog is None:
             return info

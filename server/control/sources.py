@@ -12,6 +12,7 @@ from comfystream.session.source_rules import SourceRules
 from comfystream.session.source_state import SourcePlan
 
 from . import messages as m
+from .described import SourceBody
 
 __all__ = ["choose", "described", "field_of", "place_of"]
 
@@ -39,10 +40,10 @@ def _plan(rules: SourceRules, choice: m.SourceChoice) -> SourcePlan | None:
             return None
 
 
-def described(session: LiveSession) -> m.SourceBody:
+def described(session: LiveSession) -> SourceBody:
     """The session's source as it is now."""
     chosen = session.chosen
-    return m.SourceBody(
+    return SourceBody(
         type=chosen.type, name=chosen.name, state=chosen.state.value, reason=chosen.reason, sender=session.source
     )
 

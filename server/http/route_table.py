@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from ..control.described import SessionInfo
 from ..control.figures import Stats
-from ..control.messages import Reply, Request, SessionInfo
+from ..control.messages import Reply, Request
 from ..library import Listed
 from . import answers
 from .bodies import OfferBody

@@ -61,6 +61,17 @@ def test_all_runs_come_back(mortal: ChildEngine) -> None:
         run.runner.close()
 
 
+def test_a_run_that_begins_while_it_comes_back_waits_for_that(mortal: ChildEngine) -> None:
+    os.kill(mortal.pid, signal.SIGKILL)
+    run = Run(mortal, live=True)
+    run.load(fill(1.0))
+    with camera(run):
+        wait_for(lambda: shown(run) == 255)
+    assert not run.events_of(EngineLost), "it had not begun"
+    assert not mortal.is_lost
+    run.runner.close()
+
+
 def test_a_segfault_names_the_code_and_goes_back_to_the_revision_before(mortal: ChildEngine) -> None:
     run = Run(mortal, live=True)
     run.load(fill(0.0))

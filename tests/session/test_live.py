@@ -13,7 +13,7 @@ from live_harness import camera, live
 from on_loop import on_loop, until
 
 from comfystream.engine.child import ChildEngine
-from comfystream.engine.protocol import EngineOptions, EngineRestarted, FailPolicy, NodeFailed
+from comfystream.engine.protocol import EngineLost, EngineOptions, EngineRestarted, FailPolicy, NodeFailed
 from comfystream.errors import ComfyStreamError, EngineDied, EngineError, WorkflowError
 from comfystream.session.live import StaleRevision
 from comfystream.session.live_state import RevisionChanged, SessionState, StateChanged
@@ -30,7 +30,7 @@ def set_number(number: Any) -> list[Patch]:
     return [Patch(node="fill", input="number", value=number)]
 
 
-FAILS = {"fill": node("TestFail", value=link("in"))}
+FAILS = {"fill": node("TestFail", value=link("in"), on="all")}
 
 
 @on_loop
@@ -203,6 +203,11 @@ async def test_the_engine_killed_comes_back_with_the_viewer_still_there(engine_o
             assert watched.shown == 255
             assert (await session.patch(set_number(0.0))).revision == 3
             await until(lambda: watched.shown == 0)
+            os.kill(engine.pid, signal.SIGKILL)
+            await until(lambda: len(watched.events_of(EngineLost)) == 2)
+            assert (await session.patch(set_number(1.0))).revision == 4, "what is asked for meanwhile waits"
+            await until(lambda: watched.shown == 255)
+            assert len(watched.events_of(EngineRestarted)) == 2
     finally:
         engine.close()
 

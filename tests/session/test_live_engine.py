@@ -17,7 +17,7 @@ class FakeEngine:
     """Stands for engines that die, which a test cannot wait for."""
 
     def __init__(self) -> None:
-        self.is_dead = False
+        self.is_dead = self.is_lost = False
         self.is_closed = False
 
     def object_info(self) -> dict[str, Any]:
@@ -46,6 +46,10 @@ async def test_it_starts_once_however_many_ask() -> None:
     assert len(started) == 1
     assert (await host.state())[0] is EngineState.READY
     started[0].is_dead = True
+    host.suspect()
+    assert await host.state() == (EngineState.STARTING, "the engine process has ended")
+    assert await host.get() is started[0], "it comes back by itself, with the runs of others"
+    started[0].is_lost = True
     assert (await host.state())[0] is EngineState.FAILED
     host.suspect()
     engines = await asyncio.gather(*(host.get() for _ in range(5)))
