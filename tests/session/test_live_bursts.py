@@ -26,7 +26,7 @@ from comfystream.workflow.edits import Patch
 from comfystream.workflow.model import Workflow
 from comfystream.workflow.read import parse_workflow
 
-BURSTS = 12
+BURSTS = 8
 LEVELS = {0.0: 0, 0.2: 51, 0.4: 102, 0.6: 153, 0.8: 204, 1.0: 255}
 Edit = Callable[[LiveSession, random.Random], Awaitable[Change]]
 
