@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 # Shells start what runs in the background without Ctrl-C, and programs inherit that: those under test have to hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What needs a GPU runs on one that is simulated, when asked to: see tests/support/simulated_cuda.
+IS_SIMULATED = os.environ.get("SIMULATED_GPU") == "1"
+if IS_SIMULATED:
+    import simulated_cuda
+
+    simulated_cuda.install()
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +57,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     elif not (Path(checkout) / "nodes.py").is_file():
         raise pytest.UsageError(f"COMFYUI_PATH={checkout} is not a ComfyUI checkout: it has no nodes.py")
     for item in items:
+        needs = item.get_closest_marker("gpu")
+        if IS_SIMULATED and needs is not None and not needs.kwargs.get("simulated", True):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device that is not simulated"))
         if item.get_closest_marker("browser"):  # now and then a Chromium ends by itself; nothing else is tried again
             item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["TargetClosedError"]))
         for marker, reason in reasons.items():
@@ -60,6 +72,16 @@ def _only_marked_tests_see_the_checkout(request: pytest.FixtureRequest, monkeypa
     """Every command takes its nodes from COMFYUI_PATH; what is tested without one must not depend on who set it."""
     if request.node.get_closest_marker("comfyui") is None:
         monkeypatch.delenv("COMFYUI_PATH", raising=False)
+
+
+if IS_SIMULATED:
+
+    @pytest.fixture(autouse=True)
+    def _no_hazards() -> Iterator[None]:
+        """Work of several streams on the same memory that nothing orders fails the test, whoever caught it."""
+        simulated_cuda.hazards.clear()
+        yield
+        assert not simulated_cuda.hazards, "\n".join(simulated_cuda.hazards)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

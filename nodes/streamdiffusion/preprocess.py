@@ -5,6 +5,7 @@ Those that need a model of their own come in as a picture that another node made
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,8 @@ from comfystream.errors import ConfigError
 __all__ = ["DRAWN", "FEEDBACK", "NAMES", "constant", "draw", "pictures_of"]
 
 FEEDBACK = "feedback"
+SOBEL = (-0.25, 0.0, 0.25, -0.5, 0.0, 0.5, -0.25, 0.0, 0.25)
+SOBEL_DOWN = (-0.25, -0.5, -0.25, 0.0, 0.0, 0.0, 0.25, 0.5, 0.25)
 WITH_MODEL = ("depth", "depth_tensorrt", "openpose", "pose_tensorrt", "mediapipe_pose", "mediapipe_segmentation", "hed")
 
 
@@ -64,10 +67,16 @@ def _canny(picture: Tensor, parameters: Mapping[str, Any]) -> Tensor:
     return edges[:, None].to(picture.dtype).expand(-1, 3, -1, -1)
 
 
+@lru_cache(maxsize=32)
+def _bell(radius: int, sigma: float) -> tuple[float, ...]:
+    """A Gaussian of 2 * radius + 1 taps, which make 1 together."""
+    taps = [math.exp(-((at / sigma) ** 2) / 2) for at in range(-radius, radius + 1)]
+    return tuple(tap / sum(taps) for tap in taps)
+
+
 def _blur(grey: Tensor, sigma: float) -> Tensor:
     radius = max(1, min(round(3 * sigma), min(grey.shape[-2:]) - 1))
-    taps = torch.exp(-((torch.arange(-radius, radius + 1, device=grey.device) / sigma) ** 2) / 2).to(grey.dtype)
-    taps = taps / taps.sum()
+    taps = constant(_bell(radius, sigma), grey.device, grey.dtype)
     across = conv2d(pad(grey, (radius, radius, 0, 0), mode="reflect"), taps.view(1, 1, 1, -1))
     return conv2d(pad(across, (0, 0, radius, radius), mode="reflect"), taps.view(1, 1, -1, 1))
 
@@ -90,8 +99,7 @@ def _line_art(picture: Tensor, parameters: Mapping[str, Any]) -> Tensor:
 def _soft_edge(picture: Tensor, parameters: Mapping[str, Any]) -> Tensor:
     """The slope of the brightness at two scales."""
     grey = _grey(picture)
-    kernel = constant((-1.0, 0, 1, -2, 0, 2, -1, 0, 1), grey.device, grey.dtype).view(3, 3)
-    pair = torch.stack([kernel, kernel.T])[:, None] / 4
+    pair = constant((*SOBEL, *SOBEL_DOWN), grey.device, grey.dtype).view(2, 1, 3, 3)
 
     def slope(level: Tensor) -> Tensor:
         return conv2d(pad(level, (1, 1, 1, 1), mode="replicate"), pair).norm(dim=1, keepdim=True)

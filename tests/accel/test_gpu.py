@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from backends_here import need_backend
 from tiny_models import PAIR, Pair
 
 from comfystream.accel.accelerate import How, accelerate
 from comfystream.accel.cache import EngineCache
-from comfystream.accel.registry import probe_all
 
 pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("backend", ["cuda-graph", "inductor", "tensorrt", "tensorrt-rtx"])
 def test_a_backend_gives_what_torch_gives(backend: str, tmp_path: object) -> None:
-    can = {one.backend: one for one in probe_all()}[backend]
-    if not can.can_run:
-        pytest.skip(f"{backend} NOT RUN: {can.reason}")
+    need_backend(backend)
     module = Pair().cuda()
     runner = accelerate(module, PAIR, How(backend, "cuda", EngineCache(tmp_path))).runner  # type: ignore[arg-type]
     for batch in (2, 1, 4, 2):

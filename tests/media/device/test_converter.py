@@ -48,7 +48,7 @@ def test_the_kernels_give_what_torch_gives_by_tritons_interpreter(triton: str) -
     assert " passed" in run_cases(TRITON_INTERPRET="1", PYTHONPATH=triton)
 
 
-@pytest.mark.gpu
+@pytest.mark.gpu(simulated=False)
 def test_the_kernels_give_what_torch_gives_on_a_gpu() -> None:
     assert " passed" in run_cases()
 
@@ -146,7 +146,7 @@ print(best_converter(HostBackend()).name)
     assert run_python("-c", code, PYTHONPATH=triton).startswith("torch operations (Triton does not work here: ")
 
 
-@pytest.mark.gpu
+@pytest.mark.gpu(simulated=False)
 def test_a_gpu_that_has_triton_uses_it_and_launches_one_kernel_each_way() -> None:
     from comfystream.media.colour import Colour, Matrix
     from comfystream.media.device.convert import FromRgb, ToRgb

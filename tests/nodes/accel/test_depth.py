@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from backends_here import need_backend
 from tiny_models import tiny_depth
 from torch import Tensor
 from torch.nn import functional
@@ -161,6 +162,7 @@ def test_bad_input_is_told_with_the_node(call: Any, folder: Path, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "cuda-graph", "inductor", "auto"])
 def test_on_a_gpu_it_stays_there(backend: str, call: Any, folder: Path) -> None:
+    need_backend(backend)
     image = torch.rand(1, 40, 60, 3)
     made = call("AcceleratedDepthLoader", model="tiny", side=56, backend=backend, precision="fp32")
     found = call("AcceleratedDepth", depth_model=made, image=image.cuda())

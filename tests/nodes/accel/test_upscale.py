@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from backends_here import need_backend
 
 from comfystream.accel.registry import probe_all
 from comfystream.accel.upscalers import Fsrcnn, RrdbNet, SrvggNet
@@ -153,6 +154,7 @@ def test_bad_input_is_told_with_the_node(call: Any, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "cuda-graph", "inductor", "auto"])
 def test_on_a_gpu_it_stays_there(backend: str, call: Any, folder: Path) -> None:
+    need_backend(backend)
     module = put(folder, SrvggNet(8, 2, 2), "net.safetensors")
     fast = call("AcceleratedUpscaleModelLoader", model_name="net.safetensors", backend=backend, **SIZE)
     for size in ((64, 64), (100, 80)):

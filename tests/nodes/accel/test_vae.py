@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from backends_here import need_backend
 from fake_comfy_models import FakeTinyVae, FakeVae
 
 from comfystream.accel.registry import probe_all
@@ -166,6 +167,7 @@ def test_swapped_files(call: Any, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "cuda-graph", "inductor", "auto"])
 def test_on_a_gpu_it_stays_there(backend: str, call: Any) -> None:
+    need_backend(backend)
     vae, picture = FakeVae(), torch.rand(1, 32, 64, 3, device="cuda")
     fast = call("AcceleratedVAE", vae=vae, backend=backend, **SIZE)
     latent = fast.encode(picture)

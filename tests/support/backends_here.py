@@ -1,0 +1,16 @@
+"""Which acceleration backends a test can use on this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from comfystream.accel.registry import probe_all
+
+__all__ = ["need_backend"]
+
+
+def need_backend(name: str) -> None:
+    """Skip the test, with the reason, when a backend does not run here; "auto" always does."""
+    can = {one.backend: one for one in probe_all()}.get(name)
+    if can is not None and not can.can_run:
+        pytest.skip(f"{name} NOT RUN: {can.reason}")
