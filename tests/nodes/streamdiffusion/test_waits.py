@@ -1,4 +1,4 @@
-"""Nothing in a tick waits for the device, shown on one that computes nothing: each copy to it and each look at it is seen."""
+"""A tick waits for nothing, shown on a device that computes nothing: each copy to it and each look at it is seen."""
 
 from __future__ import annotations
 
