@@ -9,11 +9,13 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 import tiny
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from comfystream.errors import AssetError
 from comfystream_nodes.streamdiffusion.loading.folder import load_autoencoder
 from comfystream_nodes.streamdiffusion.loading.parts import from_folder
+from comfystream_nodes.streamdiffusion.lora import with_lora
+from comfystream_nodes.streamdiffusion.text import ComfyTower, PromptEncoder
 
 
 def test_a_folder_of_a_taesd_that_holds_its_halves_in_another_layout_too(tmp_path) -> None:
@@ -32,3 +34,61 @@ def test_a_file_where_a_folder_belongs_says_so(tmp_path) -> None:
     save_file({"a": torch.zeros(1)}, file)
     with pytest.raises(AssetError, match=r"CLIP-ViT-H-14.safetensors has no config.json"):
         from_folder("CLIPVisionModelWithProjection", file, is_transformers=True)
+
+
+ATTENTION = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
+TEXT = "text_model.encoder.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("stored", "layer"),
+    [
+        (f"{ATTENTION}.processor.to_q_lora.{{}}.weight", f"{ATTENTION}.to_q"),
+        (f"unet.{ATTENTION}.processor.to_out_lora.{{}}.weight", f"{ATTENTION}.to_out.0"),
+        (f"unet.{ATTENTION}.to_out.0.lora.{{}}.weight", f"{ATTENTION}.to_out.0"),
+        (f"text_encoder.{TEXT}.lora_linear_layer.{{}}.weight", TEXT),
+    ],
+)
+def test_loras_in_all_words_of_diffusers(tmp_path, models, stored: str, layer: str) -> None:
+    model = models["sd15"]
+    is_text = stored.startswith("text_encoder")
+    before = (model.prompts.towers[0].module if is_text else model.unet).state_dict()
+    name = next(name for name in before if name in (f"{layer}.weight", f"{layer.removeprefix('text_model.')}.weight"))
+    up, down = torch.randn(before[name].shape[0], 2), torch.randn(2, before[name].shape[1])
+    save_file({stored.format("down"): down, stored.format("up"): up}, tmp_path / "lora.safetensors")
+    made = with_lora(model, tmp_path / "lora.safetensors", 0.5)
+    after = (made.prompts.towers[0].module if is_text else made.unet).state_dict()
+    torch.testing.assert_close(after[name], before[name] + 0.5 * up @ down, atol=1e-5, rtol=0)
+    others = set(before) - {name}
+    assert all(torch.equal(after[other], before[other]) for other in others)
+
+
+def test_those_words_are_the_ones_that_diffusers_writes() -> None:
+    from diffusers.utils import convert_state_dict_to_diffusers
+
+    given = {f"text_model.encoder.layers.0.self_attn.q_proj.lora_{part}.weight": torch.zeros(1) for part in "AB"}
+    assert set(convert_state_dict_to_diffusers(given)) == {
+        f"{TEXT}.lora_linear_layer.{part}.weight" for part in ("down", "up")
+    }
+
+
+def test_what_a_lora_holds_beside_its_pairs_is_said(tmp_path, models, caplog) -> None:
+    path = tiny.write_lora(tmp_path / "lora.safetensors")
+    weights = {**load_file(path), "lora_unet_conv_in.diff": torch.zeros(1)}
+    save_file(weights, path)
+    with_lora(models["sd15"], path, 1.0)
+    assert "LoRA lora.safetensors: 1 tensors are left out, such as lora_unet_conv_in.diff" in caplog.text
+    save_file({"lora_unet_conv_in.lora_mid.weight": torch.zeros(1)}, tmp_path / "tucker.safetensors")
+    with pytest.raises(AssetError, match=r"of a kind that is not understood \(lora_unet_conv_in.lora_mid"):
+        with_lora(models["sd15"], tmp_path / "tucker.safetensors", 1.0)
+
+
+def test_a_lora_s_text_part_where_comfyui_has_the_text_encoder(tmp_path, models, caplog) -> None:
+    name = f"lora_te_{TEXT.replace('.', '_')}"
+    path = tiny.write_lora(tmp_path / "lora.safetensors")
+    text = {f"{name}.lora_down.weight": torch.zeros(2, 32), f"{name}.lora_up.weight": torch.zeros(32, 2)}
+    save_file({**load_file(path), **text}, path)
+    model = models["sd15"]
+    elsewhere = model.with_parts(prompts=PromptEncoder(model.family, (ComfyTower(None),)))
+    assert with_lora(elsewhere, path, 1.0).loras == (("lora.safetensors", 1.0),)
+    assert "1 layers of a text encoder are left out" in caplog.text
