@@ -15,7 +15,7 @@ from ..core import ScheduleKind
 from ..model import Autoencoder, StreamModel
 from ..text import PromptEncoder, TextTower
 from .folder import of_module
-from .infer import Family, autoencoder_config, clip_config, family_of_config, unet_config
+from .infer import Family, autoencoder_config, clip_config, family_of_config, predicts_velocity, unet_config
 from .names import autoencoder_pairs, open_clip_to_hf, renamed, tiny_autoencoder, unet_pairs
 from .parts import component, tokenizer_in, transformers_part
 from .weights import read_weights, under
@@ -135,7 +135,8 @@ def model_of(
     unet, family = unet_of(unet_weights, name)
     made = autoencoder or autoencoder_of(under(rest, AUTOENCODER), family, f"{name}: VAE")
     prompts = PromptEncoder(family, _towers(rest, family, tokenizer, name), torch.float32)
-    return StreamModel(name, family, unet, made, prompts, "v_pred" in rest, ScheduleKind.LCM, origin=(name,))
+    velocity = predicts_velocity(unet_weights, family, rest)
+    return StreamModel(name, family, unet, made, prompts, velocity, ScheduleKind.LCM, origin=(name,))
 
 
 def load_single_file(path: Path, tokenizers: list[Path], autoencoder: Path | None = None) -> StreamModel:

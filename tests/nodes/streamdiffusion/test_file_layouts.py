@@ -9,13 +9,20 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 import tiny
+import tiny_video
+from original_layout import original_checkpoint
 from safetensors.torch import load_file, save_file
 
 from comfystream.errors import AssetError
-from comfystream_nodes.streamdiffusion.loading.folder import load_autoencoder
+from comfystream_nodes.streamdiffusion.loading.entry import load_model
+from comfystream_nodes.streamdiffusion.loading.folder import load_autoencoder, load_folder
 from comfystream_nodes.streamdiffusion.loading.parts import from_folder
 from comfystream_nodes.streamdiffusion.lora import with_lora
 from comfystream_nodes.streamdiffusion.text import ComfyTower, PromptEncoder
+from comfystream_nodes.streamdiffusion.video.lora import with_video_lora
+from comfystream_nodes.streamdiffusion.video.model import VideoModel
+from comfystream_nodes.streamdiffusion.video.pipelines import PIPELINES
+from comfystream_nodes.streamdiffusion.video.transformer import CausalStep
 
 
 def test_a_folder_of_a_taesd_that_holds_its_halves_in_another_layout_too(tmp_path) -> None:
@@ -92,3 +99,30 @@ def test_a_lora_s_text_part_where_comfyui_has_the_text_encoder(tmp_path, models,
     elsewhere = model.with_parts(prompts=PromptEncoder(model.family, (ComfyTower(None),)))
     assert with_lora(elsewhere, path, 1.0).loras == (("lora.safetensors", 1.0),)
     assert "1 layers of a text encoder are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("family", "spread", "wanted"), [("sd21", 0.11, True), ("sd21", 0.05, False), ("sd15", 1, False)]
+)
+def test_a_file_of_sd_2_that_predicts_velocity_is_known_by_its_weights(tmp_path, family, spread, wanted) -> None:
+    weights = original_checkpoint(load_folder(tiny.write_folder(tmp_path / "folder", family, is_tiny_vae=False)))
+    attended = [
+        name for name in weights if "output_blocks" in name and name.endswith(".1.transformer_blocks.0.norm1.bias")
+    ]
+    bias = weights[max(attended)]
+    bias.copy_(torch.tensor([-1.0, 1.0]).repeat(len(bias) // 2) * spread)
+    save_file(weights, tmp_path / "model.safetensors")
+    tiny.write_tokenizer(tmp_path / "tokenizer")
+    assert load_model(str(tmp_path / "model.safetensors")).predicts_velocity is wanted
+
+
+def test_a_lora_of_training_is_the_generator_s_not_the_critic_s_too(tmp_path) -> None:
+    model = VideoModel("tiny", PIPELINES["longlive"], CausalStep(tiny_video.transformer()), None, None)
+    alone = tiny_video.write_lora(tmp_path / "alone.safetensors", prefix="generator_lora.base_model.model.")
+    own = load_file(alone)
+    critic = {name.replace("generator_lora", "critic_lora"): 3 * value for name, value in own.items()}
+    torch.save({"generator_lora": {}, **own, **critic, "step": 3}, tmp_path / "lora.pt")
+    first, second = (with_video_lora(model, path, 1.0).transformer for path in (alone, tmp_path / "lora.pt"))
+    name = "blocks.1.attn1.to_q.weight"
+    assert torch.equal(first.state_dict()[name], second.state_dict()[name])
+    assert not torch.equal(first.state_dict()[name], model.transformer.state_dict()[name])
