@@ -14,9 +14,11 @@ from original_layout import original_checkpoint
 from safetensors.torch import load_file, save_file
 
 from comfystream.errors import AssetError
+from comfystream_nodes.streamdiffusion.image_prompt import build
 from comfystream_nodes.streamdiffusion.loading.entry import load_model
 from comfystream_nodes.streamdiffusion.loading.folder import load_autoencoder, load_folder
 from comfystream_nodes.streamdiffusion.loading.parts import from_folder
+from comfystream_nodes.streamdiffusion.loading.weights import read_weights
 from comfystream_nodes.streamdiffusion.lora import with_lora
 from comfystream_nodes.streamdiffusion.text import ComfyTower, PromptEncoder
 from comfystream_nodes.streamdiffusion.video.lora import with_video_lora
@@ -126,3 +128,11 @@ def test_a_lora_of_training_is_the_generator_s_not_the_critic_s_too(tmp_path) ->
     name = "blocks.1.attn1.to_q.weight"
     assert torch.equal(first.state_dict()[name], second.state_dict()[name])
     assert not torch.equal(first.state_dict()[name], model.transformer.state_dict()[name])
+
+
+def test_an_ip_adapter_for_another_image_encoder_says_so(tmp_path) -> None:
+    unet, encoder = tiny.unet("sd15"), tiny.image_encoder()
+    weights = read_weights(tiny.write_ip_adapter(tmp_path / "adapter.safetensors", unet))
+    encoder.config.projection_dim += 8
+    with pytest.raises(AssetError, match="trained with another image encoder: it reads"):
+        build(unet, weights, encoder, "adapter.safetensors")
