@@ -58,10 +58,12 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 def _unreadable(file: Path, error: Exception) -> AssetError:
     size = file.stat().st_size
     said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    is_refused = isinstance(error, pickle.UnpicklingError)
     return AssetError(
         f"weight file {file} cannot be read ({size} bytes): {said}",
         code="weights_broken",
-        hint="it is cut off or damaged: fetch it again",
+        hint="it is cut off or damaged: fetch it again"
+        + "; or it holds code, which is never run: use a .safetensors file" * is_refused,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -10,14 +12,16 @@ pytest.importorskip("transformers")
 
 import tiny
 import tiny_video
-from original_layout import original_checkpoint
+from original_layout import original_autoencoder, original_checkpoint, original_unet
 from safetensors.torch import load_file, save_file
 
 from comfystream.errors import AssetError
 from comfystream_nodes.streamdiffusion.image_prompt import build
-from comfystream_nodes.streamdiffusion.loading.entry import load_model
+from comfystream_nodes.streamdiffusion.loading.entry import load_model, model_from_comfyui
 from comfystream_nodes.streamdiffusion.loading.folder import load_autoencoder, load_folder
+from comfystream_nodes.streamdiffusion.loading.infer import Family
 from comfystream_nodes.streamdiffusion.loading.parts import from_folder
+from comfystream_nodes.streamdiffusion.loading.single_file import load_autoencoder_file
 from comfystream_nodes.streamdiffusion.loading.weights import read_weights
 from comfystream_nodes.streamdiffusion.lora import with_lora
 from comfystream_nodes.streamdiffusion.text import ComfyTower, PromptEncoder
@@ -136,3 +140,39 @@ def test_an_ip_adapter_for_another_image_encoder_says_so(tmp_path) -> None:
     encoder.config.projection_dim += 8
     with pytest.raises(AssetError, match="trained with another image encoder: it reads"):
         build(unet, weights, encoder, "adapter.safetensors")
+
+
+def test_comfyui_s_taesd(tmp_path) -> None:
+    """Its latents are the model's own here; ComfyUI keeps a scale and a shift beside it."""
+    made = tiny.taesd()
+    weights = {"vae_scale": torch.tensor(0.18215), "vae_shift": torch.tensor(0.0)}
+    for name, value in made.state_dict().items():
+        side, _, number, rest = name.split(".", 3)
+        weights[f"taesd_{side}.{int(number) + (side == 'decoder')}.{rest}"] = value
+
+    def holder(given):
+        return SimpleNamespace(state_dict=lambda: given)
+
+    patcher = SimpleNamespace(
+        model=SimpleNamespace(diffusion_model=holder(original_unet(tiny.unet("sd15")))), patches={}
+    )
+    loaded = model_from_comfyui(patcher, SimpleNamespace(first_stage_model=holder(weights))).autoencoder
+    assert loaded.scaling == 1
+    assert all(torch.equal(loaded.module.state_dict()[name], value) for name, value in made.state_dict().items())
+
+
+def test_a_whole_autoencoder_is_whole_whatever_its_name(tmp_path) -> None:
+    made = tiny.kl()
+    save_file(original_autoencoder(made), tmp_path / "autoencoder.safetensors")
+    loaded = load_autoencoder_file(tmp_path / "autoencoder.safetensors", Family.SD15).module.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in made.state_dict().items())
+    save_file(made.state_dict(), tmp_path / "vae.safetensors")
+    with pytest.raises(AssetError, match="in diffusers' layout without its config"):
+        load_autoencoder_file(tmp_path / "vae.safetensors", Family.SD15)
+
+
+def test_a_file_with_code_in_it_is_not_said_to_be_damaged_alone(tmp_path) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "callbacks": SimpleNamespace()}, tmp_path / "old.ckpt")
+    with pytest.raises(AssetError, match="old.ckpt cannot be read") as caught:
+        read_weights(tmp_path / "old.ckpt")
+    assert "use a .safetensors file" in caught.value.hint
