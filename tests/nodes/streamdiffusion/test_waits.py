@@ -75,6 +75,7 @@ def test_a_tick_and_an_edit_wait_for_nothing(tmp_path, family: str) -> None:
         {"seeds": ((7, 0.5), (8, 0.5)), "transition_frames": 2},
         {},
         {"guidance": Guidance.of("full", 1.4, 0.7)},
+        {"controls": (Control(net, 0.5, picture=torch.zeros(1, 32, 32, 3)),)},  # of a node on the host
         {"is_batched": False},
     ):
         stream.settings = replace(stream.settings, **change)
