@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .control import ActiveControl, Control
+from .core.noise import brought
 from .preprocess import constant, draw
 
 __all__ = ["ControlRows"]
@@ -51,7 +52,7 @@ class ControlRows:
     def _drawn(control: Control, picture: Tensor, last_output: Tensor | None) -> Tensor:
         if control.picture is None:
             return draw(control.preprocessor, picture, control.parameters, last_output)
-        given = control.picture[..., :3].to(picture.device, picture.dtype).movedim(-1, 1)
+        given = brought(control.picture[..., :3], picture.device, picture.dtype).movedim(-1, 1)
         if given.shape[-2:] != picture.shape[-2:]:
             given = interpolate(given, picture.shape[-2:], mode="bilinear", antialias=True)
         return given if len(given) == len(picture) else given[:1]

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 
 from comfystream.errors import AssetError
 
+from .core.noise import brought
 from .loading.entry import device_of, dtype_of, find
 from .loading.parts import libraries
 from .loading.weights import read_folder
@@ -52,7 +53,7 @@ def depth_of(module: Any, image: Tensor, side: int = 518) -> Tensor:
     weight = next(module.parameters())
     patch = module.config.backbone_config.patch_size
     square = (max(1, side // patch) * patch,) * 2
-    picture = image[..., :3].movedim(-1, 1).to(weight.device, torch.float32)
+    picture = brought(image[..., :3], weight.device, torch.float32).movedim(-1, 1)
     small = interpolate(picture, square, mode="bilinear", antialias=True)
     mean, std = (constant(values, small.device, small.dtype).view(1, 3, 1, 1) for values in (MEAN, STD))
     depth = module(pixel_values=((small - mean) / std).to(weight.dtype)).predicted_depth[:, None].float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,17 +19,20 @@ __all__ = ["WEIGHT_TYPES", "ImagePrompt", "build", "layer_weights"]
 
 HEAD_DIM = 64
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-# Layers by their place, 0 the first and 1 the last: how strong the picture is there.
-WEIGHT_TYPES = {
-    "linear": lambda place: 1.0,
-    "ease in": lambda place: place,
-    "ease out": lambda place: 1 - place,
-    "ease in-out": lambda place: 1 - abs(2 * place - 1),
-    "reverse in-out": lambda place: abs(2 * place - 1),
-    "weak input": lambda place: 0.2 if place < 1 / 3 else 1.0,
-    "weak middle": lambda place: 0.2 if 1 / 3 <= place < 2 / 3 else 1.0,
-    "weak output": lambda place: 0.2 if place >= 2 / 3 else 1.0,
-    "strong middle": lambda place: 1.0 if 1 / 3 <= place < 2 / 3 else 0.2,
+_STAGES = ("down_blocks", "mid_block", "up_blocks")  # in the order in which they run; the names come in another one
+_INPUT, _MIDDLE, _OUTPUT = range(3)
+# How strong the picture is in a layer, by its place in that order, 0 the first and 1 the last, and by its stage. What
+# the words mean is what the IP-Adapter nodes of ComfyUI made of them: "ease in" begins strong.
+WEIGHT_TYPES: dict[str, Callable[[float, int], float]] = {
+    "linear": lambda place, stage: 1.0,
+    "ease in": lambda place, stage: 1 - 0.95 * place,
+    "ease out": lambda place, stage: 0.05 + 0.95 * place,
+    "ease in-out": lambda place, stage: 1 - 0.95 * abs(2 * place - 1),
+    "reverse in-out": lambda place, stage: 0.05 + 0.95 * abs(2 * place - 1),
+    "weak input": lambda place, stage: 0.2 if stage == _INPUT else 1.0,
+    "weak middle": lambda place, stage: 0.2 if stage == _MIDDLE else 1.0,
+    "weak output": lambda place, stage: 0.2 if stage == _OUTPUT else 1.0,
+    "strong middle": lambda place, stage: 1.0 if stage == _MIDDLE else 0.2,
 }
 STYLE_TRANSFER = "style transfer"  # only the layers that carry style (InstantStyle, arXiv 2404.02733)
 
@@ -38,7 +41,7 @@ def layer_weights(names: list[str], weight_type: str) -> list[float]:
     """How strong the picture is in each cross-attention.
 
     Args:
-        names: of the attention layers, in order.
+        names: of the attention layers, as a UNet lists them.
         weight_type: a key of `WEIGHT_TYPES`, or "style transfer".
 
     Raises:
@@ -49,8 +52,10 @@ def layer_weights(names: list[str], weight_type: str) -> list[float]:
     if weight_type not in WEIGHT_TYPES:
         known = ", ".join((*WEIGHT_TYPES, STYLE_TRANSFER))
         raise ConfigError(f"IP-Adapter weight type {weight_type!r} is unknown", hint=f"one of: {known}")
-    last = max(len(names) - 1, 1)
-    return [WEIGHT_TYPES[weight_type](number / last) for number in range(len(names))]
+    stages = [next((n for n, stage in enumerate(_STAGES) if name.startswith(stage)), _INPUT) for name in names]
+    order = sorted(range(len(names)), key=stages.__getitem__)
+    last, strength = max(len(names) - 1, 1), WEIGHT_TYPES[weight_type]
+    return [strength(order.index(number) / last, stage) for number, stage in enumerate(stages)]
 
 
 class ImageAttention(nn.Module):
@@ -210,6 +215,7 @@ def build(unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str) -> 
             code="not_an_ip_adapter",
             hint="plain and plus adapters are; FaceID adapters have other projections",
         )
+    _check_encoder(encoder, picture, name)
     weight = next(unet.parameters())
     projection = fill(kind(picture), picture, f"{name}: image_proj").to(weight.device, weight.dtype)
     processors = dict(unet.attn_processors)
@@ -222,6 +228,18 @@ def build(unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str) -> 
     unet.set_attn_processor(processors)
     unet.to(weight.device, weight.dtype)
     return ImagePrompt(projection, encoder, tuple(names), scales, projection.tokens)
+
+
+def _check_encoder(encoder: Any, picture: Mapping[str, Tensor], name: str) -> None:
+    is_plain = "proj.weight" in picture
+    wanted = picture["proj.weight" if is_plain else "proj_in.weight"].shape[1]
+    given = encoder.config.projection_dim if is_plain else encoder.config.hidden_size
+    if given != wanted:
+        raise AssetError(
+            f"IP-Adapter {name} was trained with another image encoder: it reads {wanted} numbers, not {given}",
+            code="weights_do_not_fit",
+            hint="most adapters use CLIP ViT-H, the plain one of SDXL without vit-h in its name ViT-bigG",
+        )
 
 
 def _layer(

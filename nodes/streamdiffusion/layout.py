@@ -10,7 +10,8 @@ from torch import nn
 from comfystream.accel.comfy_modules import residuals_of_config
 from comfystream.accel.model_specs import SCALE, Ranges, controlnet_spec, decoder_spec, encoder_spec, unet_spec
 from comfystream.accel.modules import ControlNetModule, UNetModule, VaeDecoderModule, VaeEncoderModule
-from comfystream.accel.spec import ModelSpec
+from comfystream.accel.runner import torch_dtype
+from comfystream.accel.spec import PRECISIONS, ModelSpec
 
 from .acceleration import Acceleration
 from .control import ControlModel
@@ -124,13 +125,17 @@ class _Networks:
         ranges = self._ranges(self.layout.frames, self.layout.text_tokens)
         return ranges if self.acceleration.min_rows == 1 else replace(ranges, batch=self.layout.frames)
 
+    def _vae_precision(self) -> str:
+        wanted = self.model.autoencoder_dtype(torch_dtype(PRECISIONS[self.acceleration.precision]))
+        return next(name for name, dtype in PRECISIONS.items() if torch_dtype(dtype) is wanted)
+
     def _encoder(self) -> Network:
-        spec = encoder_spec(self._pictures(), self.acceleration.precision)
+        spec = encoder_spec(self._pictures(), self._vae_precision())
         vae = self.model.autoencoder.module
         return self._network("vae_encoder", spec, (self.layout.frames,), lambda: VaeEncoderModule(vae))
 
     def _decoder(self) -> Network:
-        spec = decoder_spec(self._pictures(), self.acceleration.precision, channels=self.model.latent_channels)
+        spec = decoder_spec(self._pictures(), self._vae_precision(), channels=self.model.latent_channels)
         vae = self.model.autoencoder.module
         return self._network("vae_decoder", spec, (self.layout.frames,), lambda: VaeDecoderModule(vae))
 

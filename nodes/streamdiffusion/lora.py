@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +19,11 @@ from .text import PromptEncoder
 
 __all__ = ["read_changes", "with_lora"]
 
-_PART = re.compile(r"^(.*?)\.(lora_down|lora_up|lora_A|lora_B|lora\.down|lora\.up)(?:\.default)?\.weight$")
-_DOWN = ("lora_down", "lora_A", "lora.down")
+_log = logging.getLogger(__name__)
+_PART = re.compile(
+    r"^(.*?)\.(lora_down|lora_up|lora_A|lora_B|lora(?:_linear_layer)?\.(?:down|up))(?:\.default)?\.weight$"
+)
+_PROCESSOR = re.compile(r"^(?:unet\.)?(.*)\.processor\.(to_[a-z]+)_lora\.")  # of diffusers before 0.22
 _TOWERS = {"lora_te_": 0, "lora_te1_": 0, "lora_te2_": 1, "text_encoder.": 0, "text_encoder_2.": 1}
 
 
@@ -57,24 +61,39 @@ def read_changes(path: Path) -> dict[str, _Change]:
         AssetError: a damaged file, no LoRA, or one of a kind that is not understood.
     """
     weights = read_weights(path)
-    foreign = next((name for name in weights if re.search(r"\.(hada_|lokr_|dora_scale|oft_)", name)), None)
+    foreign = next((name for name in weights if re.search(r"\.(hada_|lokr_|dora_scale|oft_|lora_mid)", name)), None)
     if foreign:
         raise AssetError(
             f"LoRA {path.name} is of a kind that is not understood ({foreign})",
             code="lora_kind",
-            hint="plain LoRA files are; LoHa, LoKr, OFT and DoRA are not",
+            hint="plain LoRA files are; LoHa, LoKr, OFT, DoRA and Tucker's convolutions are not",
         )
     changes: dict[str, _Change] = {}
-    for name, value in weights.items():
+    unread: list[str] = []
+    for stored, value in weights.items():
+        name = _named(stored)
         if name.endswith(".alpha"):
             changes.setdefault(name.removesuffix(".alpha"), _Change()).alpha = float(value)
         elif match := _PART.match(name):
             change = changes.setdefault(match[1], _Change())
-            setattr(change, "down" if match[2] in _DOWN else "up", value)
+            setattr(change, "down" if match[2].endswith(("down", "_A")) else "up", value)
+        else:
+            unread.append(stored)
     whole = {name: change for name, change in changes.items() if change.down is not None and change.up is not None}
     if not whole:
         raise AssetError(f"{path.name} is no LoRA", code="lora_kind", hint="it holds no pairs of lora_down and lora_up")
+    if unread:
+        _log.warning("LoRA %s: %d tensors are left out, such as %s", path.name, len(unread), unread[0])
     return whole
+
+
+def _named(stored: str) -> str:
+    """A tensor's name as newer files have it."""
+    match = _PROCESSOR.match(stored)
+    if match is None:
+        return stored
+    layer = "to_out.0" if match[2] == "to_out" else match[2]
+    return f"unet.{match[1]}.{layer}.lora.{stored[match.end() :]}"
 
 
 def _original(name: str, pairs: list[tuple[str, str]]) -> str:
@@ -131,10 +150,13 @@ def with_lora(model: StreamModel, path: str | Path, strength: float) -> StreamMo
     towers = [_tower_target(tower.module, number) for number, tower in enumerate(model.prompts.towers)]
     targets = [_unet_target(model.unet), *towers]
     strangers = [name for name in changes if not any(name in target.aliases for target in targets)]
-    present = {prefix for prefix, number in _TOWERS.items() if number < len(towers)}
-    strangers = [name for name in strangers if not name.startswith(tuple(set(_TOWERS) - present))]
+    present = {prefix for prefix, number in _TOWERS.items() if number < len(towers) and towers[number].aliases}
+    unseen = [name for name in strangers if name.startswith(tuple(set(_TOWERS) - present))]
+    strangers = [name for name in strangers if name not in unseen]
     if strangers:
         raise _other_architecture(file, model, f"{len(strangers)} of {len(changes)} layers are not in it", strangers[0])
+    if unseen:
+        _log.warning("LoRA %s: %d layers of a text encoder are left out: it is not in this model", file, len(unseen))
     for name, change in changes.items():
         for target in targets:
             if name in target.aliases:

@@ -36,13 +36,20 @@ class Autoencoder:
 
     def encode(self, picture: Tensor) -> Tensor:
         """[frames, 3, height, width] of -1..1 to latents; the mean of a KL autoencoder, so that still is still."""
-        given = self.module.encode(picture)
+        given = self.module.encode(picture.to(self.dtype))
         latent = given.latents if hasattr(given, "latents") else given.latent_dist.mode()
-        return latent if self.scaling == 1 else latent * self.scaling
+        return (latent if self.scaling == 1 else latent * self.scaling).to(picture.dtype)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Back to [frames, 3, height, width] of about -1..1."""
-        return self.module.decode(latent if self.scaling == 1 else latent / self.scaling).sample
+        given = latent if self.scaling == 1 else latent / self.scaling
+        made: Tensor = self.module.decode(given.to(self.dtype)).sample
+        return made.to(latent.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return next(self.module.parameters()).dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,14 @@ class StreamModel:
     def latent_channels(self) -> int:
         """Channels of a latent."""
         return int(self.unet.config.in_channels)
+
+    def autoencoder_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """What the autoencoder computes in where the rest is in `dtype`: that of SDXL overflows in half precision."""
+        overflows = self.family is Family.SDXL and getattr(self.autoencoder.module.config, "force_upcast", False)
+        if dtype is not torch.float16 or not overflows:
+            return dtype
+        has_wide = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_wide else torch.float32
 
     def with_parts(self, **changes: Any) -> StreamModel:
         """A model that differs in some parts and shares the others."""

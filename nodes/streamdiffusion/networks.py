@@ -177,7 +177,8 @@ class RunnerNetworks:
             self._forget_others()
             raise
         if self._model.device.type == "cuda":
-            torch.cuda.current_stream().synchronize()  # all of it is done before another thread goes on with it
+            # all of it is done before another thread goes on with it
+            torch.cuda.current_stream(self._model.device).synchronize()
         with self._lock:
             if recorded is not None:
                 self._recorded[layout] = recorded

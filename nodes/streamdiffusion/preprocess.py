@@ -16,6 +16,8 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from comfystream.errors import ConfigError
 
+from .core.noise import brought
+
 __all__ = ["DRAWN", "FEEDBACK", "NAMES", "constant", "draw", "pictures_of"]
 
 FEEDBACK = "feedback"
@@ -45,7 +47,7 @@ def pictures_of(
     Returns:
         [frames, 3, height, width] of 0..1.
     """
-    picture = image[..., :3].to(device, non_blocking=True).movedim(-1, 1)
+    picture = brought(image[..., :3], device).movedim(-1, 1)
     if tuple(picture.shape[-2:]) != (size[1], size[0]):
         picture = interpolate(picture.float(), (size[1], size[0]), mode="bilinear", antialias=True)
     if into is not None:

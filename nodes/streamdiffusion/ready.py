@@ -62,7 +62,7 @@ def _make(networks: Sequence[Network], acceleration: Acceleration, loras: Sequen
     """All engines in one row, so that progress counts them together."""
     choice, how = acceleration.choice, acceleration.how
     merged = [Lora(name, "", scale) for name, scale in loras]
-    modules = [_in_precision(one.module(), acceleration.precision) for one in networks]
+    modules = [_in_precision(one.module(), one.spec.precision) for one in networks]
     pairs = list(zip(networks, modules, strict=True))
     jobs = [job_for(choice, module, one.spec, how, merged, one.label) for one, module in pairs]
     plans = [entry.plan for entry in build_all([job for job in jobs if job is not None], how.cache, _tell)]

@@ -15,6 +15,7 @@ from .conditioning import Conditioning
 from .control_rows import ControlRows
 from .core import Glide, SimilarityFilter, StreamBatch, denoise_in_turn, mixed_noise
 from .core.batch import Tables
+from .core.noise import brought
 from .core.schedule import alphas_cumprod
 from .image_prompt import layer_weights
 from .layout import Layout, TickShape
@@ -326,7 +327,7 @@ class Stream:
         key = (*seeds, len(settings.steps), shape)
         if key != self._noise_key:
             noise = mixed_noise(settings.seeds, len(settings.steps), shape, *seeds[1:])
-            moved = noise.to(self.model.device, self.model.dtype)
+            moved = brought(noise, self.model.device, self.model.dtype)
             self._noise.aim([moved], settings.transition_frames, "slerp")
             self._noise_key = key
         return self._noise.step()[0]

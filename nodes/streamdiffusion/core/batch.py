@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .guidance import Guidance, GuidanceMode
+from .noise import brought
 from .schedule import SlotTables
 
 __all__ = ["Denoise", "StreamBatch", "Tables"]
@@ -56,8 +57,8 @@ class Tables:
         front = guidance.unguided_rows(slots, frames)
         times = torch.cat([values.timesteps[:front], values.timesteps])
         ratio = values.alpha[frames:] / values.sigma[frames:]
-        moved = SlotTables(*(getattr(values, name).to(device) for name in SlotTables.__slots__))
-        return Tables(slots, frames, guidance, moved, times.to(device), ratio.to(device), adds_noise)
+        moved = SlotTables(*(brought(getattr(values, name), device) for name in SlotTables.__slots__))
+        return Tables(slots, frames, guidance, moved, brought(times, device), brought(ratio, device), adds_noise)
 
     @staticmethod
     def blank(slots: int, frames: int, guidance: Guidance, like: Tensor, adds_noise: bool = True) -> Tables:

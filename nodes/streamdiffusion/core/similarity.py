@@ -45,11 +45,12 @@ class SimilarityFilter:
         """Whether the picture of before will do.
 
         Args:
-            picture: float [frames, 3, height, width].
+            picture: float [frames, 3, height, width] of 0..1. Compared as -1..1, so that the thresholds of existing
+                workflows mean what they did, and a black scene is still, too.
             threshold: cosine similarity from which on frames may be skipped, 0..1.
             most_in_a_row: after so many skipped ones, one is worked on.
         """
-        small = adaptive_avg_pool2d(picture.float(), SIDE).flatten()
+        small = adaptive_avg_pool2d(picture.float(), SIDE).mul_(2).sub_(1).flatten()
         if self._last is None or self._last.shape != small.shape or self._last.device != small.device:
             return self._take(small)
         self._measure(small)
@@ -73,5 +74,5 @@ class SimilarityFilter:
             landing = torch.empty((), dtype=cosine.dtype, pin_memory=True)
             landing.copy_(cosine, non_blocking=True)
             arrived = torch.cuda.Event()
-            arrived.record()
+            arrived.record(torch.cuda.current_stream(cosine.device))
             self._pending = (landing, arrived)

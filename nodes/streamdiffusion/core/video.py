@@ -15,7 +15,7 @@ from torch import Tensor
 
 from comfystream.errors import ConfigError
 
-from .noise import slot_noise
+from .noise import brought, slot_noise
 
 __all__ = ["CausalModel", "ChunkDenoiser", "ChunkRing", "VideoSteps", "Window", "motion_noise_scale"]
 
@@ -141,16 +141,18 @@ class ChunkDenoiser:
         if self.start + shape[1] > steps.most_frames:
             self.reset()
         noises = slot_noise(steps.seed + self.start, len(steps.timesteps), shape)
-        first, times = noises[0], [float(step) for step in steps.timesteps]
-        latents = first
+        times = [float(step) for step in steps.timesteps]
+        latents = noises[0]
         if source is not None:  # the first step is at the noise that is really there
-            latents = steps.noise_scale * first.to(source) + (1 - steps.noise_scale) * source
+            noises = brought(noises, source.device, source.dtype)
+            latents = steps.noise_scale * noises[0] + (1 - steps.noise_scale) * source
             times[0] = max(round(1000 * steps.noise_scale) - 100, times[1] if len(times) > 1 else 1.0)
         for number, time in enumerate(times):
             clean = self._model(latents, time, self.start)
             if number + 1 < len(times):
                 level = times[number + 1] / TRAIN_STEPS
-                latents = (1 - level) * clean + level * noises[number + 1].to(clean)
+                noises = brought(noises, clean.device, clean.dtype)
+                latents = (1 - level) * clean + level * noises[number + 1]
         if self._writes_clean:
             self._model(clean, 0.0, self.start)
         self.start += shape[1]

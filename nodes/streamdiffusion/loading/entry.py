@@ -127,10 +127,12 @@ def _autoencoder_path(name: str) -> Path | None:
 
 def placed(model: StreamModel, device: torch.device, dtype: torch.dtype) -> StreamModel:
     """The model on a device, in a precision. Its modules are moved, not copied."""
-    for module in (model.unet, model.autoencoder.module, *(tower.module for tower in model.prompts.towers)):
+    for module in (model.unet, *(tower.module for tower in model.prompts.towers)):
         module.to(device, dtype)
     prompts = PromptEncoder(model.family, model.prompts.towers, dtype)
-    return model.with_parts(device=device, dtype=dtype, prompts=prompts)
+    moved = model.with_parts(device=device, dtype=dtype, prompts=prompts)
+    moved.autoencoder.module.to(device, moved.autoencoder_dtype(dtype))
+    return moved
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

@@ -149,9 +149,15 @@ def open_clip_to_hf(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def tiny_autoencoder(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """One file of a TAESD as diffusers has it: `encoder.layers.N`, `decoder.layers.N` (which leaves out a clamp)."""
+    """One file of a TAESD as diffusers has it: `encoder.layers.N`, `decoder.layers.N` (which leaves out a clamp).
+
+    ComfyUI's scale and shift between a TAESD's latents and those of other autoencoders are left out: nothing here
+    uses these.
+    """
     out: dict[str, Tensor] = {}
     for name, value in weights.items():
+        if name in ("vae_scale", "vae_shift"):
+            continue
         side, _, rest = name.removeprefix("taesd_").partition(".")
         if side in ("encoder", "decoder") and rest.split(".", 1)[0].isdigit():
             number, tail = rest.split(".", 1)

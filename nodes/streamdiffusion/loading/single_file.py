@@ -15,7 +15,7 @@ from ..core import ScheduleKind
 from ..model import Autoencoder, StreamModel
 from ..text import PromptEncoder, TextTower
 from .folder import of_module
-from .infer import Family, autoencoder_config, clip_config, family_of_config, unet_config
+from .infer import Family, autoencoder_config, clip_config, family_of_config, predicts_velocity, unet_config
 from .names import autoencoder_pairs, open_clip_to_hf, renamed, tiny_autoencoder, unet_pairs
 from .parts import component, tokenizer_in, transformers_part
 from .weights import read_weights, under
@@ -41,6 +41,12 @@ def autoencoder_of(weights: Mapping[str, Tensor], family: Family, what: str) -> 
         for name in weights
     ):
         return _tiny(tiny_autoencoder(weights), what)
+    if any(name.startswith("encoder.down_blocks.") for name in weights):
+        raise AssetError(
+            f"{what}: the VAE is in diffusers' layout without its config",
+            code="bad_config",
+            hint="give the folder that it lies in, with its config.json",
+        )
     kept = {name: value for name, value in weights.items() if not name.startswith(("loss.", "model_ema."))}
     config = autoencoder_config(kept, family)
     pairs = autoencoder_pairs(len(config["block_out_channels"]), config["layers_per_block"])
@@ -87,7 +93,8 @@ def load_autoencoder_file(path: Path, family: Family) -> Autoencoder:
     weights = read_weights(path)
     for one, other in (("encoder", "decoder"), ("decoder", "encoder")):
         twin = path.with_name(path.name.replace(one, other))
-        if one in path.name and twin != path:
+        is_half = not any(name.startswith((other, f"taesd_{other}", AUTOENCODER)) for name in weights)
+        if one in path.name and twin != path and is_half:
             return _tiny(tiny_autoencoder({**_sided(one, weights), **_sided(other, read_weights(twin))}), str(path))
     return autoencoder_of(under(weights, AUTOENCODER) or weights, family, str(path))
 
@@ -135,7 +142,8 @@ def model_of(
     unet, family = unet_of(unet_weights, name)
     made = autoencoder or autoencoder_of(under(rest, AUTOENCODER), family, f"{name}: VAE")
     prompts = PromptEncoder(family, _towers(rest, family, tokenizer, name), torch.float32)
-    return StreamModel(name, family, unet, made, prompts, "v_pred" in rest, ScheduleKind.LCM, origin=(name,))
+    velocity = predicts_velocity(unet_weights, family, rest)
+    return StreamModel(name, family, unet, made, prompts, velocity, ScheduleKind.LCM, origin=(name,))
 
 
 def load_single_file(path: Path, tokenizers: list[Path], autoencoder: Path | None = None) -> StreamModel:

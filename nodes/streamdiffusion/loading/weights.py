@@ -18,6 +18,13 @@ __all__ = ["fill", "read_config", "read_folder", "read_weights", "under"]
 Module = TypeVar("Module", bound=nn.Module)
 IGNORED = ("position_ids", "logit_scale")  # buffers and numbers that older files carry and no module has
 TOLD = 3  # names in a message
+# The weights of a component's folder, best first. A repository may hold more files: of a TAESD both halves once again,
+# in its author's own layout.
+OF_FOLDER = tuple(
+    f"{name}{ending}"
+    for ending in (".fp16.safetensors", ".safetensors", ".fp16.bin", ".bin")
+    for name in ("diffusion_pytorch_model", "pytorch_model", "model", "*")
+)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -51,10 +58,12 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 def _unreadable(file: Path, error: Exception) -> AssetError:
     size = file.stat().st_size
     said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    is_refused = isinstance(error, pickle.UnpicklingError)
     return AssetError(
         f"weight file {file} cannot be read ({size} bytes): {said}",
         code="weights_broken",
-        hint="it is cut off or damaged: fetch it again",
+        hint="it is cut off or damaged: fetch it again"
+        + "; or it holds code, which is never run: use a .safetensors file" * is_refused,
     )
 
 
@@ -79,7 +88,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """
     try:
         config = json.loads((folder / name).read_text("utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise AssetError(f"model folder {folder} has no {name}", hint="it must be in diffusers' layout") from error
     except ValueError as error:
         raise AssetError(f"{folder / name} is no JSON: {error}") from error
@@ -97,7 +106,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     for index in sorted(folder.glob("*.safetensors.index*.json")):
         shards = sorted(set(read_config(folder, index.name).get("weight_map", {}).values()))
         return {name: value for shard in shards for name, value in read_weights(folder / shard).items()}
-    for pattern in ("*.fp16.safetensors", "*.safetensors", "*.bin"):
+    for pattern in OF_FOLDER:
         files = sorted(folder.glob(pattern), key=lambda file: (len(file.name), file.name))
         if files:
             return read_weights(files[0])

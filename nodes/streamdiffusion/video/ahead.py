@@ -26,9 +26,13 @@ class Ahead:
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="video-chunk")
         self._future: Future[Tensor] | None = None
+        self._make: Make | None = None  # with what it reads: that is given back only where it is known to be read
 
     def start(self, make: Make) -> None:
         """Have a chunk made on the other thread. The one before was taken or dropped."""
+        self._make = make
+        if self._side is not None:
+            self._side.wait_stream(torch.cuda.current_stream(self._side.device))
         self._future = self._pool.submit(self._run, make)
 
     def take(self) -> Tensor | None:
@@ -40,11 +44,12 @@ class Ahead:
         future, self._future = self._future, None
         if future is None:
             return None
-        made = future.result()
+        try:
+            made = future.result()
+        finally:
+            self._join()
         if self._side is not None:
-            here = torch.cuda.current_stream(made.device)
-            here.wait_stream(self._side)
-            made.record_stream(here)
+            made.record_stream(torch.cuda.current_stream(made.device))
         return made
 
     def drop(self) -> None:
@@ -52,11 +57,17 @@ class Ahead:
         if self._future is not None:
             wait([self._future])
             self._future = None
+            self._join()
+
+    def _join(self) -> None:
+        """The current stream goes on after all of the side stream; only then may memory be used for something else."""
+        if self._side is not None:
+            torch.cuda.current_stream(self._side.device).wait_stream(self._side)
+        self._make = None
 
     @torch.inference_mode()
     def _run(self, make: Make) -> Tensor:
         if self._side is None:
             return make()
-        self._side.wait_stream(torch.cuda.default_stream(self._side.device))
         with torch.cuda.stream(self._side):
             return make()

@@ -10,6 +10,7 @@ from comfystream.accel.runner import Runner
 from comfystream.accel.spec import ModelSpec, TensorSpec
 from comfystream.errors import AssetError
 
+from ..core.noise import brought
 from ..core.video import Window
 from .rotary import RotaryTable
 from .transformer import CausalStep, text_memory
@@ -159,7 +160,7 @@ class CausalWan:
 
     def __call__(self, latents: Tensor, timestep: float, start: int) -> Tensor:
         """See `CausalModel`."""
-        latents = latents.to(self._device, self._dtype)
+        latents = brought(latents, self._device, self._dtype)
         flow = self._pass(latents, timestep, start - self._offset)
         return latents - timestep / 1000 * flow
 
@@ -178,7 +179,7 @@ class CausalWan:
             "slots": torch.tensor(slots),
         }
         if "bias" in self._buffers:
-            self._buffers["bias"].copy_(self._biases(slots))
+            self._buffers["bias"].copy_(self._biases(slots), non_blocking=True)
         if frames == self._chunk and seen == self._window.frames:
             runner = self._ready_runner()
             for name, value in given.items():
@@ -186,7 +187,7 @@ class CausalWan:
             runner.enqueue()
             return runner.outputs["flow"]
         kept = {name: self._buffers[name] for name in self._buffers if name not in given}
-        moved = {name: value.to(self._buffers[name].device) for name, value in given.items()}
+        moved = {name: brought(value, self._device) for name, value in given.items()}
         return self._step(**moved, **kept, seen=seen)
 
     def _biases(self, slots: list[int]) -> Tensor:

@@ -17,6 +17,7 @@ from .transformer import CausalStep
 __all__ = ["with_video_lora"]
 
 _KOHYA = "lora_unet_"
+_GENERATOR = "generator_lora."  # in checkpoints of training, beside that of the critic, which has the same layers
 
 
 def _key(name: str) -> str:
@@ -26,7 +27,7 @@ def _key(name: str) -> str:
     place = name.find("blocks.")
     if place >= 0:
         name = name[place:]
-    for prefix in ("diffusion_model.", "transformer.", "base_model.model.", "generator_lora.", "model."):
+    for prefix in ("diffusion_model.", "transformer.", "base_model.model.", _GENERATOR, "model."):
         name = name.removeprefix(prefix)
     return name.replace(".", "_")
 
@@ -56,6 +57,7 @@ def with_video_lora(model: VideoModel, path: Path, strength: float) -> VideoMode
         AssetError: no LoRA, a damaged file, or one for another architecture.
     """
     changes = read_changes(path)
+    changes = {name: change for name, change in changes.items() if name.startswith(_GENERATOR)} or changes
     aliases = _aliases(model.transformer, len(model.transformer.blocks))
     strangers = [name for name in changes if _key(name) not in aliases]
     if strangers:

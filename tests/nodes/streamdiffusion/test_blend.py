@@ -115,6 +115,14 @@ def test_another_picture_is_worked_on() -> None:
     assert [sieve.should_skip(picture, 0.98, 10) for picture in pictures] == [False, False]
 
 
+def test_a_black_scene_is_still_and_grey_ones_differ() -> None:
+    """Of 0..1 as it is, black would never be like black, and one grey would be like any other."""
+    still, moving = SimilarityFilter(), SimilarityFilter()
+    assert [still.should_skip(torch.zeros(1, 3, 64, 64), 0.98, 10) for _ in range(3)] == [False, True, True]
+    greys = [torch.full((1, 3, 64, 64), grey) for grey in (0.3, 0.7, 0.3, 0.7)]
+    assert [moving.should_skip(grey, 0.98, 10) for grey in greys] == [False] * 4
+
+
 def test_half_alike_is_skipped_half_the_time() -> None:
     """Compared with the last one that was worked on, so that slow drift is not missed."""
     first = torch.zeros(1, 3, 64, 64)
@@ -125,6 +133,6 @@ def test_half_alike_is_skipped_half_the_time() -> None:
     skipped = 0
     for seed in range(400):
         sieve = SimilarityFilter(seed)
-        sieve.should_skip(first, 0.98, 10)
-        skipped += sieve.should_skip(other, 0.98, 10)
+        sieve.should_skip(first / 2 + 0.5, 0.98, 10)
+        skipped += sieve.should_skip(other / 2 + 0.5, 0.98, 10)
     assert 140 < skipped < 260

@@ -227,10 +227,18 @@ def test_a_controlnet_for_another_architecture_says_so(tmp_path, models) -> None
 
 
 def test_weight_types_spread_the_strength() -> None:
-    names = [f"down_blocks.{i}" for i in range(3)] + ["up_blocks.0.attentions.1.x"]
-    assert layer_weights(names, "linear") == [1, 1, 1, 1]
-    assert layer_weights(names, "ease in") == pytest.approx([0, 1 / 3, 2 / 3, 1])
-    assert layer_weights(names, "style transfer") == [0, 0, 0, 1]
+    """By the order in which layers run; a UNet lists the middle one last."""
+    names = ["down_blocks.0", "down_blocks.1", "up_blocks.0.attentions.1.x", "up_blocks.1", "mid_block"]
+    assert layer_weights(names, "linear") == [1, 1, 1, 1, 1]
+    assert layer_weights(names, "ease in") == pytest.approx([1, 0.7625, 0.2875, 0.05, 0.525])
+    assert layer_weights(names, "ease out") == pytest.approx([0.05, 0.2875, 0.7625, 1, 0.525])
+    assert layer_weights(names, "ease in-out") == pytest.approx([0.05, 0.525, 0.525, 0.05, 1])
+    assert layer_weights(names, "reverse in-out") == pytest.approx([1, 0.525, 0.525, 1, 0.05])
+    assert layer_weights(names, "weak input") == [0.2, 0.2, 1, 1, 1]
+    assert layer_weights(names, "weak middle") == [1, 1, 1, 1, 0.2]
+    assert layer_weights(names, "weak output") == [1, 1, 0.2, 0.2, 1]
+    assert layer_weights(names, "strong middle") == [0.2, 0.2, 0.2, 0.2, 1]
+    assert layer_weights(names, "style transfer") == [0, 0, 1, 0, 0]
 
 
 def test_a_config_that_makes_no_model_says_so(tmp_path) -> None:

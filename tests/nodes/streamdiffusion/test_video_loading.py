@@ -197,6 +197,9 @@ def test_pipelines() -> None:
         "reward_forcing": 11,
         "krea_realtime_video": 11,
     }
+    shifted = [int(5000 * t / (1 + 4 * t)) for t in (1, 0.75, 0.5, 0.25)]  # as their configurations say
+    for name in ("longlive", "reward_forcing", "krea_realtime_video"):
+        assert list(PIPELINES[name].text_steps) == shifted
     for made in PIPELINES.values():
         made.window.checked(made.chunk)
         assert made.context + made.chunk <= made.window.frames
