@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,12 +12,15 @@ from torch import Tensor
 __all__ = ["Ahead"]
 
 Make = Callable[[], Tensor]
+Made = TypeVar("Made")
 
 
 class Ahead:
     """At most one chunk on its way. Used by one thread; its own thread ends with it.
 
-    On a GPU a chunk is made on a stream of its own: who reads the frames of the chunk before does not wait for it.
+    On a GPU chunks are made on a stream of their own: who reads the frames of the chunk before does not wait for it.
+    What is kept from chunk to chunk has to be made there, too (`now`): the allocator gives memory again in the order of
+    the stream that it was taken on.
 
     Args:
         device: where chunks are made.
@@ -26,7 +30,21 @@ class Ahead:
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="video-chunk")
         self._future: Future[Tensor] | None = None
-        self._make: Make | None = None  # with what it reads: that is given back only where it is known to be read
+        # with what it reads: that is given back only where it is known to be read
+        self._make: Callable[[], Any] | None = None
+
+    def now(self, make: Callable[[], Made]) -> Made:
+        """What comes of a function that is called on this thread, on the stream of chunks. None is on its way."""
+        if self._side is None:
+            return make()
+        self._side.wait_stream(torch.cuda.current_stream(self._side.device))
+        self._make = make
+        try:
+            with torch.cuda.stream(self._side):
+                made = make()
+        finally:
+            self._join()
+        return self._handed(made)
 
     def start(self, make: Make) -> None:
         """Have a chunk made on the other thread. The one before was taken or dropped."""
@@ -48,9 +66,7 @@ class Ahead:
             made = future.result()
         finally:
             self._join()
-        if self._side is not None:
-            made.record_stream(torch.cuda.current_stream(made.device))
-        return made
+        return self._handed(made)
 
     def drop(self) -> None:
         """Forget what is on its way, once it is done: before, nobody else may touch the stream's memory."""
@@ -58,6 +74,12 @@ class Ahead:
             wait([self._future])
             self._future = None
             self._join()
+
+    def _handed(self, made: Made) -> Made:
+        """The same, for the current stream to use."""
+        if self._side is not None and isinstance(made, Tensor):
+            made.record_stream(torch.cuda.current_stream(made.device))
+        return made
 
     def _join(self) -> None:
         """The current stream goes on after all of the side stream; only then may memory be used for something else."""

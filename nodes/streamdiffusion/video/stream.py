@@ -141,7 +141,7 @@ class VideoStream:
         if (size, is_video) != self._kind:
             self._ahead.drop()
             if not self._kind or size != self._kind[0]:
-                self._make_parts(size)
+                self._ahead.now(lambda: self._make_parts(size))
             self._kind = (size, is_video)
             self.reset()
         elif settings.resets != self._resets:
@@ -193,10 +193,10 @@ class VideoStream:
             if before is not None:
                 self._ring.put(before.split(1))
             if not settings.works_ahead:
-                self._ring.put(self._chunk(pictures, settings).split(1))
+                self._ring.put(self._ahead.now(lambda: self._chunk(pictures, settings)).split(1))
                 return
             if pictures is None and before is None:  # nothing to show meanwhile
-                self._ring.put(self._chunk(None, settings).split(1))
+                self._ring.put(self._ahead.now(lambda: self._chunk(None, settings)).split(1))
             self._ahead.start(lambda: self._chunk(pictures, settings))
         except Exception:
             self.reset()
