@@ -21,7 +21,7 @@ from comfystream.media.image_writer import first_picture
 __all__ = ["DeviceWriter", "Download"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Slot:
     """Room for one picture on its way down: the planes on the device, and on the host as a tensor and as an array."""
 
@@ -83,8 +83,9 @@ class DeviceWriter:
         self._free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         self._weights: dict[Colour, FromRgb] = {}
         self._is_closed = False
-        for _ in range(DEPTH):
-            self._free.put(_Slot(backend.pinned(0), backend.empty(0)))
+        self._slots = [_Slot(backend.pinned(0), backend.empty(0)) for _ in range(DEPTH)]  # a dropped one's, too
+        for slot in self._slots:
+            self._free.put(slot)
 
     def start(self, tensor: Tensor, like: av.VideoFrame | None = None) -> Download:
         """Give the conversion and the copy of the first picture of a batch to the device.
@@ -139,7 +140,9 @@ class DeviceWriter:
         if slot.pinned.numel() >= size:
             return slot
         self._backend.settle()
-        return _Slot(self._backend.pinned(size), self._backend.empty(size))
+        larger = _Slot(self._backend.pinned(size), self._backend.empty(size))
+        self._slots[self._slots.index(slot)] = larger
+        return larger
 
     def free(self, slot: _Slot) -> None:
         """A slot that was taken can be taken again."""
@@ -152,6 +155,7 @@ class DeviceWriter:
         return found
 
     def close(self) -> None:
-        """No more downloads; who waits for room hears it. Idempotent."""
+        """No more downloads; who waits for room hears it. Its memory goes once the device is done. Idempotent."""
         self._is_closed = True
         self._free.put(None)
+        self._backend.settle()

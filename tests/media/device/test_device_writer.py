@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import av
 import numpy as np
@@ -140,6 +142,17 @@ def test_the_ring_holds_back_who_is_too_fast() -> None:
     downloads[0].drop()
     assert started.wait(10)
     thread.join()
+
+
+def test_closing_waits_for_what_was_dropped_unseen() -> None:
+    """Who discards what is queued forgets downloads; their memory must not be given to others meanwhile."""
+    backend = FakeBackend()
+    writer = DeviceWriter(backend)
+    memory = weakref.ref(writer.start(on_device(torch.rand(1, 16, 32, 3)))._slot.planes)
+    gc.collect()
+    assert memory() is not None
+    writer.close()
+    assert len(backend.settled) == 2, "the first was for its larger memory"
 
 
 def test_closing_wakes_who_waits_for_room() -> None:
