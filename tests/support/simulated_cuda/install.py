@@ -6,13 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.utils._device
 from torch import Tensor
 
 from .graphs import Graph, GraphContext, recording
 from .guard import load_guard
 from .memory import MEMORY
 from .streams import Event, Stream, StreamContext, current, default_stream, settle, sync_debug_mode
-from .tensor import on_device
+from .tensor import Generator, on_device
 
 __all__ = ["install", "is_installed"]
 
@@ -70,6 +71,8 @@ def _factory(packet: Any, name: str) -> Any:
 
 
 def _patch_memory_of_the_host() -> None:
+    torch.utils._device._device_constructors()  # it remembers the functions as they are: `with device` looks for these
+    torch.Generator = Generator  # type: ignore[misc]
     torch.empty, torch.zeros = _pinnable(torch.empty), _pinnable(torch.zeros)
     torch.tensor, torch.as_tensor = _moved(torch.tensor), _moved(torch.as_tensor)
     Tensor.new_tensor = _new_tensor  # type: ignore[method-assign]
@@ -85,11 +88,14 @@ def _pinnable(make: Any) -> Any:
 
 
 def _moved(make: Any) -> Any:
+    empty = torch.empty  # asks whether there is a `with device` around; torch.get_default_device() comes here itself
+
     def made(data: Any, *, device: Any = None, dtype: Any = None, **kwargs: Any) -> Tensor:
-        is_there = isinstance(data, Tensor) and (device is None or torch.device(device).type == data.device.type)
-        if is_there or device is None or torch.device(device).type != "cuda":
-            return make(data, device=device, dtype=dtype, **kwargs)
-        return make(data, dtype=dtype, **kwargs).to(device)
+        if isinstance(data, Tensor):
+            return make(data, device=device or data.device, dtype=dtype, **kwargs)
+        wanted = torch.device(device or empty(0).device)
+        found = make(data, device="cpu" if wanted.type == "cuda" else wanted, dtype=dtype, **kwargs)
+        return found.to(wanted)
 
     return made
 

@@ -13,7 +13,7 @@ from .graphs import recording, spoil
 from .memory import Block
 from .streams import complete, current, launch, waits
 
-__all__ = ["DeviceTensor", "on_device", "tensors_in"]
+__all__ = ["DeviceTensor", "Generator", "on_device", "tensors_in"]
 
 DEVICE = torch.device("cuda", 0)
 aten = torch.ops.aten
@@ -33,6 +33,19 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         yield from tensors_in([*value.values()])
 
 
+class Generator(torch._C.Generator):
+    """See torch.Generator. One of the device gives other numbers than a real GPU's."""
+
+    def __new__(cls, device: Any = "cpu") -> Generator:
+        made = super().__new__(cls, "cpu")
+        made.place = torch.device(device)
+        return made
+
+    @property
+    def device(self) -> torch.device:
+        return self.place
+
+
 class DeviceTensor(Tensor):
     """A tensor that is on cuda:0.
 
@@ -46,15 +59,16 @@ class DeviceTensor(Tensor):
 
     @staticmethod
     def __new__(cls, inner: Tensor, block: Block) -> DeviceTensor:
-        return Tensor._make_wrapper_subclass(  # type: ignore[attr-defined, no-any-return]
-            cls,
-            inner.size(),
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            layout=inner.layout,
-            device=DEVICE,
-        )
+        with torch.inference_mode(False):  # a view of a tensor that is no inference tensor must be none either
+            return Tensor._make_wrapper_subclass(  # type: ignore[attr-defined, no-any-return]
+                cls,
+                inner.size(),
+                strides=inner.stride(),
+                storage_offset=inner.storage_offset(),
+                dtype=inner.dtype,
+                layout=inner.layout,
+                device=DEVICE,
+            )
 
     def __init__(self, inner: Tensor, block: Block) -> None:
         self.inner, self.block = inner, block
