@@ -16,7 +16,7 @@ pytestmark = pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["cuda-graph", "inductor", "tensorrt", "tensorrt-rtx"])
 def test_a_backend_gives_what_torch_gives(backend: str, tmp_path: object) -> None:
     can = {one.backend: one for one in probe_all()}[backend]
-    if not can.can_run:
+    if not (can.can_run and can.can_build):
         pytest.skip(f"{backend} NOT RUN: {can.reason}")
     module = Pair().cuda()
     runner = accelerate(module, PAIR, How(backend, "cuda", EngineCache(tmp_path))).runner  # type: ignore[arg-type]

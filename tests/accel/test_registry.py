@@ -46,3 +46,14 @@ def test_every_backend_answers_for_itself() -> None:
     for one in found:
         assert one.reason
         assert one.can_run or one.hint
+
+
+def test_auto_passes_over_one_that_cannot_make_its_engines_here() -> None:
+    """A machine that runs engines of the Inductor, without what it compiles them with."""
+    inductor = FakeBackend("inductor", can_run=True)
+    inductor.plan_name = "plan.pt2"
+    inductor._can = (False, True)
+    choice = choose(has_gpu=True, known={"inductor": inductor, **known(**{"cuda-graph": True})})
+    assert choice.backend.name == "cuda-graph"
+    assert choice.reason == "auto chose cuda-graph; not inductor: works"
+    assert choose("inductor", known={"inductor": inductor}).backend is inductor
