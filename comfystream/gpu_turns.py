@@ -12,7 +12,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
-__all__ = ["device_wide", "recording"]
+__all__ = ["device_wide", "give_way", "recording"]
 
 LOOK_S = 0.5
 
@@ -21,6 +21,7 @@ class _Turns:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiters = 0
+        self._wanting = 0
         self._recorder: int | None = None
         self._own = threading.local()
 
@@ -43,14 +44,29 @@ class _Turns:
     @contextlib.contextmanager
     def recording(self, on_wait: Callable[[], None]) -> Iterator[None]:
         held = getattr(self._own, "held", 0)
-        while not self._begin(held):
-            on_wait()
+        with self._changed:
+            self._wanting += 1
         try:
-            yield
+            while not self._begin(held):
+                on_wait()
+            try:
+                yield
+            finally:
+                self._recorder = None
         finally:
             with self._changed:
-                self._recorder = None
+                self._wanting -= 1
                 self._changed.notify_all()
+
+    def give_way(self) -> None:
+        held = getattr(self._own, "held", 0)
+        with self._changed:
+            if not (held and self._wanting):
+                return
+            self._waiters -= held
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._wanting)
+            self._waiters += held
 
     def _begin(self, held: int) -> bool:
         with self._changed:
@@ -66,6 +82,11 @@ _turns = _Turns()
 def device_wide() -> contextlib.AbstractContextManager[None]:
     """For what waits for the whole device, or may: many threads at once, while none records."""
     return _turns.device_wide()
+
+
+def give_way() -> None:
+    """Within `device_wide`, at a point where nothing waits for the device: who wants to record does it now."""
+    _turns.give_way()
 
 
 def recording(on_wait: Callable[[], None] = lambda: None) -> contextlib.AbstractContextManager[None]:

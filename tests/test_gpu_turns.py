@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from comfystream.gpu_turns import device_wide, recording
+from comfystream.gpu_turns import device_wide, give_way, recording
 
 LONG_S = 30
 
@@ -48,6 +48,25 @@ def test_a_recording_waits_for_a_build_and_says_so() -> None:
             order.append("built")
     other.join(LONG_S)
     assert order == ["built", "recorded"]
+
+
+def test_a_long_build_lets_recordings_in_between_its_steps() -> None:
+    order: list[str] = []
+    wants = threading.Event()
+
+    def record() -> None:
+        with recording(wants.set):
+            order.append("recorded")
+
+    with device_wide():
+        other = beside(record)
+        assert wants.wait(LONG_S)
+        order.append("one step")
+        give_way()
+        order.append("another step")
+    other.join(LONG_S)
+    give_way()  # nobody wants anything
+    assert order == ["one step", "recorded", "another step"]
 
 
 def test_many_wait_for_the_device_at_once() -> None:
