@@ -14,6 +14,7 @@ from .backend import Step
 from .cache import CacheEntry, EngineCache
 from .key import EngineKey
 from .registry import Choice
+from .runner import on_device
 from .verify import verify_runner
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def job_of_module(
             give_way()
             on_step(what, share)
 
-        with device_wide():  # builders time kernels, and wait for the device after each
+        with on_device(device), device_wide():  # builders time kernels, and wait for the device after each
             plan = choice.backend.make(module, key.spec, folder, key.options, step)
         if verifies and choice.capability.can_run:
             on_step("comparing with torch", 1.0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from comfystream.errors import EngineError
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Runner", "memory_trouble", "torch_dtype"]
+__all__ = ["Runner", "memory_trouble", "on_device", "torch_dtype"]
+
+
+def on_device(device: str) -> AbstractContextManager[object]:
+    """Make a GPU the current one of this thread, which is the first one otherwise; nothing for other devices."""
+    import torch
+
+    if not device.startswith("cuda") or not torch.cuda.is_available():
+        return contextlib.nullcontext()
+    return torch.cuda.device(device)
 
 
 def torch_dtype(name: str) -> torch.dtype:

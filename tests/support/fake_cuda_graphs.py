@@ -29,6 +29,10 @@ class FakeStream:
     device: torch.device = torch.device("cuda", 0)
     waited_for: list[FakeStream] = field(default_factory=list)
 
+    @property
+    def cuda_stream(self) -> int:
+        return self.number + 1 + 1000 * -self.priority
+
     def wait_stream(self, other: FakeStream) -> None:
         self.waited_for.append(other)
 
