@@ -8,6 +8,7 @@ overwritten by the next `enqueue`; who needs them longer makes a copy.
 from __future__ import annotations
 
 import contextlib
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -78,6 +79,7 @@ class Runner(ABC):
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
         self._shapes: dict[str, Shape] = {}
+        self._turn = threading.Lock()
 
     @property
     def place(self) -> str:
@@ -124,7 +126,8 @@ class Runner(ABC):
                 code="bad_shape",
                 hint="bind the new shape first, outside the tick",
             )
-        buffer.copy_(value, non_blocking=True)
+        # a copy to ordinary memory that nobody waits for may not be there when the processor reads it
+        buffer.copy_(value, non_blocking=buffer.device.type != "cpu")
 
     def run(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Bind, put, enqueue: for use outside a tick, and in it when the shapes are always the same.
@@ -138,6 +141,17 @@ class Runner(ABC):
             self.put(name, value)
         self.enqueue()
         return self.outputs
+
+    def results(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As `run`, but the outputs are the caller's own, and any thread may call it.
+
+        What a node loaded is shared: by other sessions, and by a rehearsal that goes on beside the frames.
+
+        Raises:
+            EngineError: as `bind` and `put` do.
+        """
+        with self._turn:
+            return {name: value.clone() for name, value in self.run(values).items()}
 
     def twin(self) -> Runner:
         """Another runner of the same model, with buffers of its own; weights and engine are shared.

@@ -55,8 +55,8 @@ class DepthModel:
         parts = []
         for start in range(0, len(small), most):
             some = small[start : start + most]
-            given = self.runner.run({spec.inputs[0].name: _filled(some, most)})[spec.outputs[0]]
-            parts.append(given.float().reshape(most, 1, *given.shape[-2:])[: len(some)].clone())
+            given = self.runner.results({spec.inputs[0].name: _filled(some, most)})[spec.outputs[0]]
+            parts.append(given.float().reshape(most, 1, *given.shape[-2:])[: len(some)])
         return torch.cat(parts)
 
     def estimate(self, image: Tensor) -> Tensor:

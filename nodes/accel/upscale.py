@@ -77,7 +77,7 @@ class AcceleratedUpscaler:
         return larger.to(images.device)
 
     def _run(self, image: Tensor) -> Tensor:
-        return self.runner.run({"images": image})["larger"].float().clone()
+        return self.runner.results({"images": image})["larger"].float()
 
     def to(self, *place: Any, **more: Any) -> AcceleratedUpscaler:
         """ComfyUI moves its models; this one stays where its backend is."""

@@ -116,7 +116,7 @@ def _one_by_one(runner: Runner, name: str, value: Tensor) -> Tensor:
 
     most = runner.spec.input(name).at("max")[0]
     groups = [value[start : start + most] for start in range(0, len(value), most)]
-    parts = [runner.run({name: some})[runner.spec.outputs[0]].float().clone() for some in groups]
+    parts = [runner.results({name: some})[runner.spec.outputs[0]].float() for some in groups]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
