@@ -100,7 +100,7 @@ def accelerated_depth(model: Any, name: str, side: int, backend: str, precision:
     """
     from comfystream.accel.depth import DepthModule, depth_spec
 
-    spec = depth_spec(model, side, precision=resolved_precision(precision))
+    spec = depth_spec(model, side, precision=resolved_precision(precision, backend))
     made = ready(DepthModule(model), spec, backend)
     return DepthModel(made.runner, name, made.engine)
 

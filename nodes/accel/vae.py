@@ -129,7 +129,7 @@ def accelerated_vae(halves: VaeHalves, backend: str, width: int, height: int, pr
     from comfystream.accel.model_specs import decoder_spec, encoder_spec
 
     # The large autoencoder of SDXL leaves the range of fp16.
-    exact = resolved_precision(precision, "fp16" if halves.is_tiny else "bf16")
+    exact = resolved_precision(precision, backend, "fp16" if halves.is_tiny else "bf16")
     ranges = ranges_for(backend, 1, height, width)
     made = []
     for half, spec in (
