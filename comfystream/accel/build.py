@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from comfystream.gpu_turns import device_wide, give_way
+
 from .backend import Step
 from .cache import CacheEntry, EngineCache
 from .key import EngineKey
 from .registry import Choice
+from .runner import on_device
 from .verify import verify_runner
 
 if TYPE_CHECKING:
@@ -78,7 +81,12 @@ def job_of_module(
     """The job that makes the engine of a module; where it can run, it is compared with the module before it is kept."""
 
     def make(folder: Path, on_step: Step) -> Path:
-        plan = choice.backend.make(module, key.spec, folder, key.options, on_step)
+        def step(what: str, share: float) -> None:
+            give_way()
+            on_step(what, share)
+
+        with on_device(device), device_wide():  # builders time kernels, and wait for the device after each
+            plan = choice.backend.make(module, key.spec, folder, key.options, step)
         if verifies and choice.capability.can_run:
             on_step("comparing with torch", 1.0)
             runner = choice.backend.load(plan, key.spec, device)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from comfystream.errors import EngineError
+from comfystream.gpu_turns import device_wide
 
 from .backend import Backend, Capability
 from .runner import Runner, memory_trouble
@@ -42,7 +43,8 @@ class FunctionRunner(Runner):
         import torch
 
         self._arguments = tuple(self.inputs.values())
-        results = self._results_of_call()
+        with device_wide():  # what compiles in its first run times kernels
+            results = self._results_of_call()
         if len(results) != len(self.spec.outputs):
             raise EngineError(
                 f"{self.place}: gives {len(results)} outputs, {len(self.spec.outputs)} are named", code="bad_output"

@@ -37,8 +37,8 @@ class EngineControlNet(nn.Module):
         parts: list[list[Tensor]] = []
         for start in range(0, rows, self.most_rows):
             some = {name: value[start : start + self.most_rows] for name, value in values.items()}
-            found = self.runner.run(some)
-            parts.append([found[name].clone() for name in self.runner.spec.outputs])
+            found = self.runner.results(some)
+            parts.append([found[name] for name in self.runner.spec.outputs])
         *down, middle = parts[0] if len(parts) == 1 else [torch.cat(same) for same in zip(*parts, strict=True)]
         return {"output": down, "middle": [middle]}
 

@@ -75,7 +75,7 @@ class EngineUNet(nn.Module):
         parts = []
         for start in range(0, x.shape[0], self.most_rows):
             some = {name: value[start : start + self.most_rows] for name, value in values.items()}
-            parts.append(self.runner.run(some)[output].clone())
+            parts.append(self.runner.results(some)[output])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

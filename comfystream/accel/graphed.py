@@ -6,10 +6,14 @@ graph remembers addresses, so it lives exactly as long as the buffers that it wa
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfystream.errors import EngineError
+from comfystream.gpu_turns import recording
+from comfystream.node_progress import report
 
 from .backend import Backend, Capability, Capture
 from .eager import EagerBackend
@@ -17,34 +21,52 @@ from .runner import Runner, memory_trouble
 from .spec import ModelSpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
 __all__ = ["CudaGraphBackend", "GraphedRunner", "capture_cuda_graph", "cuda_capture"]
+
+_failed: list[torch.cuda.CUDAGraph] = []
 
 WARM_RUNS = 3  # libraries choose kernels and take their scratch memory on the first runs; none of it may be recorded
 
 
-def capture_cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
+def capture_cuda_graph(run: Callable[[], None], device: str = "cuda") -> Callable[[], None]:
     """Record a function into a CUDA graph, on a stream of its own, as torch's documentation asks for.
+
+    Args:
+        run: what is recorded; it is run some times before.
+        device: that it works on.
 
     Raises:
         EngineError: what it does cannot be recorded.
     """
     import torch
 
-    side: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_RUNS):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device):
+        side: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_RUNS):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        with recording(lambda: report("waiting for the GPU: an engine is built")):
+            return _recorded(run)
+
+
+def _recorded(run: Callable[[], None]) -> Callable[[], None]:
+    import torch
+
+    graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
     try:
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # frames go on meanwhile, on other threads
-            run()
+        _record(run, graph, pool)
     except torch.OutOfMemoryError:
+        _forget_failed(graph, pool)
         raise
     except RuntimeError as error:
+        _forget_failed(graph, pool)
+        if isinstance(error, EngineError) and error.code == "out_of_memory":
+            raise
         raise EngineError(
             f"cannot be recorded as a CUDA graph: {' '.join(str(error).split())[:160]}",
             code="not_capturable",
@@ -53,9 +75,59 @@ def capture_cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
+def _record(run: Callable[[], None], graph: torch.cuda.CUDAGraph, pool: Any) -> None:
+    import torch
+
+    before = torch.cuda.current_stream()
+    stream = _recording_stream(torch.cuda.current_device())
+    try:  # in mode thread_local frames go on meanwhile, on other threads
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            run()
+    finally:
+        torch.cuda.set_stream(before)  # torch leaves its own stream current where a recording fails
+
+
+@functools.cache
+def _recording_stream(index: int) -> torch.cuda.Stream:
+    """A stream that nobody else has: of usual priority torch has 32, which it hands out again and again, and what
+    another thread does on such a one would become a part of the graph.
+    """
+    import torch
+
+    made: torch.cuda.Stream = torch.cuda.Stream(index, priority=-1)  # type: ignore[no-untyped-call]
+    return made
+
+
+def _forget_failed(graph: torch.cuda.CUDAGraph, pool: Any) -> None:
+    """What torch leaves undone when a recording fails at its end.
+
+    Its allocator goes on as if there still was one, which makes the next recording and each `empty_cache` fail, and so
+    does (in torch 2.11) its generator of random numbers.
+    """
+    import torch
+
+    try:
+        graph.pool()
+    except RuntimeError:  # it has not ended
+        index = torch.cuda.current_device()
+        for undo in (torch._C._cuda_endAllocateToPool, torch._C._cuda_releasePool):
+            with contextlib.suppress(RuntimeError):  # it has not begun either
+                undo(index, pool)
+    else:
+        return
+    _failed.append(graph)  # the allocator of pinned memory holds on to it
+    with contextlib.suppress(RuntimeError):  # a whole recording puts the generator right
+        trifle = torch.zeros(1, device="cuda")
+        _record(lambda: _touch(trifle), torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle())
+
+
+def _touch(trifle: Tensor) -> None:
+    trifle.zero_()
+
+
 def cuda_capture(device: str) -> Capture | None:
     """What records on a device: `capture_cuda_graph` on a GPU."""
-    return capture_cuda_graph if device.startswith("cuda") else None
+    return functools.partial(capture_cuda_graph, device=device) if device.startswith("cuda") else None
 
 
 class GraphedRunner(Runner):
@@ -63,13 +135,13 @@ class GraphedRunner(Runner):
 
     Args:
         inner: what is recorded.
-        capture: how.
+        capture: how; as a CUDA graph on the device of that one by default.
     """
 
-    def __init__(self, inner: Runner, capture: Capture = capture_cuda_graph) -> None:
+    def __init__(self, inner: Runner, capture: Capture | None = None) -> None:
         super().__init__(inner.spec, inner.device, f"{inner.backend} in a CUDA graph")
         self._inner = inner
-        self._capture = capture
+        self._capture = capture or functools.partial(capture_cuda_graph, device=inner.device)
         self._replay: Callable[[], None] | None = None
 
     def bind(self, shapes: Mapping[str, Sequence[int]] | None = None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,9 @@ class InductorBackend(Backend):
                 return Capability(
                     self.name, here.torch, False, False, "Triton does not work here", "pip install triton"
                 )
+            lacks, hint = _missing_for_packages()
+            if lacks:
+                return Capability(self.name, here.torch, False, True, f"engines can be run, not built: {lacks}", hint)
             return Capability(self.name, here.torch, True, True, f"compiles for {here.gpu}")
         if compiler() is None:
             return Capability(self.name, here.torch, False, False, "there is no C++ compiler", "install g++")
@@ -81,9 +86,13 @@ class InductorBackend(Backend):
     def load(self, plan: Path, spec: ModelSpec, device: str) -> Runner:
         import torch._inductor
 
+        is_gpu = device.startswith("cuda")
+        index = torch.device(device).index
         try:
             with memory_trouble(spec.name):
-                package = torch._inductor.aoti_load_package(str(plan))
+                package = torch._inductor.aoti_load_package(
+                    str(plan), run_single_threaded=is_gpu, device_index=-1 if index is None else index
+                )
         except (RuntimeError, OSError) as error:
             if isinstance(error, EngineError):
                 raise
@@ -92,7 +101,7 @@ class InductorBackend(Backend):
                 code="engine_refused",
                 hint="build it again on this machine",
             ) from error
-        return self._on(device, FunctionRunner(package, spec, device, self.name))
+        return self._on(device, FunctionRunner(_one_at_a_time(package) if is_gpu else package, spec, device, self.name))
 
     def tick_capture(self, device: str) -> Capture | None:
         return cuda_capture(device)
@@ -102,11 +111,36 @@ class InductorBackend(Backend):
         return GraphedRunner(runner) if device.startswith("cuda") else runner
 
 
+def _one_at_a_time(package: Callable[..., Any]) -> Callable[..., Any]:
+    """For a package that was loaded as `run_single_threaded`.
+
+    Its own way of taking turns asks events whether they are over, which CUDA forbids for those of a recording.
+    """
+    turn = threading.Lock()
+
+    def call(*given: Any) -> Any:
+        with turn:
+            return package(*given)
+
+    return call
+
+
 def compiler() -> str | None:
     """The C++ compiler that the Inductor would use."""
     import os
 
     return shutil.which(os.environ.get("CXX", "") or "g++") or shutil.which("clang++")
+
+
+def _missing_for_packages() -> tuple[str, str]:
+    """What AOTInductor needs for a GPU and is not here, and what to do about it; two empty texts when nothing is."""
+    if compiler() is None:
+        return "there is no C++ compiler", "install g++"
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if not CUDA_HOME or not (Path(CUDA_HOME) / "include/cuda_runtime_api.h").is_file():
+        return "the headers of CUDA are not here", "install the CUDA toolkit, or set CUDA_HOME to where it is"
+    return "", ""
 
 
 def _first_line(error: BaseException) -> str:

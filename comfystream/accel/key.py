@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineKey", "Lora", "digest_of_file", "digest_of_module"]
 
-FORMAT = 1  # of what a backend writes into an engine's folder; a new number makes all engines be built again
+FORMAT = 2  # of what a backend writes into an engine's folder; a new number makes all engines be built again
 EXPORTERS = ("onnx", "onnxscript")
 CHUNK = 1 << 22
 

@@ -57,7 +57,7 @@ def machine() -> Machine:
     major, minor = torch.cuda.get_device_capability()
     return Machine(
         system,
-        processor,
+        _processor(),
         torch.__version__,
         gpu=torch.cuda.get_device_name(),
         compute_capability=f"{major}.{minor}",
@@ -67,7 +67,7 @@ def machine() -> Machine:
 
 
 def _processor() -> str:
-    """Compiled code of the Inductor uses what the processor has: AVX2 or AVX-512 makes another engine."""
+    """Compiled code of the Inductor uses what the processor has, AVX2 or AVX-512, for a GPU too: that makes another."""
     from torch.backends import cpu
 
     return f"{platform.machine()} {cpu.get_cpu_capability()}"

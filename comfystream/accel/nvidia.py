@@ -13,15 +13,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from comfystream.errors import EngineError
+from comfystream.gpu_turns import device_wide
 
 from .backend import Backend, BuildOptions, Capability, Capture, Step
 from .export import export_onnx
 from .graphed import cuda_capture
 from .machine import machine
-from .runner import Runner, memory_trouble, torch_dtype
+from .nvidia_messages import logger_of, monitor_of
+from .runner import Runner, memory_trouble, on_device, torch_dtype
 from .spec import Axis, ModelSpec, Shape, TensorSpec
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 __all__ = ["NvidiaBackend", "TensorRtRunner", "spec_of_engine", "tensorrt", "tensorrt_rtx"]
@@ -39,6 +42,9 @@ DTYPES = {
     "INT64": "int64",
     "BOOL": "bool",
 }
+
+
+SIZED_BY_VALUES = {"NON_ZERO", "NMS", "TRIP_LIMIT"}
 
 
 class NvidiaBackend(Backend):
@@ -77,6 +83,9 @@ class NvidiaBackend(Backend):
             wanted = ".".join(map(str, self._oldest))
             return Capability(self.name, version, False, False, f"{version} is too old, {wanted} is needed", self._hint)
         here = machine()
+        if here.gpu and self._builds_without_gpu and not _is_made_for(trt, here.compute_capability):
+            reason = f"not made for {here.gpu} (compute capability {here.compute_capability}): it can only build"
+            return Capability(self.name, version, True, False, reason, "use another backend")
         if not here.gpu:
             can_build = self._builds_without_gpu
             reason = f"{here.why_no_gpu}: " + ("engines can be built, not run" if can_build else "nothing can be done")
@@ -88,18 +97,19 @@ class NvidiaBackend(Backend):
 
     def build(self, source: Path, spec: ModelSpec, folder: Path, options: BuildOptions, on_step: Step) -> Path:
         trt = self._import()
-        logger = _logger_of(trt)
-        builder = trt.Builder(logger)
+        logger = logger_of(trt)
+        builder = self._begun(lambda: trt.Builder(logger), logger)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         on_step("reading the graph", 0.0)
         self._parse(trt, logger, network, source, spec)
         config = builder.create_builder_config()
+        _make_recordable(trt, config, network)
         config.builder_optimization_level = options.level
         if options.workspace_mb:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
         if spec.is_dynamic:
             config.add_optimization_profile(_profile(builder, spec))
-        monitor = _monitor_of(trt, on_step)
+        monitor = monitor_of(trt, on_step)
         config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
         if monitor.stopped_by is not None:
@@ -137,14 +147,15 @@ class NvidiaBackend(Backend):
     def load(self, plan: Path, spec: ModelSpec | None, device: str) -> Runner:
         """An engine; without a spec, also one that somebody else has built."""
         trt = self._import()
-        logger = _logger_of(trt)
+        logger = logger_of(trt)
         try:
             data = plan.read_bytes()
         except OSError as error:
             raise EngineError(f"{plan}: {error.strerror}", code="no_file") from error
-        with memory_trouble(plan.name):
-            runtime = trt.Runtime(logger)
-            engine = runtime.deserialize_cuda_engine(data) if runtime else None
+        with memory_trouble(plan.name), on_device(device), device_wide():
+            _make_room(device)
+            runtime = self._begun(lambda: trt.Runtime(logger), logger)
+            engine = runtime.deserialize_cuda_engine(data)
         if engine is None:
             raise EngineError(
                 f"{plan.name}: {self.name} {trt.__version__} refuses this engine: {logger.last or 'without a reason'}",
@@ -157,6 +168,18 @@ class NvidiaBackend(Backend):
         runner = TensorRtRunner(trt, engine, spec, device, self.name)
         runner.keep_alive = (logger, runtime)
         return runner
+
+    def _begun(self, make: Callable[[], Any], logger: Any) -> Any:
+        """A builder or a runtime: the Python of TensorRT raises a TypeError where it got none."""
+        logger.forget()
+        try:
+            return make()
+        except TypeError as error:
+            raise EngineError(
+                f"{self.name} cannot begin: {logger.last or 'it did not say why'}",
+                code="backend_missing",
+                hint="the GPU may be full, or its driver too old for this version",
+            ) from error
 
     def _import(self) -> ModuleType:
         reasons = []
@@ -194,7 +217,7 @@ class TensorRtRunner(Runner):
         spec: what it takes.
         device: where the buffers are.
         backend: for messages.
-        stream: handle of the stream to run on; torch's current stream by default.
+        stream: handle of the stream to run on; by default torch's current one, or beside it if that is the default one.
     """
 
     def __init__(
@@ -210,9 +233,13 @@ class TensorRtRunner(Runner):
         self.keep_alive: tuple[Any, ...] = ()
         self._trt = trt
         self._engine = engine
-        self._stream = stream or _current_stream
-        with memory_trouble(self.place):
-            self._context = engine.create_execution_context()
+        self._stream = stream
+        self._beside: torch.cuda.Stream | None = None
+        with memory_trouble(self.place), on_device(device), device_wide():
+            self._context = _context_of(trt, engine)
+            if self._context is None:
+                _make_room(device)
+                self._context = _context_of(trt, engine)
         if self._context is None:
             raise EngineError(
                 f"{self.place}: no room for its scratch memory ({engine.device_memory_size_v2 >> 20} MB)",
@@ -221,6 +248,11 @@ class TensorRtRunner(Runner):
             )
 
     def _prepare(self) -> None:
+        with on_device(self.device), device_wide():  # the first run may take memory, and compile; a tick does not
+            self._bind_buffers()
+            self.enqueue()
+
+    def _bind_buffers(self) -> None:
         import torch
 
         context, trt = self._context, self._trt
@@ -232,16 +264,34 @@ class TensorRtRunner(Runner):
             name = self._engine.get_tensor_name(at)
             if self._engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT:
                 shape = tuple(context.get_tensor_shape(name))
+                if -1 in shape:
+                    raise EngineError(f"{self.place}: the size of {name} shows only in a run", code="bad_graph")
                 dtype = torch_dtype(_dtype_name(self._engine.get_tensor_dtype(name)))
                 self.outputs[name] = torch.empty(shape, dtype=dtype, device=self.device)
         for name, buffer in {**self.inputs, **self.outputs}.items():
-            context.set_tensor_address(name, buffer.data_ptr())
-        self.enqueue()  # the first run may take memory; a tick does not
+            if not context.set_tensor_address(name, buffer.data_ptr()):
+                raise EngineError(f"{self.place}: it refuses the buffer of {name}", code="bad_graph")
 
     def enqueue(self) -> None:
         if not self.outputs:
             raise EngineError(f"{self.place}: nothing is bound yet", code="not_bound")
-        if not self._context.execute_async_v3(self._stream()):
+        if self._stream is not None:
+            self._launch(self._stream())
+            return
+        import torch
+
+        current = torch.cuda.current_stream(self.device)
+        if current.cuda_stream:
+            self._launch(current.cuda_stream)
+            return
+        if self._beside is None:  # on the default stream TensorRT waits for the device at each run
+            self._beside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        self._beside.wait_stream(current)
+        self._launch(self._beside.cuda_stream)
+        current.wait_stream(self._beside)
+
+    def _launch(self, stream: int) -> None:
+        if not self._context.execute_async_v3(stream):
             raise EngineError(f"{self.place}: the engine did not start", code="enqueue_failed")
 
     def twin(self) -> TensorRtRunner:
@@ -254,7 +304,12 @@ class TensorRtRunner(Runner):
 
     def close(self) -> None:
         super().close()
-        self._context = self._engine = None
+        if self._context is not None and self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.current_stream(self.device).synchronize()  # its last run may still use its scratch memory
+        with device_wide():
+            self._context = self._engine = None
         self.keep_alive = ()
 
 
@@ -266,6 +321,8 @@ def spec_of_engine(trt: Any, engine: Any, name: str) -> ModelSpec:
         if engine.get_tensor_mode(tensor) != trt.TensorIOMode.INPUT:
             outputs.append(tensor)
             continue
+        if engine.get_tensor_location(tensor) != trt.TensorLocation.DEVICE:
+            raise EngineError(f"{name}: its input {tensor} is read on the processor", code="bad_graph")
         shape = tuple(engine.get_tensor_shape(tensor))
         low, best, high = shape, shape, shape
         if -1 in shape:
@@ -297,60 +354,38 @@ def _dtype_name(dtype: Any) -> str:
     return DTYPES[name]
 
 
-def _current_stream() -> int:
+def _is_made_for(trt: Any, capability: str) -> bool:
+    """TensorRT-RTX has a list of the GPUs that it makes engines for; those for data centres are not in it."""
+    return f"SM{capability.replace('.', '')}" in trt.ComputeCapability.__members__
+
+
+def _make_recordable(trt: Any, config: Any, network: Any) -> None:
+    """TensorRT-RTX else makes engines that may take memory in a run; where sizes depend on values they have to."""
+    flag = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    kinds = {network.get_layer(at).type for at in range(network.num_layers)}
+    if flag is not None and not {kind.name for kind in kinds} & SIZED_BY_VALUES:
+        config.set_flag(flag)
+
+
+def _context_of(trt: Any, engine: Any) -> Any:
+    """None where there is no room. TensorRT-RTX compiles kernels for a size beside the runs, if it is let, and a graph
+    that was recorded meanwhile would keep the slower ones.
+    """
+    strategy = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+    if strategy is None:
+        return engine.create_execution_context()
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = strategy.EAGER
+    return engine.create_execution_context(config)
+
+
+def _make_room(device: str) -> None:
+    """What torch keeps for later is no memory to TensorRT."""
     import torch
 
-    return torch.cuda.current_stream().cuda_stream
+    if device.startswith("cuda") and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-
-
-def _logger_of(trt: Any) -> Any:
-    """A logger of its own per call: what it heard last is the reason when something comes back as None."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.last = ""
-
-        def log(self, severity: Any, text: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.last = " ".join(text.split())[:300]
-            log.debug("%s", text)
-
-    return Logger()
-
-
-def _monitor_of(trt: Any, on_step: Step) -> Any:
-    """The builder tells phases within phases; the share of the outermost one is what people want to know.
-
-    What `on_step` raises ends the build, but must not go through the builder, which is C++: it is kept for the caller.
-    """
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.outer = ""
-            self.steps = 1
-            self.share = 0.0
-            self.stopped_by: BaseException | None = None
-
-        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            if not parent:
-                self.outer, self.steps = phase, max(1, steps)
-
-        def step_complete(self, phase: str, step: int) -> bool:
-            if phase == self.outer:
-                self.share = min(1.0, (step + 1) / self.steps)
-            try:
-                on_step("building", self.share)
-            except BaseException as error:  # noqa: BLE001 - raised again by who started the build
-                self.stopped_by = error
-            return self.stopped_by is None
-
-        def phase_finish(self, phase: str) -> None:
-            pass
-
-    return Monitor()

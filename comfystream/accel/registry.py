@@ -91,7 +91,7 @@ def _best(known: Mapping[str, Backend], has_gpu: bool) -> Choice:
         if name not in known:
             continue
         capability = known[name].probe()
-        if capability.can_run:
+        if capability.can_run and (capability.can_build or not known[name].plan_name):
             why = "" if has_gpu else f" ({machine().why_no_gpu or 'no GPU'})"
             reason = "; ".join([f"auto chose {name}{why}", *passed])
             log.info("%s", reason)

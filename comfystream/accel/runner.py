@@ -8,8 +8,10 @@ overwritten by the next `enqueue`; who needs them longer makes a copy.
 from __future__ import annotations
 
 import contextlib
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from comfystream.errors import EngineError
@@ -20,7 +22,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Runner", "memory_trouble", "torch_dtype"]
+__all__ = ["Runner", "memory_trouble", "on_device", "torch_dtype"]
+
+
+def on_device(device: str) -> AbstractContextManager[object]:
+    """Make a GPU the current one of this thread, which is the first one otherwise; nothing for other devices."""
+    import torch
+
+    if not device.startswith("cuda") or not torch.cuda.is_available():
+        return contextlib.nullcontext()
+    return torch.cuda.device(device)
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -68,6 +79,7 @@ class Runner(ABC):
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
         self._shapes: dict[str, Shape] = {}
+        self._turn = threading.Lock()
 
     @property
     def place(self) -> str:
@@ -114,7 +126,8 @@ class Runner(ABC):
                 code="bad_shape",
                 hint="bind the new shape first, outside the tick",
             )
-        buffer.copy_(value, non_blocking=True)
+        # a copy to ordinary memory that nobody waits for may not be there when the processor reads it
+        buffer.copy_(value, non_blocking=buffer.device.type != "cpu")
 
     def run(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Bind, put, enqueue: for use outside a tick, and in it when the shapes are always the same.
@@ -128,6 +141,17 @@ class Runner(ABC):
             self.put(name, value)
         self.enqueue()
         return self.outputs
+
+    def results(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As `run`, but the outputs are the caller's own, and any thread may call it.
+
+        What a node loaded is shared: by other sessions, and by a rehearsal that goes on beside the frames.
+
+        Raises:
+            EngineError: as `bind` and `put` do.
+        """
+        with self._turn:
+            return {name: value.clone() for name, value in self.run(values).items()}
 
     def twin(self) -> Runner:
         """Another runner of the same model, with buffers of its own; weights and engine are shared.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comfystream.errors import AssetError, ComfyStreamError, EngineError
+from comfystream.gpu_turns import device_wide
 
 from .backend import BuildOptions, Step
 from .build import EngineJob, job_of_module
@@ -79,7 +80,8 @@ def _onnx_job(target: BuildTarget, workspace: Path, choice: Choice, options: Bui
         if target.precision == "fp16":
             on_step("converting to half precision", 0.0)
             source = to_half(path, exported / "graph.onnx")
-        plan = choice.backend.build(source, spec, folder, options, on_step)
+        with device_wide():
+            plan = choice.backend.build(source, spec, folder, options, on_step)
         shutil.rmtree(exported)
         return plan
 

@@ -17,10 +17,16 @@ if TYPE_CHECKING:
 
     from .runner import Runner
 
-__all__ = ["TOLERANCE", "verify_runner"]
+__all__ = ["TOLERANCE", "tolerance", "verify_runner"]
 
 TOLERANCE = {"fp32": 1e-3, "fp16": 5e-2, "bf16": 2e-1}
 """Largest difference that a faithful engine may have, in units of the largest output."""
+
+
+def tolerance(precision: str, device: str) -> float:
+    """Of an engine: on a GPU convolutions and engines in single precision multiply with the 10 bits of fp16 (TF32)."""
+    return TOLERANCE["fp16" if precision == "fp32" and device.startswith("cuda") else precision]
+
 
 POINTS: tuple[Point, ...] = ("min", "opt", "max")
 
@@ -62,7 +68,7 @@ def _difference_at(point: Point, runner: Runner, module: nn.Module, spec: ModelS
         usual = wanted.float().nan_to_num(0.0, 0.0, 0.0)
         apart = (value.to(usual.device).float() - usual)[wanted.isfinite()].abs()
         worst = max(worst, float(apart.max() / usual.abs().max().clamp(min=1e-6)) if apart.numel() else 0.0)
-        if not worst <= TOLERANCE[spec.precision]:
+        if not worst <= tolerance(spec.precision, runner.device):
             raise EngineError(
                 f"{runner.place}: output {name} differs from torch by {worst:.2g} of its largest value "
                 f"at {', '.join(f'{key} {list(shape)}' for key, shape in spec.shapes(point).items())}",

@@ -51,7 +51,7 @@ def accelerated_control(net: Any, backend: str, rows: int, width: int, height: i
     pooled = weights["label_emb.0.0.weight"].shape[1] if "label_emb.0.0.weight" in weights else 0
     spec = comfy_control_spec(
         ranges,
-        resolved_precision(precision),
+        resolved_precision(precision, backend),
         text_width=_text_width(weights),
         outputs=len(network.zero_convs) + 1,
         pooled_width=pooled,

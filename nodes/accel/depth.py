@@ -55,8 +55,8 @@ class DepthModel:
         parts = []
         for start in range(0, len(small), most):
             some = small[start : start + most]
-            given = self.runner.run({spec.inputs[0].name: _filled(some, most)})[spec.outputs[0]]
-            parts.append(given.float().reshape(most, 1, *given.shape[-2:])[: len(some)].clone())
+            given = self.runner.results({spec.inputs[0].name: _filled(some, most)})[spec.outputs[0]]
+            parts.append(given.float().reshape(most, 1, *given.shape[-2:])[: len(some)])
         return torch.cat(parts)
 
     def estimate(self, image: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def accelerated_depth(model: Any, name: str, side: int, backend: str, precision:
     """
     from comfystream.accel.depth import DepthModule, depth_spec
 
-    spec = depth_spec(model, side, precision=resolved_precision(precision))
+    spec = depth_spec(model, side, precision=resolved_precision(precision, backend))
     made = ready(DepthModule(model), spec, backend)
     return DepthModel(made.runner, name, made.engine)
 

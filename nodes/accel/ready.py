@@ -59,10 +59,12 @@ def size_input(default: int = 512, step: int = 8, most: int = LARGEST) -> tuple[
     return "INT", {"default": default, "min": step, "max": most, "step": step, "tooltip": told}
 
 
-def resolved_precision(asked: str, on_gpu: str = "fp16") -> str:
-    """What "auto" means here."""
+def resolved_precision(asked: str, backend: str, on_gpu: str = "fp16") -> str:
+    """What "auto" means here, by this backend."""
     if asked != "auto":
         return asked
+    if backend == "onnxruntime":  # it stays on the processor, also where there is a GPU
+        return "fp32"
     from comfystream.accel.machine import machine
 
     return on_gpu if machine().gpu else "fp32"

@@ -77,7 +77,7 @@ class AcceleratedUpscaler:
         return larger.to(images.device)
 
     def _run(self, image: Tensor) -> Tensor:
-        return self.runner.run({"images": image})["larger"].float().clone()
+        return self.runner.results({"images": image})["larger"].float()
 
     def to(self, *place: Any, **more: Any) -> AcceleratedUpscaler:
         """ComfyUI moves its models; this one stays where its backend is."""
@@ -107,7 +107,7 @@ def accelerated_upscaler(
     from comfystream.accel.upscaler_files import upscaler_spec
 
     ranges = ranges_for(backend, 1, height, width, step=int(getattr(module, "unshuffle", 1)))
-    spec = upscaler_spec(ranges, resolved_precision(precision))
+    spec = upscaler_spec(ranges, resolved_precision(precision, backend))
     return AcceleratedUpscaler(ready(module, spec, backend), int(module.scale), name)
 
 

@@ -116,7 +116,7 @@ def _one_by_one(runner: Runner, name: str, value: Tensor) -> Tensor:
 
     most = runner.spec.input(name).at("max")[0]
     groups = [value[start : start + most] for start in range(0, len(value), most)]
-    parts = [runner.run({name: some})[runner.spec.outputs[0]].float().clone() for some in groups]
+    parts = [runner.results({name: some})[runner.spec.outputs[0]].float() for some in groups]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -129,7 +129,7 @@ def accelerated_vae(halves: VaeHalves, backend: str, width: int, height: int, pr
     from comfystream.accel.model_specs import decoder_spec, encoder_spec
 
     # The large autoencoder of SDXL leaves the range of fp16.
-    exact = resolved_precision(precision, "fp16" if halves.is_tiny else "bf16")
+    exact = resolved_precision(precision, backend, "fp16" if halves.is_tiny else "bf16")
     ranges = ranges_for(backend, 1, height, width)
     made = []
     for half, spec in (

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from comfystream.accel.runner import Runner
 from comfystream.errors import EngineError
+from comfystream.gpu_turns import device_wide
 
 from .bound import Bound, BoundNetworks
 from .conditioning import Rows
@@ -215,7 +216,8 @@ class RunnerNetworks:
         for one in gone:
             one.runner.close()
         if self._model.device.type == "cuda":
-            torch.cuda.empty_cache()
+            with device_wide():
+                torch.cuda.empty_cache()
 
     def use(self, layout: Layout) -> None:
         self.prepare(layout)  # it is ready, unless another thread has just had to make room

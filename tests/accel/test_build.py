@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_models import PAIR, Pair
+from torch import nn
 
 from comfystream.accel.accelerate import How, accelerate
 from comfystream.accel.backend import BuildOptions, Step
@@ -17,7 +19,9 @@ from comfystream.accel.key import EngineKey, Lora, digest_of_module
 from comfystream.accel.machine import Machine, machine
 from comfystream.accel.onnx_runtime import OnnxRuntimeBackend
 from comfystream.accel.registry import Choice, choose
+from comfystream.accel.spec import ModelSpec
 from comfystream.errors import EngineError
+from comfystream.gpu_turns import recording
 
 KEY = EngineKey("fake", "1", Machine("", "", ""), PAIR, BuildOptions(), "graph", "")
 LEGACY = BuildOptions(exporter="legacy")
@@ -150,3 +154,26 @@ def test_a_backend_that_is_asked_for_is_never_replaced() -> None:
         assert caught.value.hint
     with pytest.raises(EngineError, match='there is no backend "tensort".*did you mean "tensorrt"'):
         choose("tensort")
+
+
+def test_nothing_is_recorded_while_an_engine_is_built_but_between_its_steps(tmp_path: Path) -> None:
+    order: list[str] = []
+    wants = threading.Event()
+
+    def record() -> None:
+        with recording(wants.set):
+            order.append("recorded")
+
+    class Slow(OnnxRuntimeBackend):
+        def make(self, module: nn.Module, spec: ModelSpec, folder: Path, options: BuildOptions, on_step: Step) -> Path:
+            threading.Thread(target=record, daemon=True).start()
+            assert wants.wait(30)
+            order.append("timed a kernel")
+            on_step("building", 0.5)
+            order.append("timed another")
+            return folder
+
+    slow = Slow()
+    job = job_of_module(Choice(slow, slow.probe(), ""), Pair(), KEY, "cpu", verifies=False)
+    job.make(tmp_path, lambda step, share: None)
+    assert order == ["timed a kernel", "recorded", "timed another"]

@@ -5,22 +5,29 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
+import sys
+import threading
+from enum import Enum
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import fake_tensorrt
 import pytest
 import torch
+from fake_cuda_graphs import FakeCuda
 from fake_tensorrt import FakeContext, FakeEngine
 from tiny_models import BATCH, PAIR, Pair, tiny_unet
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from comfystream.accel import nvidia
 from comfystream.accel.backend import BuildOptions
-from comfystream.accel.graphed import GraphedRunner
+from comfystream.accel.graphed import GraphedRunner, capture_cuda_graph
+from comfystream.accel.machine import Machine
 from comfystream.accel.model_specs import Ranges, unet_spec
 from comfystream.accel.modules import UNetModule
 from comfystream.accel.nvidia import NvidiaBackend, TensorRtRunner, spec_of_engine, tensorrt, tensorrt_rtx
+from comfystream.accel.nvidia_messages import logger_of
 from comfystream.accel.onnx_runtime import verify_onnx
 from comfystream.accel.spec import ModelSpec, TensorSpec
 from comfystream.errors import EngineError
@@ -146,8 +153,6 @@ def test_shapes_outside_of_the_profile_are_told() -> None:
 
 
 def module_of(monkeypatch: pytest.MonkeyPatch, version: str) -> NvidiaBackend:
-    import sys
-
     module = ModuleType("fake_nvidia")
     module.__version__ = version  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "fake_nvidia", module)
@@ -169,6 +174,128 @@ def test_without_tensorrt_the_reason_is_told() -> None:
     assert not found.can_run
     assert "tensorrt cannot be imported" in found.reason
     assert found.hint
+
+
+def test_beside_the_default_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the default stream, which is torch's current one in all threads, TensorRT waits for the device at each run."""
+    cuda, engine = FakeCuda().install(monkeypatch), FakeEngine()
+    runner = TensorRtRunner(fake_tensorrt, engine, DOUBLE, "cpu", "tensorrt")
+    x = torch.randn(2, 4)
+    torch.testing.assert_close(runner.run({"x": x})["y"], 2 * x)
+    runner.run({"x": x})
+    handles = {call[1] for call in calls_of(engine.contexts[0], "execute_async_v3")}
+    assert len(handles) == 1
+    assert handles != {cuda.default.cuda_stream}
+    beside = next(iter(cuda.default.waited_for))
+    assert {beside.cuda_stream} == handles
+    assert set(beside.waited_for) == {cuda.default}
+
+
+def test_on_the_stream_of_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, engine = FakeCuda().install(monkeypatch), FakeEngine()
+    runner = TensorRtRunner(fake_tensorrt, engine, DOUBLE, "cpu", "tensorrt")
+    runner.bind()
+    capture_cuda_graph(runner.enqueue)
+    handles = [call[1] for call in calls_of(engine.contexts[0], "execute_async_v3")]
+    assert handles[-1] == cuda.graphs[0].stream.cuda_stream
+
+
+def test_memory_that_torch_keeps_is_given_back_for_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[str] = []
+    monkeypatch.setattr(nvidia, "_make_room", given_back.append)
+    runner = runner_of(FakeEngine(tries=1))
+    assert given_back == ["cpu"]
+    runner.bind()
+
+
+def test_rtx_compiles_for_a_size_before_it_is_recorded() -> None:
+    class Rtx(FakeEngine):
+        def create_runtime_config(self) -> SimpleNamespace:
+            return SimpleNamespace(dynamic_shapes_kernel_specialization_strategy="lazy")
+
+    strategy = SimpleNamespace(EAGER="eager")
+    trt = SimpleNamespace(**vars(fake_tensorrt), DynamicShapesKernelSpecializationStrategy=strategy)
+    engine = Rtx()
+    TensorRtRunner(trt, engine, DOUBLE, "cpu", "tensorrt-rtx", stream=lambda: 1)
+    assert engine.configs[0].dynamic_shapes_kernel_specialization_strategy == "eager"
+
+
+def test_a_buffer_that_is_refused_is_told() -> None:
+    engine = FakeEngine()
+    runner = runner_of(engine)
+    engine.contexts[0].refuses = True
+    with pytest.raises(EngineError, match=r"double \(tensorrt\): it refuses the buffer of x"):
+        runner.bind()
+
+
+def test_an_input_on_the_host_is_refused() -> None:
+    engine = FakeEngine()
+    engine.place = fake_tensorrt.TensorLocation.HOST
+    with pytest.raises(EngineError, match="its input x is read on the processor"):
+        spec_of_engine(fake_tensorrt, engine, "double")
+
+
+def test_one_logger_for_the_process_and_a_reason_per_thread() -> None:
+    class ILogger:
+        Severity = SimpleNamespace(ERROR=1, INTERNAL_ERROR=0)
+
+    trt = ModuleType("fake_logging_nvidia")
+    trt.ILogger = ILogger  # type: ignore[attr-defined]
+    logger = logger_of(trt)
+    assert logger_of(trt) is logger
+    logger.log(1, "no room")
+    other = threading.Thread(target=logger.log, args=(1, "something else"))
+    other.start()
+    other.join(30)
+    assert logger.last == "no room"
+    logger.forget()
+    assert not logger.last
+
+
+def test_a_builder_that_does_not_begin_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pybind11 raises a TypeError where TensorRT gives nothing: too old a driver, a full GPU."""
+
+    def refuse(logger: Any) -> None:
+        logger.log(1, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    class ILogger:
+        Severity = SimpleNamespace(ERROR=1, INTERNAL_ERROR=0)
+
+    backend = module_of(monkeypatch, "11.4.0")
+    trt: Any = sys.modules["fake_nvidia"]
+    trt.ILogger, trt.Builder, trt.Runtime = ILogger, refuse, refuse
+    plan = tmp_path / "plan.engine"
+    plan.write_bytes(b"engine")
+    with pytest.raises(EngineError, match="tensorrt cannot begin: CUDA initialization failure with error: 35"):
+        backend.load(plan, PAIR, "cuda")
+    with pytest.raises(EngineError, match="tensorrt cannot begin"):
+        backend.build(plan, PAIR, tmp_path, BuildOptions(), lambda step, share: None)
+
+
+@pytest.mark.parametrize(("capability", "can_run"), [("9.0", False), ("8.9", True), ("12.0", True)])
+def test_rtx_is_not_for_every_gpu(capability: str, can_run: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """auto would take it on an H200, where its engines do not run."""
+    gpu = Machine("Linux", "x86_64", "2.13.0", gpu="NVIDIA GPU", compute_capability=capability)
+    monkeypatch.setattr(nvidia, "machine", lambda: gpu)
+    assert module_of(monkeypatch, "11.4.0").probe().can_run  # TensorRT itself is made for all
+    backend = NvidiaBackend("tensorrt-rtx", ("fake_nvidia",), (1, 2), True, "get it")
+    trt: Any = sys.modules["fake_nvidia"]
+    trt.ComputeCapability = Enum("ComputeCapability", ["SM75", "SM80", "SM86", "SM89", "SM120", "SM121"])
+    found = backend.probe()
+    assert found.can_run == can_run
+    assert ("not made for NVIDIA GPU (compute capability 9.0)" in found.reason) != can_run
+
+
+@needs_rtx
+def test_the_names_that_only_rtx_has() -> None:
+    trt = real_rtx()
+    assert {"SM75", "SM89", "SM120"} <= set(trt.ComputeCapability.__members__)
+    assert "EAGER" in trt.DynamicShapesKernelSpecializationStrategy.__members__
+    assert "REQUIRE_USER_ALLOCATION" in trt.BuilderFlag.__members__
+    assert set(nvidia.SIZED_BY_VALUES) <= set(trt.LayerType.__members__)
+    assert hasattr(trt.ICudaEngine, "create_runtime_config")
+    assert hasattr(trt.IRuntimeConfig, "dynamic_shapes_kernel_specialization_strategy")
 
 
 @needs_rtx

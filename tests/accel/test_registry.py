@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from comfystream.accel.backend import Backend, Capability
+from comfystream.accel.machine import machine
 from comfystream.accel.registry import backends, choose, probe_all
+from comfystream.accel.verify import TOLERANCE, tolerance
 from comfystream.errors import EngineError
 
 
@@ -46,3 +48,32 @@ def test_every_backend_answers_for_itself() -> None:
     for one in found:
         assert one.reason
         assert one.can_run or one.hint
+
+
+def test_auto_passes_over_one_that_cannot_make_its_engines_here() -> None:
+    """A machine that runs engines of the Inductor, without what it compiles them with."""
+    inductor = FakeBackend("inductor", can_run=True)
+    inductor.plan_name = "plan.pt2"
+    inductor._can = (False, True)
+    choice = choose(has_gpu=True, known={"inductor": inductor, **known(**{"cuda-graph": True})})
+    assert choice.backend.name == "cuda-graph"
+    assert choice.reason == "auto chose cuda-graph; not inductor: works"
+    assert choose("inductor", known={"inductor": inductor}).backend is inductor
+
+
+def test_the_processor_is_a_part_of_what_engines_depend_on_beside_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's half of a package of the Inductor is compiled for it (-march=native)."""
+    import torch
+
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    for name, value in (("is_available", True), ("get_device_capability", (8, 9)), ("get_device_name", "RTX 4090")):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    found = machine.__wrapped__()
+    assert (found.gpu, found.compute_capability) == ("RTX 4090", "8.9")
+    assert torch.backends.cpu.get_cpu_capability() in found.processor
+
+
+def test_single_precision_on_a_gpu_is_held_to_what_it_multiplies_with() -> None:
+    assert tolerance("fp32", "cpu") == TOLERANCE["fp32"]
+    assert tolerance("fp32", "cuda:0") == TOLERANCE["fp16"]
+    assert tolerance("bf16", "cuda") == TOLERANCE["bf16"]

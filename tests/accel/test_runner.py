@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -167,3 +169,54 @@ def test_closed_is_closed() -> None:
     runner.close()
     with pytest.raises(EngineError):
         runner.run(pair())
+
+
+def test_threads_that_share_a_runner_get_what_is_theirs() -> None:
+    """A rehearsal beside the frames, or two sessions: what one puts in must not show in the other."""
+    both = threading.Barrier(2)
+
+    def call(picture: torch.Tensor, strength: torch.Tensor) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)  # until the other thread has put in its own, if it may
+        return picture + 1, strength
+
+    runner = FunctionRunner(call, PAIR, "cpu", "eager")
+    runner.bind({name: value.shape for name, value in pair(2).items()})
+    both.reset()
+    given = {batch: pair(batch) for batch in (2, 4)}
+    found: dict[int, dict[str, torch.Tensor]] = {}
+
+    def ask(batch: int) -> None:
+        found[batch] = runner.results(given[batch])
+
+    threads = [threading.Thread(target=ask, args=(batch,)) for batch in given]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for batch, values in given.items():
+        torch.testing.assert_close(found[batch]["mixed"], values["picture"] + 1)
+
+
+def test_results_are_the_callers_own() -> None:
+    runner = EagerBackend().wrap(Pair(), PAIR, "cpu")
+    first = runner.results(pair(2))["mixed"]
+    kept = first.clone()
+    runner.results({name: value + 1 for name, value in pair(2).items()})
+    assert torch.equal(first, kept)
+
+
+def test_what_the_processor_reads_is_waited_for() -> None:
+    class Waits(TorchDispatchMode):
+        asked: ClassVar[list[Any]] = []
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten.copy_.default:
+                self.asked.append((*args, False)[2])
+            return func(*args, **(kwargs or {}))
+
+    runner = FunctionRunner(lambda *given: given, PAIR, "cpu", "eager")
+    runner.bind()
+    with Waits() as waits:
+        runner.put("picture", torch.zeros(2, 3, 8, 8))
+    assert waits.asked == [False]

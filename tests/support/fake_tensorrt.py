@@ -12,12 +12,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FakeContext", "FakeEngine", "TensorIOMode"]
+__all__ = ["FakeContext", "FakeEngine", "TensorIOMode", "TensorLocation"]
 
 
 class TensorIOMode(Enum):
     INPUT = 1
     OUTPUT = 2
+
+
+class TensorLocation(Enum):
+    DEVICE = 0
+    HOST = 1
 
 
 class DataType(Enum):
@@ -31,9 +36,12 @@ class FakeEngine:
     num_io_tensors = 2
     device_memory_size_v2 = 3 << 20
 
-    def __init__(self, has_room: bool = True) -> None:
+    def __init__(self, has_room: bool = True, tries: int = 0) -> None:
         self.has_room = has_room
+        self.tries = tries
+        self.place = TensorLocation.DEVICE
         self.contexts: list[FakeContext] = []
+        self.configs: list[Any] = []
 
     def get_tensor_name(self, index: int) -> str:
         return "xy"[index]
@@ -47,11 +55,16 @@ class FakeEngine:
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return (-1, 4)
 
+    def get_tensor_location(self, name: str) -> TensorLocation:
+        return self.place
+
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
         return [(1, 4), (2, 4), (4, 4)]
 
-    def create_execution_context(self) -> FakeContext | None:
-        if not self.has_room:
+    def create_execution_context(self, config: Any = None) -> FakeContext | None:
+        self.configs.append(config)
+        self.tries -= 1
+        if not self.has_room or self.tries >= 0:
             return None
         self.contexts.append(FakeContext())
         return self.contexts[-1]
@@ -62,6 +75,7 @@ class FakeContext:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.refuses = False
         self._shape: tuple[int, ...] = ()
         self._addresses: dict[str, int] = {}
 
@@ -76,7 +90,7 @@ class FakeContext:
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.calls.append(("set_tensor_address", name, address))
         self._addresses[name] = address
-        return True
+        return not self.refuses
 
     def execute_async_v3(self, stream: int) -> bool:
         self.calls.append(("execute_async_v3", stream))

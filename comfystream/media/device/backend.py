@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from comfystream.errors import ConfigError
+from comfystream.gpu_turns import device_wide
 from comfystream.media.device.converter import Converter, TorchConverter, best_converter
 
 __all__ = [
@@ -274,7 +275,8 @@ class CudaBackend:
 
     def settle(self) -> None:
         """See `DeviceBackend.settle`."""
-        torch.cuda.synchronize(self.device)
+        with device_wide():
+            torch.cuda.synchronize(self.device)
 
 
 @functools.cache

@@ -173,3 +173,14 @@ def test_on_a_gpu_it_stays_there(backend: str, call: Any) -> None:
     latent = fast.encode(picture)
     assert latent.is_cuda
     torch.testing.assert_close(latent.cpu(), vae.encode(picture.cpu()), atol=1e-2, rtol=1e-2)
+
+
+def test_auto_precision_is_single_where_the_processor_works_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """numpy, which ONNX Runtime's buffers are, has no bfloat16."""
+    from comfystream.accel import machine as place
+    from comfystream_nodes.accel.ready import resolved_precision
+
+    monkeypatch.setattr(place, "machine", lambda: place.Machine("Linux", "x86_64", "2.13.0", gpu="NVIDIA GPU"))
+    assert resolved_precision("auto", "onnxruntime", "bf16") == "fp32"
+    assert resolved_precision("auto", "cuda-graph", "bf16") == "bf16"
+    assert resolved_precision("fp16", "onnxruntime") == "fp16"

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from comfystream.gpu_turns import device_wide
+
 
 class VRAMState(Enum):
     """How models share the GPU's memory."""
@@ -223,7 +225,8 @@ def _ram() -> tuple[int, int]:
 def soft_empty_cache(force: bool = False) -> None:
     """Give cached GPU memory back."""
     if _device.type == "cuda":
-        torch.cuda.empty_cache()
+        with device_wide():
+            torch.cuda.empty_cache()
     elif _device.type == "mps":
         torch.mps.empty_cache()
 
