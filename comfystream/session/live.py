@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from comfystream.clock import Clock, SystemClock
-from comfystream.engine.protocol import EngineRestarted, FailPolicy, Progress
+from comfystream.engine.events import EngineRestarted, Progress
+from comfystream.engine.protocol import FailPolicy
 from comfystream.errors import WorkflowError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
 from comfystream.session.live_claims import Claim

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from comfystream.engine.protocol import Progress
+from comfystream.engine.events import Progress
 from comfystream.errors import ComfyStreamError
 from comfystream.session.live_edits import Edits, in_words
 from comfystream.session.live_orders import Orders

@@ -11,22 +11,18 @@ from dataclasses import dataclass, replace
 from comfystream.catalog.spec import Catalog
 from comfystream.channels import Closed
 from comfystream.clock import Clock
-from comfystream.engine.protocol import (
+from comfystream.engine.events import (
     Activated,
     EngineLost,
     EngineRestarted,
     Event,
-    FailPolicy,
     NodeBlocked,
     NodeFailed,
     Progress,
-    Revision,
     RolledBack,
-    Runner,
-    RunnerOptions,
-    RunnerStats,
     Stopped,
 )
+from comfystream.engine.protocol import FailPolicy, Revision, Runner, RunnerOptions, RunnerStats
 from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.session.live_engine import EngineHost

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from comfystream.engine.protocol import Event
+from comfystream.engine.events import Event
 from comfystream.errors import EngineError
 from comfystream.frames import TextCue
 from comfystream.session.live_sink_state import SinkChanged

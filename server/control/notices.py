@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
-from comfystream.engine.protocol import (
+from comfystream.engine.events import (
     Activated,
     EngineLost,
     EngineRestarted,

@@ -11,7 +11,8 @@ import pytest
 from engine_harness import DEADLINE_S, Run, camera, fill, grey, link, node, shown, video, wait_for
 
 from comfystream.engine.child import ChildEngine
-from comfystream.engine.protocol import EngineLost, EngineOptions, EngineRestarted, Stopped
+from comfystream.engine.events import EngineLost, EngineRestarted, Stopped
+from comfystream.engine.protocol import EngineOptions
 from comfystream.errors import ComfyStreamError, EngineDied
 
 LIVE = link("in")

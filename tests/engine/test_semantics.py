@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from engine_harness import Run, grey, link, node, sound, video, wait_for
 
-from comfystream.engine.protocol import FailPolicy, NodeBlocked, NodeFailed
+from comfystream.engine.events import NodeBlocked, NodeFailed
+from comfystream.engine.protocol import FailPolicy
 from comfystream.errors import NodeError, WorkflowError
 
 Open = Callable[..., Run]

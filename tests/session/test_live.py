@@ -13,7 +13,8 @@ from live_harness import camera, live
 from on_loop import on_loop, until
 
 from comfystream.engine.child import ChildEngine
-from comfystream.engine.protocol import EngineLost, EngineOptions, EngineRestarted, FailPolicy, NodeFailed
+from comfystream.engine.events import EngineLost, EngineRestarted, NodeFailed
+from comfystream.engine.protocol import EngineOptions, FailPolicy
 from comfystream.errors import ComfyStreamError, EngineDied, EngineError, WorkflowError
 from comfystream.session.live import StaleRevision
 from comfystream.session.live_state import RevisionChanged, SessionState, StateChanged
