@@ -83,7 +83,7 @@ def test_a_segfault_names_the_code_and_goes_back_to_the_revision_before(mortal: 
         count = len(run.pictures)
         wait_for(lambda: len(run.pictures) > count + 5)
     assert "SIGSEGV" in event.reason
-    assert "testing_pack.py" in event.reason
+    assert "trouble.py" in event.reason
     assert shown(run) == 0
     run.runner.close()
 

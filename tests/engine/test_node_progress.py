@@ -17,7 +17,7 @@ from comfystream.node_progress import listening, report
 from comfystream.workflow.read import parse_workflow
 from comfystream_server.control.notices import notice
 
-PACKS = tuple(str(Path(__file__).with_name(name)) for name in ("saying_pack.py", "testing_pack.py"))
+PACKS = tuple(str(Path(__file__).with_name(name)) for name in ("saying_pack.py", "testing_pack"))
 
 
 @pytest.fixture(scope="module", params=[LocalEngine, ChildEngine])

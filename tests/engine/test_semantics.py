@@ -423,7 +423,7 @@ class TestFailures:
             "the test asked for this",
             1,
         )
-        assert "testing_pack" in failed.trace
+        assert "trouble.py" in failed.trace
         assert run.runner.stats().failed == 1
 
     def test_stop_ends_the_run_with_the_error(self, open_run: Open) -> None:

@@ -24,7 +24,7 @@ from comfystream.session.live import LiveOptions
 from comfystream.session.live_size import FrameSize
 from comfystream_server.byoc.backend import WorkflowBackend
 
-PACK = Path(__file__).parent.parent / "engine" / "testing_pack.py"
+PACK = Path(__file__).parent.parent / "engine" / "testing_pack"
 
 
 @pytest.fixture(scope="module")
