@@ -195,11 +195,16 @@ class LiveSession:
         match self.state:
             case SessionState.RUNNING:
                 self._run.submit(frame)
-            case SessionState.IDLE | SessionState.PREPARING:
+            case SessionState.IDLE | SessionState.PREPARING if self._may_show_input:
                 self._put_out(frame)
             case _:
                 self._meter.dropped[str(self.state)] += 1
         self._run.note(frame)
+
+    @property
+    def _may_show_input(self) -> bool:
+        """Before the first workflow; after one that failed, viewers see their raw camera only if that was asked for."""
+        return self.workflow is None or self.fail_policy is FailPolicy.PASSTHROUGH
 
     def _put_out(self, frame: Frame) -> None:
         if self.state is SessionState.PAUSED:

@@ -31,7 +31,7 @@ class SessionState(StrEnum):
     """What a session does with the frames that it gets."""
 
     IDLE = "idle"  # there is no workflow: they are given back as they came
-    PREPARING = "preparing"  # the first workflow is loaded, meanwhile as above
+    PREPARING = "preparing"  # a workflow is loaded and none runs: as above before the first, as below after a failure
     RUNNING = "running"  # they go through the workflow
     PAUSED = "paused"  # they are dropped, viewers keep the last picture
     FAILED = "failed"  # the engine gave up; setting a workflow starts again

@@ -163,7 +163,8 @@ class SessionPipe:
             return self._progress
         if self._session.fail_policy is FailPolicy.PASSTHROUGH:
             return None
-        if self._session.state is SessionState.FAILED:
+        state, has_run = self._session.state, self._session.workflow is not None
+        if state is SessionState.FAILED or (state is SessionState.PREPARING and has_run):
             return Loading("The engine starts again")
         return Loading(f"The workflow does not run: {self._trouble}") if self._trouble else None
 
