@@ -16,11 +16,12 @@ from comfystream.errors import WorkflowError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
 from comfystream.session.live_claims import Claim
 from comfystream.session.live_editor import Editor
-from comfystream.session.live_edits import Edits, StaleRevision
+from comfystream.session.live_edits import Edits
 from comfystream.session.live_engine import EngineHost
-from comfystream.session.live_figures import LiveCounts, LiveOptions, LiveStats
+from comfystream.session.live_figures import LiveCounts, LiveStats
 from comfystream.session.live_fps import FpsStats
 from comfystream.session.live_meter import LiveMeter
+from comfystream.session.live_options import LiveOptions
 from comfystream.session.live_orders import Orders
 from comfystream.session.live_presence import Presence
 from comfystream.session.live_readers import Fanout, Reader
@@ -41,7 +42,7 @@ from comfystream.session.source_state import SourcePlan, SourceStatus
 from comfystream.workflow.edits import Patch
 from comfystream.workflow.model import Workflow
 
-__all__ = ["LiveCounts", "LiveOptions", "LiveSession", "LiveStats", "StaleRevision"]
+__all__ = ["LiveSession"]
 
 READER_ROOM = {VideoFrame: 2, AudioFrame: 50, TextCue: 64}
 EVENT_ROOM = 256

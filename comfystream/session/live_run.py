@@ -26,7 +26,7 @@ from comfystream.engine.protocol import FailPolicy, Revision, Runner, RunnerOpti
 from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.session.live_engine import EngineHost
-from comfystream.session.live_figures import LiveOptions
+from comfystream.session.live_options import LiveOptions
 from comfystream.session.live_size import FrameSize, Sizer, SizeRule
 from comfystream.session.live_state import RevisionChanged, SessionEvent, SessionState, StateChanged
 from comfystream.session.loop_bridge import FromLoop, ToLoop, call, result

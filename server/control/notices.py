@@ -19,7 +19,7 @@ from comfystream.engine.events import (
     RolledBack,
 )
 from comfystream.frames import TextCue
-from comfystream.session.live import LiveStats
+from comfystream.session.live_figures import LiveStats
 from comfystream.session.live_sink_state import SinkChanged
 from comfystream.session.live_state import (
     PrepareFailed,

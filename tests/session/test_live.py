@@ -16,7 +16,7 @@ from comfystream.engine.child import ChildEngine
 from comfystream.engine.events import EngineLost, EngineRestarted, NodeFailed
 from comfystream.engine.protocol import EngineOptions, FailPolicy
 from comfystream.errors import ComfyStreamError, EngineDied, EngineError, WorkflowError
-from comfystream.session.live import StaleRevision
+from comfystream.session.live_edits import StaleRevision
 from comfystream.session.live_state import RevisionChanged, SessionState, StateChanged
 from comfystream.workflow.edits import Patch
 from comfystream.workflow.model import Workflow
