@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from comfystream.engine.protocol import EngineRestarted, Event, NodeFailed, PackBroken
+from comfystream.engine.events import EngineRestarted, Event, NodeFailed, PackBroken
 
 __all__ = ["EventLines"]
 

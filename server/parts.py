@@ -8,8 +8,8 @@ from pathlib import Path
 
 from comfystream.engine.protocol import Engine, FailPolicy
 from comfystream.errors import ConfigError
-from comfystream.session.live import LiveOptions
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_options import LiveOptions
 from comfystream.session.live_registry import Sessions
 from comfystream.session.live_sink_state import SinkRules
 from comfystream.session.live_size import FrameSize, SizeRule

@@ -94,6 +94,7 @@ def setup() -> None:
     wanted = fingerprint()
     if STAMP.is_file() and STAMP.read_text() == wanted and PYTHON.exists():
         return
+    leave_venv()
     version = platform.python_version()
     say(f"Setting up .venv with Python {version} (only the first time, and when pyproject.toml changes)")
     LOG.parent.mkdir(exist_ok=True)
@@ -103,6 +104,12 @@ def setup() -> None:
     install("-e", ".[torch,opencv,diffusion,onnx,server,dev]", "-c", "constraints.txt")
     STAMP.write_text(wanted)
     say("Ready.")
+
+
+def leave_venv() -> None:
+    """Start again in the Python that `.venv` was made from; the one in it would delete itself, and then be missing."""
+    if sys.prefix != sys.base_prefix and Path(sys.prefix).resolve() == VENV.resolve():
+        raise SystemExit(subprocess.call([sys._base_executable, *sys.argv]))
 
 
 def make_venv() -> None:

@@ -17,8 +17,9 @@ from typing import Any
 
 from comfystream.engine.child_process import ChildProcess
 from comfystream.engine.child_runner import RESTART_S, ChildRunner
+from comfystream.engine.events import Event, OnEvent, PackBroken
 from comfystream.engine.once_job import OnceDone, OnceJob
-from comfystream.engine.protocol import EngineOptions, Event, OnEvent, OnOutput, PackBroken, RunnerOptions
+from comfystream.engine.protocol import EngineOptions, OnOutput, RunnerOptions
 from comfystream.engine.wire import Call, Freed, Happened, HappenedOnce, Message, Out, Reply
 from comfystream.errors import EngineDied, EngineError
 from comfystream.workflow.model import Workflow

@@ -19,9 +19,10 @@ from typing import Any
 from comfystream import logs
 from comfystream.allocator import keep_few_arenas
 from comfystream.channels import Closed
+from comfystream.engine.events import Event
 from comfystream.engine.local import LocalEngine
 from comfystream.engine.once_job import OnceDone, OnceJob
-from comfystream.engine.protocol import Event, RunnerOptions
+from comfystream.engine.protocol import RunnerOptions
 from comfystream.engine.runner import LocalRunner
 from comfystream.engine.shared_frames import PackedFrame, SlotReader, SlotWriter
 from comfystream.engine.wire import Call, Feed, Freed, Happened, HappenedOnce, Out, Ready, Reply, Wire

@@ -12,23 +12,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from comfystream.channels import Closed
-from comfystream.engine.protocol import (
+from comfystream.engine.events import (
     Activated,
     EngineLost,
     EngineRestarted,
     Event,
-    FailPolicy,
     NodeBlocked,
     NodeFailed,
     OnEvent,
-    OnOutput,
     Progress,
-    Revision,
     RolledBack,
-    RunnerOptions,
-    RunnerStats,
     Stopped,
 )
+from comfystream.engine.protocol import FailPolicy, OnOutput, Revision, RunnerOptions, RunnerStats
 from comfystream.engine.shared_frames import PackedFrame, SlotReader, SlotWriter
 from comfystream.engine.wire import Feed, Freed
 from comfystream.errors import ComfyStreamError, EngineDied, EngineError

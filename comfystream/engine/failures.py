@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from comfystream.clock import Clock
-from comfystream.engine.protocol import NodeBlocked, NodeFailed
+from comfystream.engine.events import NodeBlocked, NodeFailed
 from comfystream.engine.scheduler import Observer
 from comfystream.engine.step import Step
 from comfystream.errors import NodeError

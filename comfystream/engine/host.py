@@ -18,9 +18,10 @@ from comfystream.catalog.comfyui.compat_running import (
 )
 from comfystream.catalog.registry import CatalogOptions, NodeCatalog, load_catalog
 from comfystream.clock import Clock, SystemClock
+from comfystream.engine.events import OnEvent, PackBroken, Progress
 from comfystream.engine.pack_messages import PackMessages
 from comfystream.engine.progress import PrepareProgress
-from comfystream.engine.protocol import EngineOptions, OnEvent, PackBroken, Progress
+from comfystream.engine.protocol import EngineOptions
 from comfystream.engine.store import StaticStore
 from comfystream.engine.values import blocker_type
 from comfystream.media.convert import TensorReader

@@ -95,21 +95,26 @@ class LaneState:
             return (self.host_reader if for_host else self.reader).read(frame.image)
         return audio_value(frame)
 
-    def gather(self, frame: AudioFrame, buffer_ms: float) -> list[AudioFrame]:
+    def gather(self, frame: AudioFrame, buffer_ms: float, *, live: bool) -> list[AudioFrame]:
         """Take sound in; the buffers for ticks that it fills.
 
+        Args:
+            frame: the sound.
+            buffer_ms: length of a buffer.
+            live: another sample rate is another source: what was gathered is forgotten. A file keeps one to its end.
+
         Raises:
-            EngineError: the sample rate changed.
+            EngineError: the sample rate of a file changed.
         """
+        key = (buffer_ms, frame.sample_rate)
         rate = self._buffer_key[1]
-        if rate and frame.sample_rate != rate:
+        if rate and frame.sample_rate != rate and not live:
             raise EngineError(
                 f"the sound changed its sample rate from {rate} to {frame.sample_rate} Hz",
-                hint="restart the stream; sources keep one rate for a run",
+                hint="convert it to one rate first: ffmpeg -i IN -ar 48000 OUT",
             )
-        if self._buffers is None or self._buffer_key[0] != buffer_ms:
-            self._buffers = AudioBuffers(buffer_ms, frame.sample_rate, longest_gap_s=LONGEST_GAP_S)
-            self._buffer_key = (buffer_ms, frame.sample_rate)
+        if self._buffers is None or self._buffer_key != key:
+            self._buffers, self._buffer_key = AudioBuffers(*key, longest_gap_s=LONGEST_GAP_S), key
         return self._buffers.push(frame)
 
     def flush(self) -> list[AudioFrame]:
@@ -228,7 +233,7 @@ class Lanes:
         running = self._runner.current
         wanted = running.activation.plan.audio_buffer_ms if running is not None else 0.0
         if wanted and isinstance(frame, AudioFrame):
-            for buffer in state.gather(frame, wanted):
+            for buffer in state.gather(frame, wanted, live=self._live):
                 self._runner.tick(Lane.AUDIO, buffer, state)
 
     def _flush_sound(self, state: LaneState) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from comfystream.catalog.object_info import object_info
 from comfystream.clock import Clock
+from comfystream.engine.events import OnEvent, PackBroken
 from comfystream.engine.host import Host
 from comfystream.engine.once_job import OnceDone, OnceJob
 from comfystream.engine.once_service import OnceService
-from comfystream.engine.protocol import EngineOptions, OnEvent, OnOutput, PackBroken, RunnerOptions
+from comfystream.engine.protocol import EngineOptions, OnOutput, RunnerOptions
 from comfystream.engine.runner import LocalRunner
 from comfystream.errors import EngineError, WorkflowError
 from comfystream.workflow.bind import bind

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from comfystream.engine.events import OnEvent
 from comfystream.engine.host import Host
 from comfystream.engine.once import OnceResult, OnceRunner
 from comfystream.engine.once_job import OnceDone, OnceJob, OnceStopped, Result, ResultKind
 from comfystream.engine.plan import Output
 from comfystream.engine.progress import PrepareProgress, Withdrawn
-from comfystream.engine.protocol import OnEvent
 from comfystream.errors import ComfyStreamError, WorkflowError
 from comfystream.workflow.bind import INPUTS, OUTPUT_INPUT, OUTPUTS, PRIMARY, STILL, Bindings, LiveInput, LiveOutput
 from comfystream.workflow.model import Workflow

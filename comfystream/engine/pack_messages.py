@@ -7,7 +7,7 @@ from typing import Any
 
 from comfystream.catalog.object_info import to_plain
 from comfystream.clock import Clock
-from comfystream.engine.protocol import NodeMessage
+from comfystream.engine.events import NodeMessage
 
 __all__ = ["PackMessages"]
 

@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from comfystream.engine.events import OnEvent
 from comfystream.engine.progress import PrepareProgress, Withdrawn
-from comfystream.engine.protocol import Cancelled, OnEvent, Revision
+from comfystream.engine.protocol import Cancelled, Revision
 
 __all__ = ["Preparations"]
 

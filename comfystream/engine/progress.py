@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from comfystream.engine.protocol import OnEvent, Progress
+from comfystream.engine.events import OnEvent, Progress
 from comfystream.engine.scheduler import Observer
 from comfystream.engine.step import Step
 

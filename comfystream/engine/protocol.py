@@ -1,8 +1,8 @@
 """What an engine is to its callers, whether it runs in this process or in a child: one protocol, one test suite.
 
 All of it may be called from any thread. Answers that take time are `concurrent.futures.Future`s; asyncio callers wrap
-them (`asyncio.wrap_future`). Outputs and events arrive as callbacks on threads of the engine; an output callback that
-blocks holds its lane back, which is how a file sink slows the engine down.
+them (`asyncio.wrap_future`). Outputs and events (`engine/events.py`) arrive as callbacks on threads of the engine; an
+output callback that blocks holds its lane back, which is how a file sink slows the engine down.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from comfystream.catalog.comfyui import ComfyUIOptions
 from comfystream.catalog.standin import Folders
+from comfystream.engine.events import OnEvent, PackBroken
 from comfystream.engine.once_job import OnceDone, OnceJob
 from comfystream.errors import EngineError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
@@ -22,26 +23,16 @@ from comfystream.workflow.check import Problem
 from comfystream.workflow.model import Workflow
 
 __all__ = [
-    "Activated",
     "Cancelled",
     "Engine",
     "EngineOptions",
-    "EngineLost",
-    "EngineRestarted",
-    "Event",
     "FailPolicy",
-    "NodeBlocked",
-    "NodeFailed",
-    "NodeMessage",
     "NodeTiming",
-    "PackBroken",
-    "Progress",
+    "OnOutput",
     "Revision",
-    "RolledBack",
     "Runner",
     "RunnerOptions",
     "RunnerStats",
-    "Stopped",
 ]
 
 
@@ -154,126 +145,6 @@ class RunnerStats:
     graph_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Preparing revision `revision` is in `phase` ("check", "compile", "load", "warm"); `done` of `total` nodes.
-
-    `node_id` is the node that is run now; a node's own progress bar (a sampler's steps) comes as `value` of `maximum`,
-    and what it says of what it does as `message` ("building engine 3/5 (unet), about 4 min left").
-    """
-
-    revision: int
-    phase: str
-    done: int = 0
-    total: int = 0
-    node_id: str | None = None
-    value: float = 0.0
-    maximum: float = 0.0
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Activated:
-    """Revision `revision` makes the outputs from input frame `first_frame` of `lane` on."""
-
-    revision: int
-    lane: Lane
-    first_frame: int
-
-
-@dataclass(frozen=True, slots=True)
-class RolledBack:
-    """Revision `revision` failed on its first frame; `restored` runs again."""
-
-    revision: int
-    restored: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodeFailed:
-    """A node raised. Repeats of the same failure are reported once a second with their `count`."""
-
-    node_id: str
-    class_type: str
-    message: str
-    hint: str
-    exception_type: str
-    trace: str
-    frame: int
-    lane: Lane
-    revision: int
-    count: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class NodeBlocked:
-    """A node was not run because one before it blocked it with a message; repeats are reported once a second."""
-
-    node_id: str
-    class_type: str
-    message: str
-    revision: int
-    count: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class NodeMessage:
-    """A node sent `data`, as JSON has it, to ComfyUI's editor under `name`; ten a second of each come through."""
-
-    name: str
-    data: Any
-    node_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLost:
-    """The engine process died (`reason`); it is being started again, and the last good workflow loaded into it."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class EngineRestarted:
-    """The engine process died (`reason`) and runs again with revision `revision` (0 = none was active)."""
-
-    reason: str
-    revision: int
-    frames_lost: int
-
-
-@dataclass(frozen=True, slots=True)
-class PackBroken:
-    """A node pack (or its class `key`) could not be loaded; the others are there."""
-
-    pack: str
-    message: str
-    hint: str
-    trace: str
-    key: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """The run has ended; `error` says why if it was not asked for."""
-
-    error: str = ""
-
-
-Event = (
-    Progress
-    | Activated
-    | RolledBack
-    | NodeFailed
-    | NodeBlocked
-    | NodeMessage
-    | EngineLost
-    | EngineRestarted
-    | PackBroken
-    | Stopped
-)
-
-
 class Runner(Protocol):
     """One run in an engine: its revision, its lanes, its counters."""
 
@@ -325,7 +196,6 @@ class Runner(Protocol):
 
 
 OnOutput = Callable[[Frame], None]
-OnEvent = Callable[[Event], None]
 
 
 class Engine(Protocol):

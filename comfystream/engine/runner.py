@@ -14,6 +14,7 @@ from comfystream import logs
 from comfystream.channels import Closed
 from comfystream.engine.activation import Activation, LaneTick, Prepared
 from comfystream.engine.bound import Binder, Instances
+from comfystream.engine.events import Activated, Event, OnEvent, RolledBack, Stopped
 from comfystream.engine.failures import BlockedObserver, FailureLog
 from comfystream.engine.host import Host, settle_memory
 from comfystream.engine.lane_io import empty_mask
@@ -24,18 +25,7 @@ from comfystream.engine.placement import Places
 from comfystream.engine.prepare import compile_checked, make_binder, run_static
 from comfystream.engine.preparing import Preparations
 from comfystream.engine.progress import PrepareProgress
-from comfystream.engine.protocol import (
-    Activated,
-    Event,
-    FailPolicy,
-    OnEvent,
-    OnOutput,
-    Revision,
-    RolledBack,
-    RunnerOptions,
-    RunnerStats,
-    Stopped,
-)
+from comfystream.engine.protocol import FailPolicy, OnOutput, Revision, RunnerOptions, RunnerStats
 from comfystream.engine.rehearsal import builds_before_a_frame, needs_rehearsal, picture_of, rehearse, silence
 from comfystream.engine.running import Running
 from comfystream.engine.step import Step

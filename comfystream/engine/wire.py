@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from comfystream.engine.protocol import Event
+from comfystream.engine.events import Event
 from comfystream.engine.shared_frames import PackedFrame
 from comfystream.errors import ComfyStreamError
 

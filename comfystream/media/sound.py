@@ -78,8 +78,7 @@ class AudioBuffers:
         buffer_ms: length of a buffer in milliseconds; at least one sample.
         sample_rate: of the sound that will come.
         longest_gap_s: a hole or a jump back that is longer is a new beginning: nothing is filled in or cut, and what
-        was
-            gathered is forgotten. None repairs gaps of any length.
+            was gathered is forgotten. None repairs gaps of any length.
     """
 
     def __init__(self, buffer_ms: float, sample_rate: int, longest_gap_s: float | None = None) -> None:

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 
 from comfystream.clock import Clock, SystemClock
-from comfystream.engine.protocol import Engine, Event, NodeFailed, Progress, Runner, RunnerOptions, RunnerStats
+from comfystream.engine.events import Event, NodeFailed, Progress
+from comfystream.engine.protocol import Engine, Runner, RunnerOptions, RunnerStats
 from comfystream.errors import ComfyStreamError, EngineError, MediaError, NodeError
 from comfystream.media.file_sink import Written
 from comfystream.session.crew import Crew

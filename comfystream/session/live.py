@@ -10,15 +10,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from comfystream.clock import Clock, SystemClock
-from comfystream.engine.protocol import EngineRestarted, FailPolicy, Progress
-from comfystream.errors import ComfyStreamError, EngineError, WorkflowError
+from comfystream.engine.events import EngineRestarted, Progress
+from comfystream.engine.protocol import FailPolicy
+from comfystream.errors import WorkflowError
 from comfystream.frames import AudioFrame, Frame, TextCue, VideoFrame
 from comfystream.session.live_claims import Claim
-from comfystream.session.live_edits import Edits, StaleRevision, in_words
+from comfystream.session.live_editor import Editor
+from comfystream.session.live_edits import Edits
 from comfystream.session.live_engine import EngineHost
-from comfystream.session.live_figures import LiveCounts, LiveOptions, LiveStats
+from comfystream.session.live_figures import LiveCounts, LiveStats
 from comfystream.session.live_fps import FpsStats
 from comfystream.session.live_meter import LiveMeter
+from comfystream.session.live_options import LiveOptions
 from comfystream.session.live_orders import Orders
 from comfystream.session.live_presence import Presence
 from comfystream.session.live_readers import Fanout, Reader
@@ -29,19 +32,17 @@ from comfystream.session.live_size import FrameSize
 from comfystream.session.live_source import LiveSource
 from comfystream.session.live_state import (
     Change,
-    PrepareFailed,
-    RevisionChanged,
     SessionEvent,
     SessionState,
     SizeChanged,
     StateChanged,
-    may_follow,
+    StateMachine,
 )
 from comfystream.session.source_state import SourcePlan, SourceStatus
 from comfystream.workflow.edits import Patch
 from comfystream.workflow.model import Workflow
 
-__all__ = ["LiveCounts", "LiveOptions", "LiveSession", "LiveStats", "StaleRevision"]
+__all__ = ["LiveSession"]
 
 READER_ROOM = {VideoFrame: 2, AudioFrame: 50, TextCue: 64}
 EVENT_ROOM = 256
@@ -59,51 +60,57 @@ class LiveSession:
     Attributes:
         sinks: its recordings and pushes.
         newest: the picture that it put out last.
-        progress: how far the workflow is that is being prepared; None while there is none.
     """
 
     def __init__(
         self, id: str, host: EngineHost, options: LiveOptions | None = None, clock: Clock | None = None
     ) -> None:
         self.id = id
-        self.options = options or LiveOptions()
         self._clock: Clock = clock or SystemClock()
-        self._state = SessionState.IDLE
-        self._edits = Edits()
-        self._run = LiveRun(id, host, self._put_out, self._hear)
-        self._run.set_size(self.options.size)
+        self._state = StateMachine(self._tell_state)
+        self._run = LiveRun(id, host, options or LiveOptions(), self._clock, self._put_out, self._hear)
         self._frames: Fanout[Frame] = Fanout(2, READER_ROOM)
         self._events: Fanout[SessionEvent] = Fanout(EVENT_ROOM)
-        self.progress: Progress | None = None
         self._meter = LiveMeter(self._clock)
         self._next_id = {VideoFrame: 0, AudioFrame: 0}
         self._presence = Presence(self._clock)
-        self._orders = Orders(id, self._patch)
+        self._orders = Orders(id, lambda patches, who: self._editor.patch(patches, who))
         self.sinks = Sinks(id, self.subscribe, lambda: self.gives, self._sink_changed)
         self.newest: VideoFrame | None = None
         self._sources = LiveSource(self.submit, self._events.put, self._presence)
+        self._editor = Editor(self._run, self._state, self._orders, self._events.put, self._sources.show_again)
 
     # --- what it is
 
     @property
     def state(self) -> SessionState:
         """What it does with frames at the moment."""
-        return self._state
+        return self._state.now
 
     @property
     def revision(self) -> int:
         """Number of the revision that is in force; 0 before there is a workflow."""
-        return self._edits.number
+        return self.edits.number
 
     @property
     def workflow(self) -> Workflow | None:
         """The workflow that is in force."""
-        return self._edits.workflow
+        return self.edits.workflow
 
     @property
     def edits(self) -> Edits:
         """Its revisions."""
-        return self._edits
+        return self._editor.edits
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the workflow is that is being prepared; None while there is none."""
+        return self._editor.progress
+
+    @property
+    def options(self) -> LiveOptions:
+        """How it treats frames at the moment."""
+        return self._run.options
 
     @property
     def fail_policy(self) -> FailPolicy:
@@ -114,15 +121,6 @@ class LiveSession:
     def gives(self) -> frozenset[str]:
         """Modalities that the workflow puts out."""
         return self._run.gives
-
-    def _go(self, state: SessionState, reason: str = "") -> None:
-        """The only way to another state."""
-        if state is self._state:
-            return
-        if not may_follow(self._state, state):
-            raise EngineError(f"a session that is {self._state} cannot become {state}", code="wrong_state")
-        self._state = state
-        self._events.put(StateChanged(state, self.revision, reason))
 
     # --- viewers
 
@@ -195,17 +193,22 @@ class LiveSession:
         self._next_id[kind] += 1
         if isinstance(frame, VideoFrame):
             self._meter.came(frame)
-        match self._state:
+        match self.state:
             case SessionState.RUNNING:
                 self._run.submit(frame)
-            case SessionState.IDLE | SessionState.PREPARING:
+            case SessionState.IDLE | SessionState.PREPARING if self._may_show_input:
                 self._put_out(frame)
             case _:
-                self._meter.dropped[str(self._state)] += 1
-        self._run.note(frame, self._clock.now_ns())
+                self._meter.dropped[str(self.state)] += 1
+        self._run.note(frame)
+
+    @property
+    def _may_show_input(self) -> bool:
+        """Before the first workflow; after one that failed, viewers see their raw camera only if that was asked for."""
+        return self.workflow is None or self.fail_policy is FailPolicy.PASSTHROUGH
 
     def _put_out(self, frame: Frame) -> None:
-        if self._state is SessionState.PAUSED:
+        if self.state is SessionState.PAUSED:
             self._meter.dropped["paused"] += 1
             return
         if isinstance(frame, VideoFrame):
@@ -243,21 +246,21 @@ class LiveSession:
             Cancelled: `cancel` was called, or another workflow was set while this one took long.
             BusyError: too many edits wait.
         """
-        return await self._orders.do(lambda: self._replace(workflow, who, "workflow", base), is_edit=True)
+        return await self._orders.do(lambda: self._editor.replace(workflow, who, "workflow", base), is_edit=True)
 
     async def patch(self, patches: Sequence[Patch], *, base: int | None = None, who: str = "") -> Change:
         """Change values of the workflow, all of them or none; raises what `set_workflow` raises."""
         if base is None:
             return await self._orders.patch(patches, who)
-        return await self._orders.do(lambda: self._patch(patches, who, base))
+        return await self._orders.do(lambda: self._editor.patch(patches, who, base))
 
     async def undo(self, *, base: int | None = None) -> Change:
         """Back to the revision before; raises what `set_workflow` raises."""
-        return await self._orders.do(lambda: self._step(-1, base), is_edit=True)
+        return await self._orders.do(lambda: self._editor.step(-1, base), is_edit=True)
 
     async def redo(self, *, base: int | None = None) -> Change:
         """Forward to the revision that was undone last; raises what `set_workflow` raises."""
-        return await self._orders.do(lambda: self._step(1, base), is_edit=True)
+        return await self._orders.do(lambda: self._editor.step(1, base), is_edit=True)
 
     async def cancel(self) -> Change:
         """Withdraw the edit that is being prepared, whose caller gets `Cancelled`; a WorkflowError if there is none."""
@@ -269,7 +272,7 @@ class LiveSession:
         """Drop frames until `resume`; viewers keep the last picture."""
 
         async def work() -> Change:
-            self._go(SessionState.PAUSED)
+            self._state.go(SessionState.PAUSED)
             return Change(self.revision)
 
         return await self._orders.do(work)
@@ -278,8 +281,8 @@ class LiveSession:
         """Go on after `pause`; nothing happens to a session that is not paused."""
 
         async def work() -> Change:
-            if self._state is SessionState.PAUSED:
-                self._go(SessionState.IDLE if self.workflow is None else SessionState.RUNNING)
+            if self.state is SessionState.PAUSED:
+                self._state.go(SessionState.IDLE if self.workflow is None else SessionState.RUNNING)
             return Change(self.revision)
 
         return await self._orders.do(work)
@@ -288,7 +291,6 @@ class LiveSession:
         """What viewers get from now on for a frame whose node raised."""
 
         async def work() -> Change:
-            self.options = replace(self.options, on_error=policy)
             await self._run.set_fail_policy(policy)
             return Change(self.revision)
 
@@ -296,70 +298,21 @@ class LiveSession:
 
     def set_size(self, size: FrameSize) -> Change:
         """What size the graph's pictures have, from the next one on."""
-        self.options = replace(self.options, size=size)
         self._run.set_size(size)
         self._events.put(SizeChanged(str(size.rule), size.width, size.height))
-        is_fed = self._state is SessionState.RUNNING and bool(self.source)
+        is_fed = self.state is SessionState.RUNNING and bool(self.source)
         return Change(self.revision, self._next_id[VideoFrame] if is_fed else None)
 
-    # --- what the owner task does
-
-    async def _patch(self, patches: Sequence[Patch], who: str, base: int | None = None) -> Change:
-        self._edits.expect(base)
-        catalog = await self._run.catalog()
-        return await self._replace(self._edits.patched(patches, catalog), who, in_words(patches))
-
-    async def _step(self, by: int, base: int | None) -> Change:
-        self._edits.expect(base)
-        entry = self._edits.neighbour(by)
-        change = await self._load(entry.workflow, entry.number)
-        self._edits.go_to(entry)
-        self._events.put(RevisionChanged(entry.number, entry.who, "undo" if by < 0 else "redo", change))
-        return Change(entry.number, change)
-
-    async def _replace(self, workflow: Workflow, who: str, why: str, base: int | None = None) -> Change:
-        self._edits.expect(base)
-        number = self._edits.next_number
-        first = await self._load(workflow, number)
-        self._edits.push(workflow, who, why)
-        self._events.put(RevisionChanged(number, who, why, first))
-        return Change(number, first)
-
-    async def _load(self, workflow: Workflow, number: int) -> int | None:
-        """Prepare and switch; the id of the first frame, if frames come."""
-        if self._state in (SessionState.IDLE, SessionState.FAILED):
-            self._go(SessionState.PREPARING)
-        self.progress = Progress(number, "check")
-        try:
-            load = self._run.load(workflow, number, self.options)
-            first = await self._orders.unless_overtaken(load, self._run.withdraw)
-        except ComfyStreamError as error:
-            self._events.put(PrepareFailed(number, str(error)))
-            if self._state is SessionState.PREPARING:
-                self._go(SessionState.IDLE if self.workflow is None else SessionState.FAILED, str(error))
-            raise
-        finally:
-            self.progress = None
-        if self._state is SessionState.PREPARING:
-            self._go(SessionState.RUNNING)
-        self._sources.show_again()
-        return await self._run.first_frame(first, self._clock.now_ns(), is_paused=self._state is SessionState.PAUSED)
-
-    # --- events of the engine
+    # --- what the run and the state tell
 
     def _hear(self, event: SessionEvent) -> None:
-        if isinstance(event, StateChanged):
-            if may_follow(self._state, event.state):
-                self._go(event.state, event.reason)
-            if self.progress is not None and self._state is SessionState.FAILED:
-                self._go(SessionState.PREPARING)  # by an edit that waits for another engine
-            return
-        if isinstance(event, Progress) and self.progress is not None:
-            self.progress = event
+        self._editor.hear(event)
         self._meter.restarts += isinstance(event, EngineRestarted)
-        if isinstance(event, RevisionChanged):
-            self._edits.restore(event.revision)
-        self._events.put(event)
+        if not isinstance(event, StateChanged):  # the state machine tells of those
+            self._events.put(event)
+
+    def _tell_state(self, state: SessionState, reason: str) -> None:
+        self._events.put(StateChanged(state, self.revision, reason))
 
     # --- figures
 
@@ -369,7 +322,7 @@ class LiveSession:
         return self._meter.stats(
             self._run.dropped,
             engine,
-            state=self._state,
+            state=self.state,
             revision=self.revision,
             viewers=self.viewers,
             source=self.source,
@@ -389,9 +342,9 @@ class LiveSession:
 
     async def close(self, reason: str = "") -> None:
         """End it: readers get what is left, edits that wait get an error. Idempotent."""
-        if self._state is SessionState.ENDED:
+        if self.state is SessionState.ENDED:
             return
-        self._go(SessionState.ENDED, reason)
+        self._state.go(SessionState.ENDED, reason)
         await self._sources.close()
         await self._orders.close()
         self._frames.close()

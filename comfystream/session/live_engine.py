@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from comfystream.catalog.from_object_info import ObjectInfoCatalog
-from comfystream.engine.protocol import Engine, PackBroken
+from comfystream.engine.events import PackBroken
+from comfystream.engine.protocol import Engine
 from comfystream.errors import EngineDied, EngineError
 from comfystream.session.loop_bridge import call
 

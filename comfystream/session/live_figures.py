@@ -1,35 +1,17 @@
-"""What a live session is told, and the figures that it tells."""
+"""The figures that a live session tells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from comfystream.engine.protocol import FailPolicy, RunnerStats
+from comfystream.engine.protocol import RunnerStats
 from comfystream.session.live_fps import FpsStats
 from comfystream.session.live_sink_state import SinkStats
-from comfystream.session.live_size import FrameSize
 from comfystream.session.live_stages import Spread
 from comfystream.session.live_state import SessionState
 
-__all__ = ["LiveCounts", "LiveOptions", "LiveStats"]
-
-
-@dataclass(frozen=True, slots=True)
-class LiveOptions:
-    """How a session treats its frames.
-
-    Attributes:
-        on_error: what viewers get for a frame whose node raised.
-        clock_fps: pictures per second of a workflow without a live input.
-        size: what size the graph's pictures have.
-        abandoned_after_s: how long a session without viewers goes on.
-    """
-
-    on_error: FailPolicy = FailPolicy.HOLD
-    clock_fps: float = 30.0
-    size: FrameSize = FrameSize()
-    abandoned_after_s: float = 30.0
+__all__ = ["LiveCounts", "LiveStats"]
 
 
 @dataclass(frozen=True, slots=True)

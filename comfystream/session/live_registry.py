@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from comfystream import logs
 from comfystream.clock import Clock, SystemClock
 from comfystream.errors import BusyError, ComfyStreamError, ConfigError
-from comfystream.session.live import LiveOptions, LiveSession
+from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_options import LiveOptions
 from comfystream.session.live_room import starved_fps
 from comfystream.session.live_state import ShuttingDown
 

@@ -10,26 +10,23 @@ from dataclasses import dataclass, replace
 
 from comfystream.catalog.spec import Catalog
 from comfystream.channels import Closed
-from comfystream.engine.protocol import (
+from comfystream.clock import Clock
+from comfystream.engine.events import (
     Activated,
     EngineLost,
     EngineRestarted,
     Event,
-    FailPolicy,
     NodeBlocked,
     NodeFailed,
     Progress,
-    Revision,
     RolledBack,
-    Runner,
-    RunnerOptions,
-    RunnerStats,
     Stopped,
 )
+from comfystream.engine.protocol import FailPolicy, Revision, Runner, RunnerOptions, RunnerStats
 from comfystream.errors import ComfyStreamError, EngineError
 from comfystream.frames import AudioFrame, Frame, Lane, VideoFrame
 from comfystream.session.live_engine import EngineHost
-from comfystream.session.live_figures import LiveOptions
+from comfystream.session.live_options import LiveOptions
 from comfystream.session.live_size import FrameSize, Sizer, SizeRule
 from comfystream.session.live_state import RevisionChanged, SessionEvent, SessionState, StateChanged
 from comfystream.session.loop_bridge import FromLoop, ToLoop, call, result
@@ -60,18 +57,27 @@ class LiveRun:
     Args:
         name: of its threads.
         host: where the engine comes from.
+        options: how frames are treated.
+        clock: tells whether frames come at the moment.
         on_output, on_event: called on the event loop.
+
+    Attributes:
+        options: as they are now.
     """
 
     def __init__(
         self,
         name: str,
         host: EngineHost,
+        options: LiveOptions,
+        clock: Clock,
         on_output: Callable[[Frame], None],
         on_event: Callable[[SessionEvent], None],
     ) -> None:
         self._name = name
         self._host = host
+        self.options = options
+        self._clock = clock
         self._on_output = on_output
         self._on_event = on_event
         self._runner: Runner | None = None
@@ -87,7 +93,7 @@ class LiveRun:
         self._seen_ns: dict[Lane, int] = {}
         self._asking: asyncio.Task[RunnerStats] | None = None
         self._stats: RunnerStats | None = None
-        self._sizer = Sizer(FrameSize())
+        self._sizer = Sizer(options.size)
         self._is_back = asyncio.Event()
         self._is_back.set()
 
@@ -111,11 +117,11 @@ class LiveRun:
 
     # --- frames
 
-    def note(self, frame: VideoFrame | AudioFrame, now_ns: int) -> None:
-        """A frame has come at `now_ns`, whether or not it is submitted."""
+    def note(self, frame: VideoFrame | AudioFrame) -> None:
+        """A frame has come, whether or not it is submitted."""
         if isinstance(frame, VideoFrame):
             self._newest = frame
-        self._seen_ns[Lane.VIDEO if isinstance(frame, VideoFrame) else Lane.AUDIO] = now_ns
+        self._seen_ns[Lane.VIDEO if isinstance(frame, VideoFrame) else Lane.AUDIO] = self._clock.now_ns()
 
     def submit(self, frame: VideoFrame | AudioFrame) -> None:
         """Hand a frame to the engine; never waits."""
@@ -124,13 +130,12 @@ class LiveRun:
 
     # --- revisions
 
-    async def load(self, workflow: Workflow, number: int, options: LiveOptions) -> Future[int]:
+    async def load(self, workflow: Workflow, number: int) -> Future[int]:
         """Prepare a workflow and switch to it at the next frame border.
 
         Args:
             workflow: what to run.
             number: the session's number for it.
-            options: of the session.
 
         Returns:
             What `first_frame` waits for.
@@ -139,10 +144,10 @@ class LiveRun:
             WorkflowError, NodeError, EngineError: it does not run.
         """
         await self._is_back.wait()  # what is asked for while the engine is started again is done by the new one
-        runner = await self._opened(options)
+        runner = await self._opened()
         newest = self._newest
-        size = options.size.sides
-        if newest is not None and options.size.rule is SizeRule.FOLLOW:
+        size = self.options.size.sides
+        if newest is not None and self.options.size.rule is SizeRule.FOLLOW:
             size = (newest.image.width, newest.image.height)
         self._preparing = number
         async with _ended_is_an_error():
@@ -156,14 +161,14 @@ class LiveRun:
         """End what is being prepared, at its next node or step of a build; gives whether there was anything."""
         return self._runner is not None and await result(await call(self._runner.withdraw))
 
-    async def first_frame(self, first: Future[int], now_ns: int, *, is_paused: bool) -> int | None:
+    async def first_frame(self, first: Future[int], *, is_paused: bool) -> int | None:
         """Id of the first frame that the revision loaded last has made; None when no frames come.
 
         Raises:
             NodeError: it failed on that frame; the revision before is in force again.
         """
         awaited = self._in_force[-1]
-        if is_paused or not self._is_flowing(awaited.revision, now_ns):
+        if is_paused or not self._is_flowing(awaited.revision):
             return None
         self._awaited = awaited.revision.number
         try:
@@ -180,7 +185,8 @@ class LiveRun:
     def _take_back(self, failed: _InForce) -> None:
         self._in_force = [entry for entry in self._in_force if entry is not failed]
 
-    def _is_flowing(self, revision: Revision, now_ns: int) -> bool:
+    def _is_flowing(self, revision: Revision) -> bool:
+        now_ns = self._clock.now_ns()
         return any(
             lane is Lane.CLOCK or now_ns - self._seen_ns.get(lane, -FLOWING_NS) < FLOWING_NS for lane in revision.lanes
         )
@@ -190,14 +196,15 @@ class LiveRun:
         while len(self._numbers) > KEPT_NUMBERS:
             del self._numbers[next(iter(self._numbers))]
 
-    async def _opened(self, options: LiveOptions) -> Runner:
+    async def _opened(self) -> Runner:
         if self._runner is not None:
             return self._runner
         engine = await self._host.get()
         loop = asyncio.get_running_loop()
         self._outputs = ToLoop(loop, self._on_output, FRAMES_AHEAD)
         events: ToLoop[Event] = ToLoop(loop, self._hear, EVENTS_AHEAD)
-        wanted = RunnerOptions(live=True, on_error=options.on_error, clock_fps=options.clock_fps, name=self._name)
+        on_error, clock_fps = self.options.on_error, self.options.clock_fps
+        wanted = RunnerOptions(live=True, on_error=on_error, clock_fps=clock_fps, name=self._name)
         self._opening = asyncio.create_task(call(engine.open, wanted, self._outputs.put, events.put))
         runner = await asyncio.shield(self._opening)
         self._runner = runner
@@ -206,6 +213,7 @@ class LiveRun:
 
     def set_size(self, size: FrameSize) -> None:
         """What size pictures have from the next one on."""
+        self.options = replace(self.options, size=size)
         self._sizer.size = size
 
     def _enter(self, runner: Runner, frame: VideoFrame | AudioFrame) -> None:
@@ -216,6 +224,7 @@ class LiveRun:
 
     async def set_fail_policy(self, policy: FailPolicy) -> None:
         """What to put out for frames whose node raises."""
+        self.options = replace(self.options, on_error=policy)
         if self._runner is not None:
             await call(self._runner.set_fail_policy, policy)
 

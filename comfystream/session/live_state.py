@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from comfystream.engine.protocol import Event
+from comfystream.engine.events import Event
+from comfystream.errors import EngineError
 from comfystream.frames import TextCue
 from comfystream.session.live_sink_state import SinkChanged
 from comfystream.session.source_state import NOBODY, SourceStatus
@@ -18,10 +19,11 @@ __all__ = [
     "RevisionChanged",
     "SessionEvent",
     "SessionState",
+    "ShuttingDown",
     "SizeChanged",
     "SourceChanged",
     "StateChanged",
-    "may_follow",
+    "StateMachine",
 ]
 
 
@@ -29,7 +31,7 @@ class SessionState(StrEnum):
     """What a session does with the frames that it gets."""
 
     IDLE = "idle"  # there is no workflow: they are given back as they came
-    PREPARING = "preparing"  # the first workflow is loaded, meanwhile as above
+    PREPARING = "preparing"  # a workflow is loaded and none runs: as above before the first, as below after a failure
     RUNNING = "running"  # they go through the workflow
     PAUSED = "paused"  # they are dropped, viewers keep the last picture
     FAILED = "failed"  # the engine gave up; setting a workflow starts again
@@ -48,9 +50,38 @@ _NEXT: Mapping[SessionState, frozenset[SessionState]] = {
 }
 
 
-def may_follow(now: SessionState, then: SessionState) -> bool:
-    """Whether a session may go from one state to the other."""
-    return then in _NEXT[now]
+class StateMachine:
+    """The state of one session.
+
+    Args:
+        on_change: hears the new state, and why if nobody asked for it.
+    """
+
+    def __init__(self, on_change: Callable[[SessionState, str], None]) -> None:
+        self._on_change = on_change
+        self._now = SessionState.IDLE
+
+    @property
+    def now(self) -> SessionState:
+        """The state that it is in."""
+        return self._now
+
+    def may_become(self, state: SessionState) -> bool:
+        """Whether `state` may follow the one that it is in."""
+        return state in _NEXT[self._now]
+
+    def go(self, state: SessionState, reason: str = "") -> None:
+        """The only way to another state; nothing happens when it is in `state` already.
+
+        Raises:
+            EngineError: `state` may not follow.
+        """
+        if state is self._now:
+            return
+        if not self.may_become(state):
+            raise EngineError(f"a session that is {self._now} cannot become {state}", code="wrong_state")
+        self._now = state
+        self._on_change(state, reason)
 
 
 @dataclass(frozen=True, slots=True)

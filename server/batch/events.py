@@ -12,8 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from comfystream.engine.events import Progress
 from comfystream.engine.once_job import OnceDone, Result
-from comfystream.engine.protocol import Progress
 from comfystream.errors import ComfyStreamError
 from comfystream.session.loop_bridge import call
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from comfystream.engine.events import Event, Progress
 from comfystream.engine.once_job import OnceDone, OnceJob
-from comfystream.engine.protocol import Engine, Event, Progress
+from comfystream.engine.protocol import Engine
 from comfystream.errors import BusyError, ComfyStreamError
 from comfystream.session.live_engine import EngineHost
 from comfystream.session.loop_bridge import ToLoop, call, result

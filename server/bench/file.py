@@ -14,7 +14,8 @@ from typing import Any, cast
 import av
 from av.video.stream import VideoStream
 
-from comfystream.engine.protocol import Activated, Engine, EngineOptions, Event
+from comfystream.engine.events import Activated, Event
+from comfystream.engine.protocol import Engine, EngineOptions
 from comfystream.session.file_job import FileJob
 from comfystream.session.options import FileJobOptions
 from comfystream.workflow.model import Workflow

@@ -13,8 +13,8 @@ from comfystream.byoc.messages import StreamParams
 from comfystream.catalog.spec import Catalog
 from comfystream.engine.protocol import Engine
 from comfystream.errors import WorkflowError
-from comfystream.session.live import LiveOptions
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_options import LiveOptions
 from comfystream.session.live_registry import Sessions
 from comfystream.session.loop_bridge import call
 from comfystream.workflow.bind import bind

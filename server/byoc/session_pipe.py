@@ -12,7 +12,8 @@ from comfystream.byoc.backend import Loading, Outlet, PipeReport
 from comfystream.byoc.events import EVENTS, now_ms
 from comfystream.byoc.messages import StreamParams
 from comfystream.catalog.spec import Catalog
-from comfystream.engine.protocol import EngineRestarted, FailPolicy, NodeFailed, Progress
+from comfystream.engine.events import EngineRestarted, NodeFailed, Progress
+from comfystream.engine.protocol import FailPolicy
 from comfystream.errors import ComfyStreamError
 from comfystream.frames import AudioFrame, Frame, VideoFrame
 from comfystream.session.live import LiveSession
@@ -162,7 +163,8 @@ class SessionPipe:
             return self._progress
         if self._session.fail_policy is FailPolicy.PASSTHROUGH:
             return None
-        if self._session.state is SessionState.FAILED:
+        state, has_run = self._session.state, self._session.workflow is not None
+        if state is SessionState.FAILED or (state is SessionState.PREPARING and has_run):
             return Loading("The engine starts again")
         return Loading(f"The workflow does not run: {self._trouble}") if self._trouble else None
 
@@ -173,9 +175,7 @@ class SessionPipe:
         if self._session.state is SessionState.FAILED:
             state = "ERROR"
         details = {"revision": self._session.revision, "dropped": self._session.counts().dropped}
-        return PipeReport(
-            state, self._last_error, self._last_error_ms, self._restarts, self._last_restart_ms, details
-        )
+        return PipeReport(state, self._last_error, self._last_error_ms, self._restarts, self._last_restart_ms, details)
 
     async def lost(self) -> dict[str, int]:
         """What session and engine dropped, and what was not taken from them in time."""

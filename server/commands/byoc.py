@@ -130,7 +130,7 @@ def make_server(
     from comfystream.byoc.server import StreamServer
     from comfystream.engine.child import ChildEngine
     from comfystream.engine.protocol import FailPolicy
-    from comfystream.session.live import LiveOptions
+    from comfystream.session.live_options import LiveOptions
     from comfystream.session.live_size import FrameSize, SizeRule
 
     from ..byoc.backend import WorkflowBackend

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from comfystream.session.live import LiveStats
+from comfystream.session.live_figures import LiveStats
 from comfystream.session.live_sink_state import SinkStats
 from comfystream.session.live_stages import Spread, spread
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
-from comfystream.engine.protocol import (
+from comfystream.engine.events import (
     Activated,
     EngineLost,
     EngineRestarted,
@@ -19,7 +19,7 @@ from comfystream.engine.protocol import (
     RolledBack,
 )
 from comfystream.frames import TextCue
-from comfystream.session.live import LiveStats
+from comfystream.session.live_figures import LiveStats
 from comfystream.session.live_sink_state import SinkChanged
 from comfystream.session.live_state import (
     PrepareFailed,

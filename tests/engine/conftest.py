@@ -15,7 +15,7 @@ from comfystream.engine.local import LocalEngine
 from comfystream.engine.protocol import Engine, EngineOptions
 from comfystream.media.device.backend import HostBackend
 
-PACKS = [str(Path(__file__).with_name(name)) for name in ("testing_pack.py", "testing_pack_expand.py")]
+PACKS = [str(Path(__file__).with_name(name)) for name in ("testing_pack", "testing_pack_expand.py")]
 
 
 @pytest.fixture(scope="session")

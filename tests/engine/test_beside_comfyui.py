@@ -10,7 +10,8 @@ from stub_comfyui import write_comfyui
 
 from comfystream.catalog.comfyui import ComfyUIOptions
 from comfystream.engine.child import ChildEngine
-from comfystream.engine.protocol import EngineOptions, FailPolicy, NodeFailed, NodeMessage
+from comfystream.engine.events import NodeFailed, NodeMessage
+from comfystream.engine.protocol import EngineOptions, FailPolicy
 from comfystream.errors import EngineError
 from comfystream.workflow.read import parse_workflow
 

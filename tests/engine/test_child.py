@@ -11,7 +11,8 @@ import pytest
 from engine_harness import DEADLINE_S, Run, camera, fill, grey, link, node, shown, video, wait_for
 
 from comfystream.engine.child import ChildEngine
-from comfystream.engine.protocol import EngineLost, EngineOptions, EngineRestarted, Stopped
+from comfystream.engine.events import EngineLost, EngineRestarted, Stopped
+from comfystream.engine.protocol import EngineOptions
 from comfystream.errors import ComfyStreamError, EngineDied
 
 LIVE = link("in")
@@ -82,7 +83,7 @@ def test_a_segfault_names_the_code_and_goes_back_to_the_revision_before(mortal: 
         count = len(run.pictures)
         wait_for(lambda: len(run.pictures) > count + 5)
     assert "SIGSEGV" in event.reason
-    assert "testing_pack.py" in event.reason
+    assert "trouble.py" in event.reason
     assert shown(run) == 0
     run.runner.close()
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from engine_harness import Run, node, video
 
+from comfystream.engine.events import Event, Progress
 from comfystream.engine.local import LocalEngine
 from comfystream.engine.once import OnceRunner
 from comfystream.engine.progress import PrepareProgress
-from comfystream.engine.protocol import EngineOptions, Event, FailPolicy, Progress
+from comfystream.engine.protocol import EngineOptions, FailPolicy
 from comfystream.workflow.api_format import parse_api
 
 PACK = """

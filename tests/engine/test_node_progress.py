@@ -10,13 +10,14 @@ import pytest
 from engine_harness import DEADLINE_S, Run, camera, fill, link, node, shown, wait_for
 
 from comfystream.engine.child import ChildEngine
+from comfystream.engine.events import Progress
 from comfystream.engine.local import LocalEngine
-from comfystream.engine.protocol import Engine, EngineOptions, Progress
+from comfystream.engine.protocol import Engine, EngineOptions
 from comfystream.node_progress import listening, report
 from comfystream.workflow.read import parse_workflow
 from comfystream_server.control.notices import notice
 
-PACKS = tuple(str(Path(__file__).with_name(name)) for name in ("saying_pack.py", "testing_pack.py"))
+PACKS = tuple(str(Path(__file__).with_name(name)) for name in ("saying_pack.py", "testing_pack"))
 
 
 @pytest.fixture(scope="module", params=[LocalEngine, ChildEngine])

@@ -13,8 +13,9 @@ import pytest
 from engine_harness import DEADLINE_S, Run, camera, fill, link, node, shown, wait_for
 from PIL import Image
 
+from comfystream.engine.events import Progress
 from comfystream.engine.once_job import OnceDone, OnceJob, OnceStopped, Result, Wanted
-from comfystream.engine.protocol import Engine, FailPolicy, Progress
+from comfystream.engine.protocol import Engine, FailPolicy
 from comfystream.errors import NodeError, WorkflowError
 from comfystream.workflow.read import parse_workflow
 

@@ -13,8 +13,9 @@ from engine_harness import DEADLINE_S, Run, grey, link, node, video, wait_for
 from fake_device import FakeBackend
 
 from comfystream.catalog.standin import Folders
+from comfystream.engine.events import NodeFailed
 from comfystream.engine.local import LocalEngine
-from comfystream.engine.protocol import EngineOptions, FailPolicy, NodeFailed, NodeTiming
+from comfystream.engine.protocol import EngineOptions, FailPolicy, NodeTiming
 from comfystream.errors import NodeError
 from comfystream.workflow.read import parse_workflow
 

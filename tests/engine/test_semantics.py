@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from engine_harness import Run, grey, link, node, sound, video, wait_for
 
-from comfystream.engine.protocol import FailPolicy, NodeBlocked, NodeFailed
+from comfystream.engine.events import NodeBlocked, NodeFailed, Stopped
+from comfystream.engine.protocol import FailPolicy
 from comfystream.errors import NodeError, WorkflowError
 
 Open = Callable[..., Run]
@@ -422,7 +423,7 @@ class TestFailures:
             "the test asked for this",
             1,
         )
-        assert "testing_pack" in failed.trace
+        assert "trouble.py" in failed.trace
         assert run.runner.stats().failed == 1
 
     def test_stop_ends_the_run_with_the_error(self, open_run: Open) -> None:
@@ -480,12 +481,28 @@ class TestSound:
         run.feed(sound(0, 0.2), video(0), video(1), sound(1, 0.8), video(2)).finish()
         assert [round(grey(f) / 255, 1) for f in run.pictures] == [0.2, 0.2, 0.8]
 
-    def test_a_change_of_sample_rate_says_so(self, open_run: Open) -> None:
+    def test_a_live_source_may_have_another_sample_rate_than_the_one_before(self, open_run: Open) -> None:
+        run = open_run(live=True)
+        run.load(
+            {
+                "in": node("LoadAudioTensor", buffer_size=10.0),
+                "g": node("TestGain", value=LIVE, gain=0.5),
+                "out": node("SaveAudioTensor", audio=link("g")),
+            }
+        )
+        run.feed(sound(0, samples=240), sound(1, samples=441, rate=44_100), sound(2, samples=480)).finish()
+        assert [(f.sample_rate, f.pts, f.samples.shape[-1]) for f in run.sounds] == [
+            (44_100, 441, 441),
+            (48_000, 960, 480),
+        ]
+        assert not run.events_of(Stopped)
+
+    def test_a_file_that_changes_its_sample_rate_is_told_what_to_do(self, open_run: Open) -> None:
         run = open_run()
         run.load({**chain(node("TestLoudness", value=LIVE)), "in": node("LoadAudioTensor", buffer_size=10.0)})
         from comfystream.errors import EngineError
 
-        with pytest.raises(EngineError, match="44100"):
+        with pytest.raises(EngineError, match="from 48000 to 44100 Hz .convert it to one rate first"):
             run.feed(sound(0), sound(1, rate=44_100)).finish()
 
 

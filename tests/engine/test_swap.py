@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from engine_harness import DEADLINE_S, Run, camera, fill, grey, link, node, shown, sound, video, wait_for
 
-from comfystream.engine.protocol import Activated, FailPolicy, NodeFailed, Progress, RolledBack
+from comfystream.engine.events import Activated, NodeFailed, Progress, RolledBack
+from comfystream.engine.protocol import FailPolicy
 from comfystream.errors import NodeError, WorkflowError
 from comfystream.workflow.read import parse_workflow
 

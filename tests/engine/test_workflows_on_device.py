@@ -13,8 +13,9 @@ import yaml
 from engine_harness import Run
 from fake_device import FakeBackend
 
+from comfystream.engine.events import NodeFailed
 from comfystream.engine.local import LocalEngine
-from comfystream.engine.protocol import EngineOptions, NodeFailed
+from comfystream.engine.protocol import EngineOptions
 from comfystream.frames import VideoFrame
 from comfystream.workflow.read import read_workflow
 

@@ -20,7 +20,7 @@ from comfystream.catalog.standin import Folders
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import EngineOptions
 
-TESTING_PACK = Path(__file__).parent.parent / "engine" / "testing_pack.py"
+TESTING_PACK = Path(__file__).parent.parent / "engine" / "testing_pack"
 PACK = Path(__file__).with_name("trouble_packs")
 LIVE = {"class_type": "LoadTensor", "inputs": {}}
 

@@ -20,11 +20,11 @@ from worker_harness import Orchestrator, Worker, camera, listening, orchestrator
 from comfystream.catalog.standin import Folders
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import EngineOptions, FailPolicy
-from comfystream.session.live import LiveOptions
+from comfystream.session.live_options import LiveOptions
 from comfystream.session.live_size import FrameSize
 from comfystream_server.byoc.backend import WorkflowBackend
 
-PACK = Path(__file__).parent.parent / "engine" / "testing_pack.py"
+PACK = Path(__file__).parent.parent / "engine" / "testing_pack"
 
 
 @pytest.fixture(scope="module")

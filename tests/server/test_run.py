@@ -21,8 +21,7 @@ def test_video_goes_through_the_graph_and_sound_stays_in_sync(comfystream, chain
 
 def test_what_is_built_before_the_first_frame_is_told(comfystream, save, clip, tmp_path):
     packs = tmp_path / "packs"
-    packs.mkdir()
-    shutil.copy(Path(__file__).parent.parent / "engine" / "testing_pack.py", packs)
+    shutil.copytree(Path(__file__).parent.parent / "engine" / "testing_pack", packs / "testing_pack")
     builder = ("TestBuilds", {"engines": 2, "number": 0.5, "steps": 60})
     fill = ("TestFill", {"like": ["in", 0], "number": ["builder", 0]})
     graph = save(

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from on_loop import on_loop
 
 from comfystream.errors import ConfigError
-from comfystream.session.live import LiveOptions
+from comfystream.session.live_options import LiveOptions
 from comfystream.settings import ServerSettings
 from comfystream_server.app import make_app, parts_key
 from comfystream_server.tls import tls_of

@@ -11,7 +11,7 @@ from comfystream.catalog.standin import Folders
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import EngineOptions
 
-PACK = Path(__file__).parent.parent / "engine" / "testing_pack.py"
+PACK = Path(__file__).parent.parent / "engine" / "testing_pack"
 
 
 @pytest.fixture(scope="session")

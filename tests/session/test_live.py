@@ -13,9 +13,10 @@ from live_harness import camera, live
 from on_loop import on_loop, until
 
 from comfystream.engine.child import ChildEngine
-from comfystream.engine.protocol import EngineLost, EngineOptions, EngineRestarted, FailPolicy, NodeFailed
+from comfystream.engine.events import EngineLost, EngineRestarted, NodeFailed
+from comfystream.engine.protocol import EngineOptions, FailPolicy
 from comfystream.errors import ComfyStreamError, EngineDied, EngineError, WorkflowError
-from comfystream.session.live import StaleRevision
+from comfystream.session.live_edits import StaleRevision
 from comfystream.session.live_state import RevisionChanged, SessionState, StateChanged
 from comfystream.workflow.edits import Patch
 from comfystream.workflow.model import Workflow
@@ -28,6 +29,12 @@ def graph(number: float, **more: Any) -> Workflow:
 
 def set_number(number: Any) -> list[Patch]:
     return [Patch(node="fill", input="number", value=number)]
+
+
+def broken(at: int) -> Workflow:
+    """Black, and a node that raises in that call."""
+    bad = node("TestFail", value=link("in"), on=str(at))
+    return graph(0.0, fill=node("TestFill", like=link("bad"), number=0.0), bad=bad)
 
 
 FAILS = {"fill": node("TestFail", value=link("in"), on="all")}
@@ -170,6 +177,25 @@ async def test_pause_drops_and_resume_goes_on(shared_engine: ChildEngine) -> Non
         await until(lambda: watched.shown == 0)
         states = [event.state for event in watched.events_of(StateChanged)]
         assert states == [SessionState.PREPARING, SessionState.RUNNING, SessionState.PAUSED, SessionState.RUNNING]
+
+
+@pytest.mark.parametrize(("policy", "is_raw_seen"), [(FailPolicy.HOLD, False), (FailPolicy.PASSTHROUGH, True)])
+@on_loop
+async def test_after_a_failure_the_raw_picture_is_for_who_asked_for_it(
+    shared_engine: ChildEngine, policy: FailPolicy, is_raw_seen: bool
+) -> None:
+    async with live(shared_engine, on_error=FailPolicy.STOP) as watched, camera(watched.session):
+        session = watched.session
+        await session.set_workflow(broken(at=6))
+        await until(lambda: session.state is SessionState.FAILED)
+        await session.set_fail_policy(policy)
+        before = len(watched.pictures)
+        source = node("TestSource", number=1.0, seconds=0.5)
+        await session.set_workflow(graph(1.0, fill=node("TestFill", like=link("in"), number=link("s")), s=source))
+        await until(lambda: watched.shown == 255)
+        raw = [frame for frame in watched.pictures[before:] if abs(grey_of(frame) - 128) <= 1]
+        assert bool(raw) is is_raw_seen
+        assert SessionState.PREPARING in [event.state for event in watched.events_of(StateChanged)][2:]
 
 
 @on_loop

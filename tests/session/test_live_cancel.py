@@ -11,7 +11,8 @@ from live_harness import Watched, camera, live
 from on_loop import on_loop, until
 
 from comfystream.engine.child import ChildEngine
-from comfystream.engine.protocol import Cancelled, Progress
+from comfystream.engine.events import Progress
+from comfystream.engine.protocol import Cancelled
 from comfystream.errors import WorkflowError
 from comfystream.session import live_orders
 from comfystream.session.live_state import PrepareFailed, SessionState

@@ -12,8 +12,9 @@ from on_loop import on_loop
 from comfystream.engine.protocol import Engine, RunnerStats
 from comfystream.errors import BusyError
 from comfystream.frames import Lane
-from comfystream.session.live import LiveSession, LiveStats
+from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_figures import LiveStats
 from comfystream.session.live_fps import FpsStats
 from comfystream.session.live_registry import EngineFull, NoSuchSession, Sessions
 from comfystream.session.live_room import starved_fps

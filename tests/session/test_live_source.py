@@ -18,8 +18,9 @@ from comfystream.errors import EngineError, MediaError, NetworkError
 from comfystream.frames import AudioFrame, VideoFrame
 from comfystream.media.pattern import PatternSource
 from comfystream.media.source import Source, SourceInfo
-from comfystream.session.live import LiveOptions, LiveSession
+from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_options import LiveOptions
 from comfystream.session.live_state import SourceChanged
 from comfystream.session.source_reader import Pacer, back_off_s
 from comfystream.session.source_rules import SourceRules

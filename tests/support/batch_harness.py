@@ -19,7 +19,7 @@ from worker_harness import Worker, serving
 
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import FailPolicy
-from comfystream.session.live import LiveOptions
+from comfystream.session.live_options import LiveOptions
 from comfystream.session.live_size import FrameSize
 from comfystream_server.batch.routes import Batch, BatchOptions
 from comfystream_server.batch.tasks import Tasks

@@ -14,7 +14,7 @@ from worker_harness import Listener, Worker, play, serving
 
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import FailPolicy
-from comfystream.session.live import LiveOptions
+from comfystream.session.live_options import LiveOptions
 from comfystream.session.live_size import FrameSize
 from comfystream_server.byoc.backend import WorkflowBackend
 

@@ -11,8 +11,9 @@ from engine_harness import grey, video
 
 from comfystream.engine.protocol import Engine
 from comfystream.frames import Frame, VideoFrame
-from comfystream.session.live import LiveOptions, LiveSession
+from comfystream.session.live import LiveSession
 from comfystream.session.live_engine import EngineHost
+from comfystream.session.live_options import LiveOptions
 
 
 class FakeClock:

@@ -31,7 +31,7 @@ FLAGS = [
     "--use-fake-device-for-media-stream=fps=30",
     "--use-fake-ui-for-media-stream",
 ]
-PACK = Path(__file__).parent.parent / "engine" / "testing_pack.py"
+PACK = Path(__file__).parent.parent / "engine" / "testing_pack"
 SLOW_S = 5.0
 CLIP_GREY = 200
 FAILS_ON = ",".join(map(str, range(20, 2000)))
@@ -95,7 +95,7 @@ def serving(folder: Path, *options: str) -> Iterator[Program]:
     """The real program with the testing nodes, workflows, a clip, and a folder for recordings."""
     for name in ("packs", "clips", "recorded"):
         (folder / name).mkdir()
-    shutil.copy(PACK, folder / "packs")
+    shutil.copytree(PACK, folder / "packs" / PACK.name)
     for name, graph in WORKFLOWS.items():
         (folder / f"{name}.json").write_text(json.dumps(graph))
     _write_clip(folder / "clips" / "grey.mp4")

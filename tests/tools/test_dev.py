@@ -76,6 +76,21 @@ def test_set_up_once_and_again_when_something_changed(dev: ModuleType, monkeypat
     assert done == ["venv", "install"] * 2
 
 
+def test_the_python_in_the_environment_does_not_delete_itself(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(sys, "prefix", str(dev.VENV))
+    monkeypatch.setattr(sys, "base_prefix", "/somewhere")
+    monkeypatch.setattr(sys, "_base_executable", "/somewhere/python3")
+    monkeypatch.setattr(sys, "argv", ["dev.py", "types"])
+    monkeypatch.setattr(dev.subprocess, "call", lambda command: started.append(command) or 3)
+    dev.VENV.mkdir()
+    with pytest.raises(SystemExit) as ended:
+        dev.setup()
+    assert ended.value.code == 3
+    assert started == [["/somewhere/python3", "dev.py", "types"]]
+    assert dev.VENV.is_dir()
+
+
 def test_a_setup_that_failed_is_tried_again(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*what: str) -> None:
         raise dev.Failed("no network")

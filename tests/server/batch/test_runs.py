@@ -17,7 +17,7 @@ from comfystream.catalog.standin import Folders
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import EngineOptions
 
-PACK = Path(__file__).parents[2] / "engine" / "testing_pack.py"
+PACK = Path(__file__).parents[2] / "engine" / "testing_pack"
 
 
 async def until_free(worker: Batches) -> None:

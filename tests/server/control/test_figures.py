@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from on_loop import on_loop
 
-from comfystream.engine.protocol import EngineLost, EngineRestarted, NodeFailed
+from comfystream.engine.events import EngineLost, EngineRestarted, NodeFailed
 from comfystream.frames import Lane, Stamps
 from comfystream.session.live_figures import LiveStats
 from comfystream.session.live_fps import FpsStats

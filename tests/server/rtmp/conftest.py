@@ -11,7 +11,7 @@ from comfystream.catalog.standin import Folders
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import EngineOptions
 
-TESTING_PACK = Path(__file__).parent.parent.parent / "engine" / "testing_pack.py"
+TESTING_PACK = Path(__file__).parent.parent.parent / "engine" / "testing_pack"
 
 
 @pytest.fixture(scope="session")
