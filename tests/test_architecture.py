@@ -61,7 +61,7 @@ LONG: dict[str, str] = {}
 
 # File -> how many broad excepts that do not raise again it may have, and the border that it stands at.
 BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
-    "comfystream/accel/nvidia_messages.py": (1, "node execution: nothing may pass through a builder in C++; raised after it"),
+    "comfystream/accel/nvidia_messages.py": (1, "node execution: nothing may pass through C++; raised after"),
     "comfystream/byoc/processor_backend.py": (2, "node execution: an app's code; the stream goes on, told"),
     "comfystream/byoc/routes.py": (1, "request handler: logged once, the caller gets a plain 500"),
     "comfystream/catalog/loader.py": (2, "node execution: a pack's code at import; a broken pack never stops the rest"),

@@ -179,6 +179,24 @@ def test_what_waits_cannot_be_recorded(wait) -> None:
     assert one.sum().item() == 3, "and nothing is left of it"
 
 
+def test_nobody_waits_for_the_device_while_a_graph_is_recorded() -> None:
+    said: list[str] = []
+
+    def other() -> None:
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError as error:
+            said.append(str(error))
+
+    def run() -> None:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    recorded(run)
+    assert "capturing" in said[0]
+
+
 def test_a_replay_is_work_of_its_stream() -> None:
     one, side = there(1, 2), torch.cuda.Stream()
     graph = recorded(lambda: one.add_(1))

@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 
 import pytest
-import simulated_cuda
 import torch
 from backends_here import need_backend
 from frames import picture, settings_for
@@ -151,10 +150,6 @@ def launched(tick) -> dict[str, int]:
     """How often each function of the CUDA runtime was called."""
     tick()
     torch.cuda.synchronize()
-    if simulated_cuda.is_installed():
-        simulated_cuda.calls.clear()
-        tick()
-        return dict(simulated_cuda.calls)
     with torch.profiler.profile(activities=[*torch.profiler.supported_activities()]) as profile:
         tick()
         torch.cuda.synchronize()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from backends_here import need_backend
 from gpu_bench import KEYS, options, run
 
 
@@ -73,6 +74,7 @@ def test_engines_prove_that_they_ran(said: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "cuda-graph", "inductor"])
 def test_on_a_gpu(backend: str, said: list[str]) -> None:
+    need_backend(backend)
     from comfystream_server.bench.gpu.run import run_bench
 
     journal = run_bench(

@@ -18,7 +18,7 @@ It shows nothing of kernels, of their precision, of speed, of Triton, of Inducto
 from __future__ import annotations
 
 from .install import install, is_installed
-from .streams import calls, hazards
+from .streams import hazards
 from .tensor import DeviceTensor
 
-__all__ = ["DeviceTensor", "calls", "hazards", "install", "is_installed"]
+__all__ = ["DeviceTensor", "hazards", "install", "is_installed"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .memory import Block
-from .streams import Stream, StreamContext, launch
+from .streams import RECORDING, Stream, StreamContext, launch, settle
 
 __all__ = ["Graph", "GraphContext", "recording"]
 
@@ -65,14 +65,16 @@ class GraphContext:
     def __enter__(self) -> None:
         if recording() is not None:
             raise RuntimeError("a graph is recorded already")
-        from .streams import settle
-
         settle()  # torch does: synchronize, collect garbage, empty the cache
+        if RECORDING:
+            raise RuntimeError("torch records one graph at a time")
+        RECORDING.add(self.graph)
         self.on.__enter__()
         _HERE.graph = self.graph
 
     def __exit__(self, *_: object) -> None:
         _HERE.graph = None
+        RECORDING.discard(self.graph)
         self.on.__exit__()
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.profiler
 import torch.utils._device
 from torch import Tensor
 
 from .graphs import Graph, GraphContext, recording
 from .guard import load_guard
 from .memory import MEMORY
-from .streams import Event, Stream, StreamContext, current, default_stream, settle, sync_debug_mode
+from .streams import Event, Stream, StreamContext, calls, current, default_stream, set_stream, settle, sync_debug_mode
 from .tensor import Generator, on_device
 
 __all__ = ["install", "is_installed"]
@@ -132,6 +135,8 @@ def _patch_cuda() -> None:
         "Stream": Stream,
         "Event": Event,
         "stream": StreamContext,
+        "set_stream": set_stream,
+        "device": lambda device: contextlib.nullcontext(),
         "current_stream": current,
         "default_stream": default_stream,
         "synchronize": settle,
@@ -153,6 +158,26 @@ def _patch_cuda() -> None:
     for name, value in replaced.items():
         setattr(torch.cuda, name, value)
     torch.version.cuda = "13.0"
+    torch.profiler.profile = Profile  # type: ignore[misc, assignment]
+
+
+class Profile:
+    """See torch.profiler.profile: it knows the calls of the CUDA runtime."""
+
+    def __init__(self, **_: Any) -> None:
+        self._before: Counter[str] = Counter()
+        self._after: Counter[str] = Counter()
+
+    def __enter__(self) -> Profile:
+        self._before = calls.copy()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._after = calls.copy()
+
+    def key_averages(self) -> list[Any]:
+        """What was called meanwhile."""
+        return [SimpleNamespace(key=key, count=count) for key, count in (self._after - self._before).items()]
 
 
 def _reset_peak(device: Any = None) -> None:

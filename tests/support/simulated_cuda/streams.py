@@ -28,12 +28,15 @@ __all__ = [
     "done",
     "hazards",
     "launch",
+    "set_stream",
     "settle",
     "sync_debug_mode",
     "waits",
 ]
 
 Times = dict[int, int]  # by stream: how much of its work is done, or must be
+
+RECORDING: set[Any] = set()  # graphs, of any thread: none may wait for the whole device meanwhile
 
 _LOCK = threading.RLock()
 _NUMBERS = itertools.count()
@@ -181,6 +184,10 @@ def current(device: Any = None) -> Stream:
     return getattr(_HERE, "stream", _DEFAULT)
 
 
+def set_stream(stream: Stream) -> None:
+    _HERE.stream = stream
+
+
 def sync_debug_mode(mode: str | int) -> None:
     _MODE["mode"] = {0: "default", 1: "warn", 2: "error"}.get(mode, mode)  # type: ignore[arg-type, assignment]
 
@@ -266,6 +273,8 @@ def complete(times: Times) -> None:
 def settle(device: Any = None) -> None:
     """See torch.cuda.synchronize."""
     waits("synchronize")
+    if RECORDING:
+        raise RuntimeError("operation not permitted when stream is capturing (another thread waits for the device)")
     times: Times = {}
     with _LOCK:
         for stream in [*_STREAMS]:

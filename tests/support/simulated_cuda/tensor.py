@@ -17,6 +17,7 @@ __all__ = ["DeviceTensor", "Generator", "on_device", "tensors_in"]
 
 DEVICE = torch.device("cuda", 0)
 aten = torch.ops.aten
+_GENERATORS: dict[int, Generator] = {}
 # The host needs what is in the device's memory to go on.
 READ_BACK = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2", "unique_dim"}
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}  # they take indices from the host, too
@@ -39,6 +40,8 @@ class Generator(torch._C.Generator):
     def __new__(cls, device: Any = "cpu") -> Generator:
         made = super().__new__(cls, "cpu")
         made.place = torch.device(device)
+        if made.place.type == "cuda":
+            _GENERATORS[made._cdata] = made  # C++ forgets what class it is of
         return made
 
     @property
@@ -131,7 +134,7 @@ def _check_places(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> No
     if name in READ_BACK or (name == "repeat_interleave" and "output_size" not in kwargs and len(given) > 1):
         _host_waits(name)
     generator = kwargs.get("generator")
-    if generator is not None and generator.device.type != "cuda":
+    if generator is not None and generator._cdata not in _GENERATORS:
         raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
 
 
