@@ -86,6 +86,8 @@ if IS_SIMULATED:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What needs a GPU and was not run is said at the end, with its count."""
+    if IS_SIMULATED:
+        terminalreporter.write_line("GPU SIMULATED: no kernels, no speed, no precision of its own", yellow=True)
     skipped = [one for one in terminalreporter.stats.get("skipped", ()) if "needs a CUDA device" in str(one.longrepr)]
     if skipped:
         terminalreporter.write_line(f"GPU NOT TESTED: {len(skipped)} tests skipped (no CUDA device)", yellow=True)

@@ -97,13 +97,20 @@ class SessionPipe:
             self._progress = None
 
     async def update(self, params: StreamParams) -> None:
-        """Another workflow, another size."""
-        workflow = asked_workflow(params.rest, self._catalog)
+        """Another workflow, another size; both or, where the workflow is refused, neither."""
+        workflow, before = asked_workflow(params.rest, self._catalog), self._session.options.size
+        wanted = before
         if params.size is not None:
             width, height = params.size
-            self._session.set_size(replace(self._session.options.size, width=width, height=height))
+            wanted = replace(before, width=width, height=height)
+            self._session.set_size(wanted)  # the workflow is rehearsed in this size
         if workflow is not None:
-            await self._session.set_workflow(workflow, who="update")
+            try:
+                await self._session.set_workflow(workflow, who="update")
+            except ComfyStreamError:
+                if wanted != before and self._session.options.size == wanted:
+                    self._session.set_size(before)
+                raise
             self._trouble = ""
 
     def _fail(self, error: ComfyStreamError) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from engine_harness import fill, link, node
 from live_harness import camera, live
 from on_loop import on_loop, until
 
 from comfystream.byoc.backend import Outlet
+from comfystream.byoc.messages import StreamParams
 from comfystream.engine.child import ChildEngine
 from comfystream.engine.protocol import FailPolicy
+from comfystream.errors import ComfyStreamError
 from comfystream.session.live import LiveSession
 from comfystream.session.live_state import SessionState
 from comfystream.workflow.read import parse_workflow
@@ -56,4 +59,19 @@ async def test_a_first_workflow_is_loaded_behind_the_input(shared_engine: ChildE
         await until(lambda: session.state is SessionState.PREPARING)
         assert pipe.loading() is None
         await first
+        await pipe.close()
+
+
+@on_loop
+async def test_a_refused_workflow_leaves_the_size_as_it_was(shared_engine: ChildEngine) -> None:
+    async with live(shared_engine) as watched, camera(watched.session):
+        session = watched.session
+        await session.set_workflow(parse_workflow(fill(1.0)))
+        pipe, before = pipe_of(session), session.options.size
+        unfit = {"in": node("LoadTensor")}
+        with pytest.raises(ComfyStreamError, match="missing output"):
+            await pipe.update(StreamParams(width=96, height=64, prompts=unfit))
+        assert session.options.size == before
+        await pipe.update(StreamParams(width=96, height=64, prompts=fill(2.0)))
+        assert (session.options.size.width, session.options.size.height) == (96, 64)
         await pipe.close()
