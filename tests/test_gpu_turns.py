@@ -83,10 +83,14 @@ def test_many_wait_for_the_device_at_once() -> None:
 
 
 def test_one_thread_may_do_both() -> None:
+    order: list[str] = []
     with device_wide(), recording():
-        pass
+        order.append("recorded where it waits")
     with recording(), device_wide():
-        pass
+        order.append("waited where it records")
+    other = beside(lambda: order.append("free") if recording().__enter__() is None else None)
+    other.join(LONG_S)
+    assert order == ["recorded where it waits", "waited where it records", "free"]
 
 
 def test_who_is_not_wanted_any_more_stops_waiting() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .control import ActiveControl, Control
-from .core.noise import brought
+from .core.transfer import brought
 from .preprocess import constant, draw
 
 __all__ = ["ControlRows"]

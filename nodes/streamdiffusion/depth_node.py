@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from comfystream.errors import AssetError
 
-from .core.noise import brought
+from .core.transfer import brought
 from .loading.entry import device_of, dtype_of, find
 from .loading.parts import libraries
 from .loading.weights import read_folder

@@ -16,20 +16,20 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from comfystream.errors import ConfigError
 
-from .core.noise import brought
+from .core.transfer import brought
 
 __all__ = ["DRAWN", "FEEDBACK", "NAMES", "constant", "draw", "pictures_of"]
 
 FEEDBACK = "feedback"
-SOBEL = (-0.25, 0.0, 0.25, -0.5, 0.0, 0.5, -0.25, 0.0, 0.25)
+SOBEL_ACROSS = (-0.25, 0.0, 0.25, -0.5, 0.0, 0.5, -0.25, 0.0, 0.25)
 SOBEL_DOWN = (-0.25, -0.5, -0.25, 0.0, 0.0, 0.0, 0.25, 0.5, 0.25)
 WITH_MODEL = ("depth", "depth_tensorrt", "openpose", "pose_tensorrt", "mediapipe_pose", "mediapipe_segmentation", "hed")
 
 
 @lru_cache(maxsize=32)
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Numbers on a device, brought there once: bringing them per frame would wait for it."""
-    return torch.tensor(values, device=device, dtype=dtype)
+    """Numbers on a device, brought there once, and not anew for every frame."""
+    return brought(torch.tensor(values, dtype=dtype), device)
 
 
 def pictures_of(
@@ -101,7 +101,7 @@ def _line_art(picture: Tensor, parameters: Mapping[str, Any]) -> Tensor:
 def _soft_edge(picture: Tensor, parameters: Mapping[str, Any]) -> Tensor:
     """The slope of the brightness at two scales."""
     grey = _grey(picture)
-    pair = constant((*SOBEL, *SOBEL_DOWN), grey.device, grey.dtype).view(2, 1, 3, 3)
+    pair = constant((*SOBEL_ACROSS, *SOBEL_DOWN), grey.device, grey.dtype).view(2, 1, 3, 3)
 
     def slope(level: Tensor) -> Tensor:
         return conv2d(pad(level, (1, 1, 1, 1), mode="replicate"), pair).norm(dim=1, keepdim=True)

@@ -15,8 +15,8 @@ from .conditioning import Conditioning
 from .control_rows import ControlRows
 from .core import Glide, SimilarityFilter, StreamBatch, denoise_in_turn, mixed_noise
 from .core.batch import Tables
-from .core.noise import brought
 from .core.schedule import alphas_cumprod
+from .core.transfer import brought
 from .image_prompt import layer_weights
 from .layout import Layout, TickShape
 from .model import StreamModel

@@ -60,6 +60,9 @@ def test_what_a_live_node_says_comes_too(engine: Engine) -> None:
     with camera(run):
         wait_for(lambda: any(event.message == "recording" and event.revision == 0 for event in run.events_of(Progress)))
         wait_for(lambda: run.events_of(Progress)[-1].message == "")
+    said = [event.message for event in run.events_of(Progress) if event.revision == 0]
+    assert set(said) == {"recording", ""}, "of a tick, which belongs to no revision that is prepared"
+    assert said.index("recording") < said.index("")
     run.runner.close()
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engine_harness import DEADLINE_S, Run, camera, fill, grey, link, node, shown, sound, video, wait_for
+from engine_graphs import LIVE, Open
+from engine_harness import DEADLINE_S, camera, fill, grey, link, node, shown, sound, video, wait_for
 
 from comfystream.engine.events import Activated, NodeFailed, Progress, RolledBack
 from comfystream.engine.protocol import FailPolicy
 from comfystream.errors import NodeError, WorkflowError
 from comfystream.workflow.read import parse_workflow
-
-Open = Callable[..., Run]
-LIVE = link("in")
 
 
 class TestSwitch:
@@ -67,6 +64,9 @@ class TestSwitch:
                 }
             )
             wait_for(lambda: run.pictures[-1].image.width == 64)
+        widths = [picture.image.width for picture in run.pictures]
+        assert widths == sorted(widths), "from one frame on, and none of before comes after it"
+        assert set(widths) == {32, 64}
 
 
 class TestRefusal:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from .guidance import Guidance, GuidanceMode
-from .noise import brought
 from .schedule import SlotTables
+from .transfer import brought
 
 __all__ = ["Denoise", "StreamBatch", "Tables"]
 

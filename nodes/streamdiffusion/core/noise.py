@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .blend import blend
 
-__all__ = ["brought", "mixed_noise", "slot_noise"]
+__all__ = ["mixed_noise", "slot_noise"]
 
 
 def slot_noise(seed: int, slots: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -19,14 +19,6 @@ def slot_noise(seed: int, slots: int, shape: tuple[int, ...], dtype: torch.dtype
     """
     generator = torch.Generator("cpu").manual_seed(seed & 0xFFFF_FFFF_FFFF_FFFF)
     return torch.stack([torch.randn(shape, generator=generator) for _ in range(slots)]).to(dtype)
-
-
-def brought(value: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
-    """The value on a device, in a type, without waiting for what the device has still to do; itself if it is there."""
-    device, value = torch.device(device), value.to(dtype or value.dtype)
-    if value.device.type == "cpu" and device.type == "cuda":
-        value = value.pin_memory()  # a copy out of other memory waits until the device has come to it
-    return value.to(device, non_blocking=True)
 
 
 def mixed_noise(

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from comfystream.errors import ConfigError
 
-from .noise import brought, slot_noise
+from .noise import slot_noise
+from .transfer import brought
 
 __all__ = ["CausalModel", "ChunkDenoiser", "ChunkRing", "VideoSteps", "Window", "motion_noise_scale"]
 

@@ -37,8 +37,7 @@ class Ahead:
         """What comes of a function that is called on this thread, on the stream of chunks. None is on its way."""
         if self._side is None:
             return make()
-        self._side.wait_stream(torch.cuda.current_stream(self._side.device))
-        self._make = make
+        self._begin(make)
         try:
             with torch.cuda.stream(self._side):
                 made = make()
@@ -48,9 +47,7 @@ class Ahead:
 
     def start(self, make: Make) -> None:
         """Have a chunk made on the other thread. The one before was taken or dropped."""
-        self._make = make
-        if self._side is not None:
-            self._side.wait_stream(torch.cuda.current_stream(self._side.device))
+        self._begin(make)
         self._future = self._pool.submit(self._run, make)
 
     def take(self) -> Tensor | None:
@@ -74,6 +71,12 @@ class Ahead:
             wait([self._future])
             self._future = None
             self._join()
+
+    def _begin(self, make: Callable[[], Any]) -> None:
+        """The side stream goes on after all that the current one was given."""
+        self._make = make
+        if self._side is not None:
+            self._side.wait_stream(torch.cuda.current_stream(self._side.device))
 
     def _handed(self, made: Made) -> Made:
         """The same, for the current stream to use."""

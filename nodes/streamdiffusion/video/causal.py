@@ -10,7 +10,7 @@ from comfystream.accel.runner import Runner
 from comfystream.accel.spec import ModelSpec, TensorSpec
 from comfystream.errors import AssetError
 
-from ..core.noise import brought
+from ..core.transfer import brought
 from ..core.video import Window
 from .rotary import RotaryTable
 from .transformer import CausalStep, text_memory

@@ -70,16 +70,18 @@ def made(kernel, types, compiled_in):
     places = {{(kernel.arg_names.index(name),): value for name, value in compiled_in.items()}}
     return triton.compile(ASTSource(kernel, signature, places), target=GPUTarget("cuda", {arch}, 32))
 
+codes = []
 pointers = {{"weights": "*fp32", "top": "fp32", "luma_offset": "fp32", "chroma_offset": "fp32"}}
 for samples, channels, chroma in (("*u8", 1, 2), ("*u8", 1, 1), ("*u16", 1, 1), ("*u8", 1, 0), ("*u16", 3, 0)):
     for rgb in ("*fp32", "*fp16"):
         compiled_in = {{"CHANNELS": channels, "CHROMA": chroma, "ACROSS": 2, "DOWN": 2, "BLOCK": kernels.UP_BLOCK}}
-        assert made(kernels._up, pointers | {{"rgb": rgb, "planes": samples}}, compiled_in).asm["cubin"]
+        codes.append(made(kernels._up, pointers | {{"rgb": rgb, "planes": samples}}, compiled_in).asm["cubin"])
 for picture in ("*fp32", "*fp16", "*bf16", "*fp64", "*u8"):
     compiled_in = {{"IS_FLOAT": picture != "*u8", "ACROSS": 2, "DOWN": 2, "BLOCK": kernels.DOWN_BLOCK}}
-    assert made(kernels._down, pointers | {{"picture": picture, "planes": "*u8"}}, compiled_in).asm["cubin"]
+    codes.append(made(kernels._down, pointers | {{"picture": picture, "planes": "*u8"}}, compiled_in).asm["cubin"])
+print(len(set(filter(None, codes))), "kernels")
 """
-    run_python("-c", code, PYTHONPATH=triton)
+    assert "15 kernels" in run_python("-c", code, PYTHONPATH=triton)
 
 
 @pytest.mark.peers

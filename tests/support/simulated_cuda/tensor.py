@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from fake_device import tensors_in
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
@@ -13,7 +14,7 @@ from .graphs import recording, spoil
 from .memory import Block
 from .streams import complete, current, launch, waits
 
-__all__ = ["DeviceTensor", "Generator", "on_device", "tensors_in"]
+__all__ = ["DeviceTensor", "Generator", "on_device"]
 
 DEVICE = torch.device("cuda", 0)
 aten = torch.ops.aten
@@ -21,17 +22,6 @@ _GENERATORS: dict[int, Generator] = {}
 # The host needs what is in the device's memory to go on.
 READ_BACK = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2", "unique_dim"}
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}  # they take indices from the host, too
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All that are somewhere in lists, tuples and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        yield from tensors_in([*value.values()])
 
 
 class Generator(torch._C.Generator):
