@@ -45,3 +45,11 @@ def test_the_simulated_gpu_finds_what_is_wrong() -> None:
 @pytest.mark.timeout(SECONDS)
 def test_what_needs_a_gpu_runs_on_a_simulated_one() -> None:
     assert passed("-m", "gpu", str(HERE)) >= 40
+
+
+@needs_simulation
+@pytest.mark.long
+@pytest.mark.timeout(SECONDS)
+def test_video_streams_on_a_simulated_gpu() -> None:
+    """They put their model where a GPU is, and make chunks beside the frame loop: on a stream of their own there."""
+    assert passed(str(HERE / "nodes/streamdiffusion/test_video_nodes.py")) >= 10

@@ -37,6 +37,7 @@ def broken(at: int) -> Workflow:
     return graph(0.0, fill=node("TestFill", like=link("bad"), number=0.0), bad=bad)
 
 
+FIRST_CALL = 2  # of a node of a live revision: the first was in the rehearsal
 FAILS = {"fill": node("TestFail", value=link("in"), on="all")}
 
 
@@ -160,6 +161,27 @@ async def test_edits_without_frames_answer_at_once(shared_engine: ChildEngine) -
         assert (change.revision, change.first_frame) == (2, None)
         async with camera(watched.session):
             await until(lambda: watched.shown == 255)
+
+
+@on_loop
+@pytest.mark.parametrize("edits", [1, 2])
+async def test_a_revision_that_fails_on_its_first_frame_is_taken_back(shared_engine: ChildEngine, edits: int) -> None:
+    """Its caller was answered long before: no frames came then."""
+    async with live(shared_engine) as watched:
+        session = watched.session
+        await session.set_workflow(graph(0.0))
+        if edits == 2:
+            await session.patch(set_number(1.0))
+        before = session.workflow
+        await session.set_workflow(broken(at=FIRST_CALL))
+        assert session.revision == edits + 1
+        async with camera(session):
+            await until(lambda: session.revision == edits, "the revision before")
+            await until(lambda: bool(watched.pictures) and watched.shown == (0, 255)[edits - 1])
+        assert session.workflow == before
+        assert watched.events_of(RevisionChanged)[-1].revision == edits
+        change = await session.patch(set_number(0.5))
+        assert change.revision == edits + 2, "the number of what failed is not given again"
 
 
 @on_loop

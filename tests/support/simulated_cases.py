@@ -86,6 +86,7 @@ def test_any_thread_has_it() -> None:
         lambda one: one[one > 0],
         lambda one: one[torch.tensor([0])],
         lambda one: torch.tensor([1.0], device="cuda"),
+        lambda one: torch.ones(2).to("cuda", non_blocking=True),
         lambda one: bool(one.sum() > 0),
         lambda one: torch.cuda.synchronize(),
     ],
@@ -96,6 +97,7 @@ def test_the_debug_mode_tells_who_waits(wait) -> None:
     with pytest.raises(RuntimeError, match="synchronizing"):
         wait(one)
     one.mul_(2).to("cpu", non_blocking=True)
+    torch.ones(2).pin_memory().to("cuda", non_blocking=True)
 
 
 def test_a_copy_that_does_not_wait_is_late() -> None:

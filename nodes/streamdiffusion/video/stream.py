@@ -75,11 +75,11 @@ class VideoStream:
     """
 
     def __init__(self, model: VideoModel, settings: VideoSettings) -> None:
+        self._ahead = Ahead(model.device)
         self.model = model
         self.settings = settings.checked()
         pipeline = model.pipeline
         self._ring = ChunkRing(pipeline.frames, pipeline.first_frames)
-        self._ahead = Ahead(model.device)
         self._kind: tuple[Any, ...] = ()
         self._resets = settings.resets
         self._glide = Glide()
@@ -105,6 +105,10 @@ class VideoStream:
         self._ring.reset()
         if self._kind:
             self._forget()
+
+    def __del__(self) -> None:
+        """A chunk that is on its way ends first: its weights and pictures must not be given to others meanwhile."""
+        self._ahead.drop()
 
     @torch.inference_mode()
     def process(self, image: Tensor | None) -> Tensor | None:

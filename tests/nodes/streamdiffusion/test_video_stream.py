@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from concurrent import futures
 from dataclasses import replace
 from itertools import pairwise
@@ -23,6 +26,7 @@ from comfystream.errors import ConfigError, EngineError
 from comfystream_nodes.streamdiffusion.core.video import ChunkDenoiser, VideoSteps, Window, motion_noise_scale
 from comfystream_nodes.streamdiffusion.text import Embedding
 from comfystream_nodes.streamdiffusion.video import autoencoder, causal
+from comfystream_nodes.streamdiffusion.video.ahead import Ahead
 from comfystream_nodes.streamdiffusion.video.autoencoder import AutoencoderStream
 from comfystream_nodes.streamdiffusion.video.causal import CausalWan, how_of
 from comfystream_nodes.streamdiffusion.video.model import VideoModel
@@ -284,6 +288,26 @@ def test_what_is_made_ahead_ends_before_a_new_beginning() -> None:
     for number in range(10, 20):
         one, other = stream.process(picture(number)), again.process(picture(number))
         assert other is None or number < 13 or torch.equal(one, other)
+
+
+def test_a_stream_that_is_let_go_ends_its_chunk_first(monkeypatch) -> None:
+    stream = VideoStream(model_of(), VideoSettings(prompt(), works_ahead=True))
+    run(stream, range(stream.model.pipeline.first_frames))
+    weights, ended = weakref.ref(stream.model.transformer), threading.Event()
+    drop = Ahead.drop
+
+    def dropped(ahead: Ahead) -> None:
+        drop(ahead)
+        ended.set()
+
+    monkeypatch.setattr(Ahead, "drop", dropped)
+    del stream
+    deadline = time.monotonic() + 30
+    while weights() is not None and time.monotonic() < deadline:
+        time.sleep(0.1)
+        gc.collect()  # the thread that makes the chunk holds it until that is done
+    assert weights() is None
+    assert ended.is_set()
 
 
 def test_what_fails_ahead_is_said_by_the_next_chunk() -> None:

@@ -223,10 +223,8 @@ def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     if isinstance(target, DeviceTensor) and isinstance(source, DeviceTensor):
         return _run("copy_", aten.copy_.default, (target, source), {})  # type: ignore[no-any-return]
     if isinstance(target, DeviceTensor):
-        if not non_blocking:
+        if not (non_blocking and source.is_pinned()):  # torch's debug mode lets pass what is not pinned; it waits, too
             _host_waits("copy from the host")
-        if recording() is not None and not source.is_pinned():
-            raise RuntimeError("operation not permitted when stream is capturing (copy from memory that is not pinned)")
         graph = recording()
         if graph is not None:
             graph.add(lambda: _values(target.inner, source), set(), {target.block})
