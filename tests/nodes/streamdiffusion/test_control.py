@@ -97,6 +97,22 @@ def test_every_preprocessor_draws(folders, name: str) -> None:
         assert drawn[..., 20:28].max() > 0.2
 
 
+def test_soft_edges_are_where_the_brightness_changes_whatever_the_direction() -> None:
+    step = torch.zeros(1, 3, 32, 32)
+    step[..., 16:] = 1.0
+    drawn = draw("soft_edge", step, {})
+    assert drawn[0, 0, 16, 15:17].min() > 0.5
+    assert drawn[0, 0, :, :8].max() < 1e-3
+    torch.testing.assert_close(draw("soft_edge", step.mT, {}), drawn.mT)
+
+
+def test_what_is_even_stays_as_it_is() -> None:
+    """A blur that makes it brighter or darker would show in what is drawn."""
+    even = torch.full((1, 3, 32, 32), 0.6)
+    torch.testing.assert_close(draw("sharpen", even, {"sharpen_intensity": 3.0}), even)
+    assert draw("lineart", even, {}).max() == 0
+
+
 def test_feedback_is_the_last_output() -> None:
     last = torch.rand(1, 3, 8, 8)
     assert draw("feedback", torch.zeros(1, 3, 8, 8), {}, last) is last
