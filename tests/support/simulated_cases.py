@@ -152,6 +152,24 @@ def test_memory_given_back_while_another_stream_uses_it(is_told: bool) -> None:
     del made
 
 
+def test_a_finalizer_may_wait_before_memory_is_given_back() -> None:
+    """As torch gives memory back when a tensor is gone, which is after all finalizers of what goes with it."""
+
+    class Model:
+        def __init__(self) -> None:
+            self.weights, self.side, self.itself = there(1, 2), torch.cuda.Stream(), self
+            self.side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.side):
+                self.made = self.weights + 1
+
+        def __del__(self) -> None:
+            torch.cuda.current_stream().wait_stream(self.side)
+
+    Model()
+    gc.collect()
+    assert simulated_cuda.hazards == []
+
+
 def test_a_graph_repeats_operations_on_the_memory_that_it_saw() -> None:
     source, factor = there(1, 2), [2.0]
     made: list[Tensor] = []

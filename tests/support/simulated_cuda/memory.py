@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import torch
 
 from .streams import Stream, Times, check_free, current
 
-__all__ = ["MEMORY", "Block", "Memory"]
+__all__ = ["MEMORY", "Block", "Lease", "Memory"]
 
 
 class Block:
@@ -29,7 +30,6 @@ class Block:
     """
 
     def __init__(self, size: int, is_recorded: bool = False) -> None:
-        self.size = 0
         MEMORY.take(size)
         self.size = size
         self.home: Stream = current()
@@ -38,11 +38,40 @@ class Block:
         self.read: Times = {}
         self.kept_for: set[int] = set()
 
+    def end(self) -> None:
+        """It is given back."""
+        MEMORY.give(self.size)
+        if not self.is_recorded:
+            check_free(self)
+
+
+_BLOCKS: dict[int, Block] = {}
+_NUMBERS = itertools.count()
+
+
+class Lease(int):
+    """What keeps a block: when the last one is gone, it is given back.
+
+    A number, as the garbage collector does not look at these: what it looks at hears of its end before all else does,
+    and memory would seem to be given back before the finalizer of a model has waited for the device.
+    """
+
+    __slots__ = ()
+
+    @staticmethod
+    def of(block: Block) -> Lease:
+        """The first one."""
+        made = Lease(next(_NUMBERS))
+        _BLOCKS[int(made)] = block
+        return made
+
+    @property
+    def block(self) -> Block:
+        """What it keeps."""
+        return _BLOCKS[int(self)]
+
     def __del__(self) -> None:
-        if self.size:
-            MEMORY.give(self.size)
-            if not self.is_recorded:
-                check_free(self)
+        _BLOCKS.pop(int(self)).end()
 
 
 class Memory:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from .graphs import recording, spoil
-from .memory import Block
+from .memory import Block, Lease
 from .streams import complete, current, launch, waits
 
 __all__ = ["DeviceTensor", "Generator", "on_device"]
@@ -44,14 +44,14 @@ class DeviceTensor(Tensor):
 
     Attributes:
         inner: where its values really are.
-        block: the memory that it is in.
+        lease: of the memory that it is in.
     """
 
     inner: Tensor
-    block: Block
+    lease: Lease
 
     @staticmethod
-    def __new__(cls, inner: Tensor, block: Block) -> DeviceTensor:
+    def __new__(cls, inner: Tensor, lease: Lease) -> DeviceTensor:
         with torch.inference_mode(False):  # a view of a tensor that is no inference tensor must be none either
             return Tensor._make_wrapper_subclass(  # type: ignore[attr-defined, no-any-return]
                 cls,
@@ -63,8 +63,13 @@ class DeviceTensor(Tensor):
                 device=DEVICE,
             )
 
-    def __init__(self, inner: Tensor, block: Block) -> None:
-        self.inner, self.block = inner, block
+    def __init__(self, inner: Tensor, lease: Lease) -> None:
+        self.inner, self.lease = inner, lease
+
+    @property
+    def block(self) -> Block:
+        """The memory that it is in."""
+        return self.lease.block
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"{self.inner!r} on {DEVICE}"
@@ -107,7 +112,7 @@ class DeviceTensor(Tensor):
 def on_device(inner: Tensor) -> DeviceTensor:
     """Values that are there from now on, in memory of their own."""
     size = inner.numel() * inner.element_size()
-    return DeviceTensor(inner, Block(size, recording() is not None))
+    return DeviceTensor(inner, Lease.of(Block(size, recording() is not None)))
 
 
 def _check_places(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -160,9 +165,9 @@ def _run(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     flat, form = tree_flatten(made)
     for position, inner in enumerate(flat):
         if isinstance(inner, Tensor):
-            block = _shared(inner, given, func.is_view)
-            flat[position] = DeviceTensor(inner, block) if block is not None else on_device(inner)
-            if block is None:
+            lease = _shared(inner, given, func.is_view)
+            flat[position] = DeviceTensor(inner, lease) if lease is not None else on_device(inner)
+            if lease is None:
                 fresh.append((position, flat[position]))
     blocks = {one.block for _, one in fresh}
     for block in blocks:
@@ -174,12 +179,12 @@ def _run(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return tree_unflatten(flat, form)
 
 
-def _shared(inner: Tensor, given: list[DeviceTensor], is_view: bool) -> Block | None:
+def _shared(inner: Tensor, given: list[DeviceTensor], is_view: bool) -> Lease | None:
     """The memory of an argument that a result lies in."""
     if is_view:
-        return given[0].block
+        return given[0].lease
     place = inner.untyped_storage().data_ptr() if inner.numel() else None
-    return next((one.block for one in given if one.inner.untyped_storage().data_ptr() == place), None)
+    return next((one.lease for one in given if one.inner.untyped_storage().data_ptr() == place), None)
 
 
 def _again(func: Any, args: Any, kwargs: Any) -> Callable[[], None]:
