@@ -50,6 +50,7 @@ def unet_spec(
     pooled_width: int = 0,
     residuals: tuple[tuple[int, int], ...] = (),
     picture_layers: int = 0,
+    guidance_width: int = 0,
 ) -> ModelSpec:
     """Inputs of `UNetModule`.
 
@@ -61,6 +62,7 @@ def unet_spec(
         pooled_width: 1280 for SDXL; 0 for models without pooled text.
         residuals: (channels, division) of each residual, the middle one last.
         picture_layers: in how many layers an IP-Adapter works; 0 for none.
+        guidance_width: of what a model that was distilled with guidance is told of its scale, 256; 0 for others.
     """
     dtype, batch = PRECISIONS[precision], ranges.axis("batch")
     inputs = [
@@ -70,6 +72,8 @@ def unet_spec(
     ]
     if picture_layers:
         inputs.append(TensorSpec("ipadapter_scale", dtype, (picture_layers,)))
+    if guidance_width:
+        inputs.append(TensorSpec("timestep_cond", dtype, (batch, guidance_width)))
     if pooled_width:
         inputs += [TensorSpec("text_embeds", dtype, (batch, pooled_width)), TensorSpec("time_ids", dtype, (batch, 6))]
     for index, (width, division) in enumerate(residuals):

@@ -24,16 +24,23 @@ class UNetModule(nn.Module):
         is_xl: whether it takes pooled text and sizes.
         picture_layers: of an IP-Adapter: names of the modules in the UNet whose attribute `scale` is the strength of
             the picture there, in the order of the input `ipadapter_scale`; empty without one.
+        is_told_scale: whether it takes the strength of the guidance, embedded, as UNets distilled with it do.
     """
 
     def __init__(
-        self, unet: nn.Module, controls: int = 0, is_xl: bool = False, picture_layers: Sequence[str] = ()
+        self,
+        unet: nn.Module,
+        controls: int = 0,
+        is_xl: bool = False,
+        picture_layers: Sequence[str] = (),
+        is_told_scale: bool = False,
     ) -> None:
         super().__init__()
         self.unet = unet
         self.controls = controls
         self.is_xl = is_xl
         self.picture_layers = tuple(picture_layers)
+        self.is_told_scale = is_told_scale
 
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, *more: Tensor) -> Tensor:
         """One prediction.
@@ -42,12 +49,14 @@ class UNetModule(nn.Module):
             sample: [rows, channels, h, w].
             timestep: [rows].
             encoder_hidden_states: [rows, tokens, width], tokens of a picture last.
-            more: the strengths of the picture [layers] (IP-Adapter), pooled text and sizes (SDXL), then the residuals,
-                the middle one last.
+            more: the strengths of the picture [layers] (IP-Adapter), the strength of the guidance [rows, width],
+                pooled text and sizes (SDXL), then the residuals, the middle one last.
         """
         given: dict[str, Any] = {}
         rest = list(more)
         scales = rest.pop(0) if self.picture_layers else None
+        if self.is_told_scale:
+            given["timestep_cond"] = rest.pop(0)
         if self.is_xl:
             given["added_cond_kwargs"] = {"text_embeds": rest.pop(0), "time_ids": rest.pop(0)}
         if self.controls:

@@ -77,6 +77,8 @@ class BoundNetworks:
     def _tell_unet(self, rows: int, times: Tensor, told: Rows, scales: Tensor | None, is_steered: bool) -> None:
         unet = self._for_rows("unet", rows)
         _tell(unet, times, told, told.tokens)
+        if told.scale is not None:
+            unet.put("timestep_cond", told.scale, told)
         if scales is not None:
             unet.put("ipadapter_scale", scales, scales)
         names = _residual_names(unet)

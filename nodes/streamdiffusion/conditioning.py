@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from .core import Glide
+from .core.guidance import embedded_scale
+from .core.transfer import brought
 from .model import StreamModel
 from .preprocess import constant
 from .settings import StreamSettings
@@ -15,16 +17,19 @@ __all__ = ["Conditioning", "Rows"]
 
 
 class Rows:
-    """Tokens, and SDXL's further conditioning, for a number of rows.
+    """Tokens, and the further conditioning that some models take, for a number of rows.
 
     Args:
         tokens: [rows, tokens, width].
         text_tokens: how many of them are text; pictures follow.
         added: None but for SDXL.
+        scale: [rows, width], the strength of the guidance; None but for UNets that were distilled with it.
     """
 
-    def __init__(self, tokens: Tensor, text_tokens: int, added: dict[str, Tensor] | None) -> None:
-        self.tokens, self.text_tokens, self.added = tokens, text_tokens, added
+    def __init__(
+        self, tokens: Tensor, text_tokens: int, added: dict[str, Tensor] | None, scale: Tensor | None = None
+    ) -> None:
+        self.tokens, self.text_tokens, self.added, self.scale = tokens, text_tokens, added, scale
 
 
 class Conditioning:
@@ -36,6 +41,7 @@ class Conditioning:
         self._aimed: Any = None
         self._negative: tuple[Tensor, ...] = ()
         self._style: tuple[Tensor, Tensor] | None = None
+        self._scale: Tensor | None = None
         self._key: tuple[Any, ...] = ()
         self._rows: dict[tuple[int, int], Rows] = {}
 
@@ -58,15 +64,18 @@ class Conditioning:
             self._glide.aim(parts, settings.transition_frames, settings.transition_method)
         is_moving = self._glide.is_moving
         prompt = self._glide.step()
-        key = (settings.prompt, settings.negative, settings.style and settings.style.tokens, size)
+        scale = settings.guidance.scale if self._model.guidance_width else None
+        key = (settings.prompt, settings.negative, settings.style and settings.style.tokens, size, scale)
         is_same = len(key) == len(self._key) and all(
             one is two for one, two in zip(key[:3], self._key[:3], strict=True)
         )
-        if is_same and size == self._key[3] and not is_moving:
+        if is_same and key[3:] == self._key[3:] and not is_moving:
             return
         negative = settings.negative or settings.prompt
         self._negative = tuple(part.to(*place) for part in negative.parts())
         self._style = self._style_tokens(settings)
+        if scale is not None and (self._scale is None or scale != self._key[4]):
+            self._scale = brought(embedded_scale(scale, self._model.guidance_width), *place)
         self._key = key
         stale, self._rows = self._rows, {}
         for front, rows in stale:
@@ -99,8 +108,9 @@ class Conditioning:
         tokens[:front, :text] = self._negative[0][:, :text]
         if self._style:
             tokens[front:, text:], tokens[:front, text:] = self._style
+        scale = self._scale.expand(front + rows, -1) if self._scale is not None else None
         if len(prompt) < 2:
-            return Rows(tokens, text, None)
+            return Rows(tokens, text, None, scale)
         pooled = prompt[1].new_empty((front + rows, prompt[1].shape[1]))
         pooled[front:], pooled[:front] = prompt[1], self._negative[1]
         width, height = size
@@ -109,5 +119,5 @@ class Conditioning:
         if into is not None and into.added is not None and into.added["text_embeds"].shape == pooled.shape:
             into.added["text_embeds"].copy_(pooled)
             into.added["time_ids"].copy_(times)
-            return Rows(tokens, text, into.added)
-        return Rows(tokens, text, {"text_embeds": pooled, "time_ids": times.contiguous()})
+            return Rows(tokens, text, into.added, scale)
+        return Rows(tokens, text, {"text_embeds": pooled, "time_ids": times.contiguous()}, scale)

@@ -15,7 +15,7 @@ from comfystream.errors import AssetError, ConfigError
 
 from .acceleration import accelerated
 from .control import Control, ControlModel, load_control
-from .core import Guidance, Schedule, parse_steps
+from .core import Schedule, parse_steps
 from .loader_nodes import add_image_prompt, style_of
 from .loading.entry import device_of, dtype_of, find, load_model, placed
 from .lora import with_lora
@@ -93,7 +93,7 @@ class ConfiguredStream:
             negative=negative,
             steps=parse_steps(asked["t_index_list"]),
             schedule=Schedule(self.model.schedule, asked["num_inference_steps"]),
-            guidance=Guidance.of(config["cfg_type"], asked["guidance_scale"], asked["delta"]),
+            guidance=self.model.guidance(config["cfg_type"], asked["guidance_scale"], asked["delta"]),
             seeds=tuple((int(seed), float(weight)) for seed, weight in seeds),
             seed_method=asked.get("seed_blending", {}).get("interpolation_method", "linear"),
             has_normalised_seeds=asked.get("normalize_seed_weights", True),
@@ -188,12 +188,9 @@ def _names(text: str) -> list[str]:
 
 
 def _weight_file(name: str) -> Any:
-    """A weight file below the LoRA folders, or the one inside a folder of that name."""
-    path = find(name, "loras") if "." in name else _first(name)
-    return next(iter(sorted(path.glob("*.safetensors"))), path) if path.is_dir() else path
-
-
-def _first(name: str) -> Any:
+    """A weight file below the LoRA folders, or a folder of that name."""
+    if "." in name:
+        return find(name, "loras")
     try:
         return find(f"{name}.safetensors", "loras")
     except AssetError:

@@ -151,13 +151,16 @@ class _Networks:
             pooled_width=pooled_width(model),
             residuals=residuals,
             picture_layers=len(layers),
+            guidance_width=model.guidance_width,
         )
         places = [name.removesuffix(".processor") + ".processor" for name in layers]
         return self._network(
             "unet",
             spec,
             self.layout.rows,
-            lambda: UNetModule(model.unet, len(residuals), model.family is Family.SDXL, places),
+            lambda: UNetModule(
+                model.unet, len(residuals), model.family is Family.SDXL, places, bool(model.guidance_width)
+            ),
             (self.layout.text_tokens, takes_residuals),
         )
 

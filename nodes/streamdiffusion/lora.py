@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from comfystream.errors import AssetError
 
+from .loading.adapter import lora_file, read_adapter
 from .loading.names import unet_pairs
 from .loading.weights import read_weights
 from .model import StreamModel, with_tensors
@@ -24,6 +25,7 @@ _PART = re.compile(
     r"^(.*?)\.(lora_down|lora_up|lora_A|lora_B|lora(?:_linear_layer)?\.(?:down|up))(?:\.default)?\.weight$"
 )
 _PROCESSOR = re.compile(r"^(?:unet\.)?(.*)\.processor\.(to_[a-z]+)_lora\.")  # of diffusers before 0.22
+_PEFT = "base_model.model."  # in files that PEFT itself saved
 _TOWERS = {"lora_te_": 0, "lora_te1_": 0, "lora_te2_": 1, "text_encoder.": 0, "text_encoder_2.": 1}
 
 
@@ -61,7 +63,7 @@ def read_changes(path: Path) -> dict[str, _Change]:
         AssetError: a damaged file, no LoRA, or one of a kind that is not understood.
     """
     weights = read_weights(path)
-    foreign = next((name for name in weights if re.search(r"\.(hada_|lokr_|dora_scale|oft_|lora_mid)", name)), None)
+    foreign = next((name for name in weights if re.search(r"\.(hada_|lokr_|dora_scale|oft_|lora_mid|lora_magnitude)", name)), None)
     if foreign:
         raise AssetError(
             f"LoRA {path.name} is of a kind that is not understood ({foreign})",
@@ -82,6 +84,10 @@ def read_changes(path: Path) -> dict[str, _Change]:
     whole = {name: change for name, change in changes.items() if change.down is not None and change.up is not None}
     if not whole:
         raise AssetError(f"{path.name} is no LoRA", code="lora_kind", hint="it holds no pairs of lora_down and lora_up")
+    adapter = read_adapter(path)
+    for name, change in whole.items():
+        if change.alpha is None and change.down is not None:
+            change.alpha = adapter.alpha(name, change.down.shape[0])
     if unread:
         _log.warning("LoRA %s: %d tensors are left out, such as %s", path.name, len(unread), unread[0])
     return whole
@@ -114,7 +120,7 @@ def _unet_target(unet: Any) -> _Target:
     aliases: dict[str, str] = {}
     for name, module in unet.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
-            aliases[f"unet.{name}"] = name
+            aliases |= {f"{prefix}{name}": name for prefix in ("unet.", "", _PEFT)}
             aliases["lora_unet_" + name.replace(".", "_")] = name
             aliases["lora_unet_" + _original(name, pairs).replace(".", "_")] = name
     return _Target(unet, aliases)
@@ -124,11 +130,13 @@ def _tower_target(module: nn.Module, number: int) -> _Target:
     aliases: dict[str, str] = {}
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear):
-            long = name if name.startswith(("text_model.", "text_projection")) else f"text_model.{name}"
+            long: str = name if name.startswith(("text_model.", "text_projection")) else f"text_model.{name}"
             for prefix, tower in _TOWERS.items():
                 if tower == number:
                     spelled = long if prefix.endswith(".") else long.replace(".", "_")
                     aliases[prefix + spelled] = name
+            if number == 0:
+                aliases[_PEFT + long] = name
     return _Target(module, aliases)
 
 
@@ -137,7 +145,7 @@ def with_lora(model: StreamModel, path: str | Path, strength: float) -> StreamMo
 
     Args:
         model: stays as it is.
-        path: a .safetensors file.
+        path: a .safetensors file, or the folder that a trainer saved it in.
         strength: 1 as trained; may be negative.
 
     Raises:
@@ -145,7 +153,7 @@ def with_lora(model: StreamModel, path: str | Path, strength: float) -> StreamMo
     """
     if model.image_prompt is not None:
         raise AssetError("add LoRAs before the IP-Adapter", hint="connect the LoRA node to the model's loader")
-    file = Path(path)
+    file = lora_file(Path(path))
     changes = read_changes(file)
     towers = [_tower_target(tower.module, number) for number, tower in enumerate(model.prompts.towers)]
     targets = [_unet_target(model.unet), *towers]

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .acceleration import Acceleration
-from .core import ScheduleKind
+from .core import Guidance, ScheduleKind
+from .core.guidance import GuidanceMode
 from .image_prompt import ImagePrompt
 from .loading.infer import Family
 from .shelf import Shelf
@@ -92,6 +93,20 @@ class StreamModel:
     def latent_channels(self) -> int:
         """Channels of a latent."""
         return int(self.unet.config.in_channels)
+
+    @property
+    def guidance_width(self) -> int:
+        """Of what a UNet that was distilled with guidance is told of its scale; 0 for others."""
+        return int(self.unet.config.time_cond_proj_dim or 0)
+
+    def guidance(self, cfg_type: str, scale: float, delta: float) -> Guidance:
+        """Out of a node's inputs. A UNet that was distilled with guidance is told its scale and needs no other kind.
+
+        Raises:
+            ConfigError: an unknown mode.
+        """
+        asked = Guidance.of(cfg_type, scale, delta)
+        return replace(asked, mode=GuidanceMode.NONE) if self.guidance_width else asked
 
     def autoencoder_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """What the autoencoder computes in where the rest is in `dtype`: that of SDXL overflows in half precision."""

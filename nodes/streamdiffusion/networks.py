@@ -112,6 +112,7 @@ class TorchNetworks:
             x,
             times,
             encoder_hidden_states=told.tokens,
+            timestep_cond=told.scale,
             added_cond_kwargs=told.added,
             down_block_additional_residuals=down,
             mid_block_additional_residual=middle,

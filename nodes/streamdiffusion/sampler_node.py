@@ -9,7 +9,7 @@ from torch import Tensor
 from comfystream.errors import ConfigError
 
 from .control import Control
-from .core import Guidance, Schedule, ScheduleKind, check_steps, parse_steps
+from .core import Schedule, ScheduleKind, check_steps, parse_steps
 from .handover import Handover
 from .model import StreamModel
 from .settings import Similarity, StreamSettings, Style
@@ -120,7 +120,7 @@ def _settings(
         negative=get("negative"),
         steps=parse_steps(get("t_index_list", "32,45")),
         schedule=schedule_of(model, get("schedule", "auto"), get("num_inference_steps", 50)),
-        guidance=Guidance.of(get("cfg_type", "self"), get("guidance_scale", 1.1), get("delta", 1.0)),
+        guidance=model.guidance(get("cfg_type", "self"), get("guidance_scale", 1.1), get("delta", 1.0)),
         seeds=tuple(pair for pair in seeds if pair[1] > 0),
         seed_method=get("seed_interpolation_method", "linear"),
         transition_frames=get("transition_frames", 0),

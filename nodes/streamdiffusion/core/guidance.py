@@ -6,18 +6,23 @@
     full        e = u + g (e_text - u), u predicted              2 n rows
     self        u = delta * stock                                n rows
     initialize  as self; u of the first slot is predicted        n + 1 rows
+
+A model that was distilled with guidance ("Latent Consistency Models", arXiv 2310.04378, section 4.2) is told the scale
+instead: e = e_text(g), n rows.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+import torch
 from torch import Tensor
 
 from comfystream.errors import ConfigError
 
-__all__ = ["Guidance", "GuidanceMode"]
+__all__ = ["Guidance", "GuidanceMode", "embedded_scale"]
 
 
 class GuidanceMode(StrEnum):
@@ -78,3 +83,20 @@ def layout(guided: Tensor, unguided: Tensor, guided_rows: int, unguided_rows: in
     out[:unguided_rows] = unguided
     out[unguided_rows:] = guided
     return out
+
+
+def embedded_scale(scale: float, width: int) -> Tensor:
+    """What a model that was distilled with guidance is told: sines and cosines of g - 1, in thousandths.
+
+    Args:
+        scale: g; such models were made for about 3 to 14.
+        width: of the embedding (`time_cond_proj_dim`), 4 or more.
+
+    Returns:
+        [1, width], float32, on the CPU.
+    """
+    half = width // 2
+    waves = torch.exp(torch.arange(half, dtype=torch.float32) * (-math.log(10000.0) / (half - 1)))
+    angles = (scale - 1) * 1000.0 * waves
+    blank = angles.new_zeros(width % 2)
+    return torch.cat([angles.sin(), angles.cos(), blank])[None]

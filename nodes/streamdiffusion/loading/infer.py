@@ -94,6 +94,9 @@ def unet_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         )
     config = _trunk_config(weights)
     config["out_channels"] = weights["out.2.weight"].shape[0]
+    for name in ("time_embed.cond_proj.weight", "time_embedding.cond_proj.weight"):  # distilled with guidance
+        if name in weights:
+            config["time_cond_proj_dim"] = weights[name].shape[1]
     attends = [name.startswith("Cross") for name in config["down_block_types"]]
     config["up_block_types"] = ["CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attends)]
     return config

@@ -30,6 +30,7 @@ def _resnet(original: str, ours: str) -> Iterator[Pair]:
 
 def _unet_down(levels: int, layers: int) -> Iterator[Pair]:
     yield from (("time_embed.0.", "time_embedding.linear_1."), ("time_embed.2.", "time_embedding.linear_2."))
+    yield "time_embed.cond_proj.", "time_embedding.cond_proj."
     yield from (("label_emb.0.0.", "add_embedding.linear_1."), ("label_emb.0.2.", "add_embedding.linear_2."))
     yield "input_blocks.0.0.", "conv_in."
     number = 1

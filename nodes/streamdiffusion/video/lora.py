@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from comfystream.errors import AssetError
 
+from ..loading.adapter import lora_file
 from ..lora import read_changes
 from ..model import with_tensors
 from .model import VideoModel
@@ -50,12 +51,13 @@ def with_video_lora(model: VideoModel, path: Path, strength: float) -> VideoMode
 
     Args:
         model: stays as it is.
-        path: a .safetensors or .pt file.
+        path: a .safetensors or .pt file, or the folder that a trainer saved it in.
         strength: 1 as trained; may be negative.
 
     Raises:
         AssetError: no LoRA, a damaged file, or one for another architecture.
     """
+    path = lora_file(path)
     changes = read_changes(path)
     changes = {name: change for name, change in changes.items() if name.startswith(_GENERATOR)} or changes
     aliases = _aliases(model.transformer, len(model.transformer.blocks))

@@ -35,15 +35,17 @@ needs_rtx = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def styled(tmp_path_factory, model_folders):
-    """SD 1.5 and SDXL with an IP-Adapter each, in both precisions, loaded in inference mode as nodes do it."""
+    """SD 1.5, SDXL and LCM's UNet with an IP-Adapter each, in both precisions, loaded in inference mode."""
     made = {}
-    for family in ("sd15", "sdxl"):
+    lcm = tiny.write_folder(tmp_path_factory.mktemp("told") / "lcm")
+    tiny.unet("sd15", time_cond_proj_dim=256).save_pretrained(lcm / "unet")
+    for family, path in {**model_folders, "lcm": lcm}.items():
         folder = tmp_path_factory.mktemp(family)
-        tiny.write_ip_adapter(folder / "adapter.safetensors", tiny.unet(family))
+        tiny.write_ip_adapter(folder / "adapter.safetensors", load_folder(path).unet)
         tiny.image_encoder().save_pretrained(folder / "encoder")
         for precision, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
             with torch.inference_mode():
-                model = placed(load_folder(model_folders[family]), torch.device("cpu"), dtype)
+                model = placed(load_folder(path), torch.device("cpu"), dtype)
                 paths = str(folder / "adapter.safetensors"), str(folder / "encoder")
                 made[family, precision] = add_image_prompt(model, *paths)
     return made
@@ -52,12 +54,12 @@ def styled(tmp_path_factory, model_folders):
 def networks(styled: Any, family: str, precision: str, rows: int = 2) -> dict[str, Network]:
     acceleration = Acceleration(Choice(RTX, RTX.probe(), ""), precision=precision, max_rows=4)
     model = styled[family, precision]
-    net = ControlModel("net", tiny.controlnet(family).to(model.dtype))
+    net = ControlModel("net", tiny.controlnet(model.family).to(model.dtype))
     layout = Layout((rows,), 1, (64, 64), 77, (net,), takes_residuals=True)
     return {one.label: one for one in layout.networks(model, acceleration)}
 
 
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "lcm"])
 def test_all_that_changes_per_frame_is_an_input(styled, family: str) -> None:
     """Defect 5: pooled text and sizes are inputs; so are residuals, the strength of each layer, and that of a net."""
     spec = networks(styled, family, "fp16")["unet"].spec
@@ -65,6 +67,7 @@ def test_all_that_changes_per_frame_is_an_input(styled, family: str) -> None:
     assert names[:4] == ["sample", "timestep", "encoder_hidden_states", "ipadapter_scale"]
     assert spec.input("encoder_hidden_states").shape[1] == 77 + 4
     assert ("text_embeds" in names, "time_ids" in names) == (family == "sdxl",) * 2
+    assert ("timestep_cond" in names) == (family == "lcm")
     assert names[-1] == "input_control_middle"
     assert str(spec.input("sample").shape[0]) == "1..4"
     control = networks(styled, family, "fp16")["controlnet net"].spec
@@ -77,7 +80,7 @@ def test_all_that_changes_per_frame_is_an_input(styled, family: str) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("exporter", ["dynamo", "legacy"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "lcm"])
 def test_the_real_builder_takes_every_network(styled, tmp_path, family: str, precision: str, exporter: str) -> None:
     for label, network in networks(styled, family, precision).items():
         folder = tmp_path / label.replace(" ", "_")

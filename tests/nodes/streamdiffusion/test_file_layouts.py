@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -12,11 +13,13 @@ pytest.importorskip("transformers")
 
 import tiny
 import tiny_video
+from diffusers import StableDiffusionPipeline
 from original_layout import original_autoencoder, original_checkpoint, original_unet
 from safetensors.torch import load_file, save_file
 
 from comfystream.errors import AssetError
 from comfystream_nodes.streamdiffusion.image_prompt import build
+from comfystream_nodes.streamdiffusion.loading.adapter import OF_PEFT
 from comfystream_nodes.streamdiffusion.loading.entry import load_model, model_from_comfyui
 from comfystream_nodes.streamdiffusion.loading.folder import load_autoencoder, load_folder
 from comfystream_nodes.streamdiffusion.loading.infer import Family
@@ -105,6 +108,78 @@ def test_a_lora_s_text_part_where_comfyui_has_the_text_encoder(tmp_path, models,
     elsewhere = model.with_parts(prompts=PromptEncoder(model.family, (ComfyTower(None),)))
     assert with_lora(elsewhere, path, 1.0).loras == (("lora.safetensors", 1.0),)
     assert "1 layers of a text encoder are left out" in caplog.text
+
+
+LAYER, RANK = f"{ATTENTION}.to_q", 4
+
+
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        ({}, 1.0),
+        ({"r": RANK, "lora_alpha": 2}, 0.5),
+        ({"r": RANK, "lora_alpha": 2, "use_rslora": True}, 1.0),
+        ({"r": 64, "rank_pattern": {"attn2.to_q": RANK}, "lora_alpha": 8, "alpha_pattern": {"attn2.to_q": 1}}, 0.25),
+        ({"lora_alpha": 8, "alpha_pattern": {"attn1.to_q": 1, "o_q": 1}}, 2.0),
+    ],
+)
+@pytest.mark.parametrize("place", ["peft", "diffusers", "unet"])
+def test_the_alpha_that_a_trainer_says_beside_the_tensors(tmp_path, models, place: str, said, times: float) -> None:
+    """PEFT writes it into a file beside; diffusers into the header, for each network or for one alone."""
+    model = models["sd15"]
+    before = model.unet.state_dict()[f"{LAYER}.weight"]
+    up, down = torch.randn(before.shape[0], RANK), torch.randn(RANK, before.shape[1])
+    pair = {f"{LAYER}.lora_A.weight": down, f"{LAYER}.lora_B.weight": up}
+    if place == "peft":
+        save_file({f"base_model.model.{name}": value for name, value in pair.items()}, tmp_path / OF_PEFT)
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", **said}))
+    elif place == "diffusers":
+        StableDiffusionPipeline.save_lora_weights(tmp_path, pair, unet_lora_adapter_metadata=said)
+    else:
+        header = {"format": "pt", "lora_adapter_metadata": json.dumps(said)}
+        save_file(pair, tmp_path / "pytorch_lora_weights.safetensors", metadata=header)
+    made = with_lora(model, tmp_path, 1.0)
+    delta = up @ down * times
+    torch.testing.assert_close(made.unet.state_dict()[f"{LAYER}.weight"], before + delta, atol=1e-5, rtol=0)
+    (file,) = tmp_path.glob("*.safetensors")
+    assert made.loras == ((file.name, 1.0),)
+
+
+def test_an_alpha_among_the_tensors_counts_before_that_of_the_header(tmp_path, models) -> None:
+    before = models["sd15"].unet.state_dict()[f"{LAYER}.weight"]
+    up, down = torch.randn(before.shape[0], RANK), torch.randn(RANK, before.shape[1])
+    weights = {f"unet.{LAYER}.lora_A.weight": down, f"unet.{LAYER}.lora_B.weight": up}
+    weights[f"unet.{LAYER}.alpha"] = torch.tensor(1.0)
+    save_file(weights, tmp_path / "a.safetensors", {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 8})})
+    made = with_lora(models["sd15"], tmp_path / "a.safetensors", 1.0)
+    wanted = before + up @ down * 0.25
+    torch.testing.assert_close(made.unet.state_dict()[f"{LAYER}.weight"], wanted, atol=1e-5, rtol=0)
+
+
+def test_a_text_encoder_s_lora_as_peft_saves_it(tmp_path, models) -> None:
+    model = models["sd15"]
+    weights = {f"base_model.model.{TEXT}.lora_A.weight": torch.randn(2, 32)}
+    weights[f"base_model.model.{TEXT}.lora_B.weight"] = torch.randn(32, 2)
+    save_file(weights, tmp_path / OF_PEFT)
+    made = with_lora(model, tmp_path, 1.0)
+    assert not torch.equal(made.prompts.encode("a cat").tokens, model.prompts.encode("a cat").tokens)
+
+
+def test_a_folder_of_loras_that_does_not_say_which_is_refused(tmp_path, models) -> None:
+    for name in "ab":
+        tiny.write_lora(tmp_path / f"{name}.safetensors")
+    with pytest.raises(AssetError, match="holds 2 weight files.*name the file that is meant"):
+        with_lora(models["sd15"], tmp_path, 1.0)
+
+
+def test_a_header_that_is_no_json_and_a_dora_of_peft_are_refused(tmp_path, models) -> None:
+    path = tiny.write_lora(tmp_path / "a.safetensors")
+    save_file(load_file(path), path, {"lora_adapter_metadata": "{"})
+    with pytest.raises(AssetError, match=r"a.safetensors: what its header says of the LoRA is no JSON"):
+        with_lora(models["sd15"], path, 1.0)
+    save_file({**load_file(path), f"{LAYER}.lora_magnitude_vector": torch.zeros(1)}, path)
+    with pytest.raises(AssetError, match="of a kind that is not understood"):
+        with_lora(models["sd15"], path, 1.0)
 
 
 @pytest.mark.parametrize(

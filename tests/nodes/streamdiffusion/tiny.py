@@ -35,11 +35,12 @@ def write_tokenizer(folder: Path) -> Path:
     return folder
 
 
-def unet(family: str, seed: int = 0) -> UNet2DConditionModel:
+def unet(family: str, seed: int = 0, **more: Any) -> UNet2DConditionModel:
     torch.manual_seed(seed)
-    more: dict[str, Any] = {"attention_head_dim": 8} if family == "sd15" else {}
-    if family != "sd15":
-        more = {"attention_head_dim": (1, 1), "use_linear_projection": True}
+    if family == "sd15":
+        more |= {"attention_head_dim": 8}
+    else:
+        more |= {"attention_head_dim": (1, 1), "use_linear_projection": True}
     if family == "sdxl":
         more |= {
             "addition_embed_type": "text_time",
