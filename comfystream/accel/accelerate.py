@@ -101,5 +101,5 @@ def job_for(
     backend, device = choice.backend, device_of(choice, how)
     if not backend.plan_name or (backend.name == "inductor" and not how.keeps_engine):
         return None
-    key = EngineKey.of(choice.capability, machine(), spec, how.options, digest_of_module(module), loras)
+    key = EngineKey.of(choice.capability, machine(device), spec, how.options, digest_of_module(module), loras)
     return job_of_module(choice, module.eval().to(device), key, device, verifies=how.verifies, label=label)

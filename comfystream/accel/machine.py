@@ -42,9 +42,14 @@ def version_of(package: str) -> str:
         return ""
 
 
-@functools.lru_cache(maxsize=1)
-def machine() -> Machine:
-    """This machine, looked at once."""
+@functools.lru_cache(maxsize=16)
+def machine(device: str = "cuda") -> Machine:
+    """This machine with one of its GPUs, looked at once.
+
+    Args:
+        device: "cuda" is the current one, "cuda:1" the second; of another kind of device, the current GPU is told.
+    """
+    gpu = device if device.startswith("cuda") else "cuda"
     system, processor = platform.system(), platform.machine()
     try:
         import torch
@@ -54,12 +59,12 @@ def machine() -> Machine:
         return Machine(system, _processor(), torch.__version__, why_no_gpu="this torch is built without CUDA")
     if not torch.cuda.is_available():
         return Machine(system, _processor(), torch.__version__, why_no_gpu="torch sees no CUDA device")
-    major, minor = torch.cuda.get_device_capability()
+    major, minor = torch.cuda.get_device_capability(gpu)
     return Machine(
         system,
         _processor(),
         torch.__version__,
-        gpu=torch.cuda.get_device_name(),
+        gpu=torch.cuda.get_device_name(gpu),
         compute_capability=f"{major}.{minor}",
         driver=_driver(),
         cuda=str(torch.version.cuda),

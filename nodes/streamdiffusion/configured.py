@@ -15,7 +15,7 @@ from comfystream.errors import AssetError, ConfigError
 
 from .acceleration import accelerated
 from .control import Control, ControlModel, load_control
-from .core import Schedule, parse_steps
+from .core import parse_steps
 from .loader_nodes import add_image_prompt, style_of
 from .loading.entry import device_of, dtype_of, find, load_model, placed
 from .lora import with_lora
@@ -92,7 +92,7 @@ class ConfiguredStream:
             prompt=self._prompt(asked, "prompt" in changes),
             negative=negative,
             steps=parse_steps(asked["t_index_list"]),
-            schedule=Schedule(self.model.schedule, asked["num_inference_steps"]),
+            schedule=self.model.steps(asked["num_inference_steps"]),
             guidance=self.model.guidance(config["cfg_type"], asked["guidance_scale"], asked["delta"]),
             seeds=tuple((int(seed), float(weight)) for seed, weight in seeds),
             seed_method=asked.get("seed_blending", {}).get("interpolation_method", "linear"),

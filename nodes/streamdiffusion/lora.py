@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _PART = re.compile(
     r"^(.*?)\.(lora_down|lora_up|lora_A|lora_B|lora(?:_linear_layer)?\.(?:down|up))(?:\.default)?\.weight$"
 )
+_FOREIGN = re.compile(r"\.(hada_|lokr_|dora_scale|oft_|lora_mid|lora_magnitude)")
 _PROCESSOR = re.compile(r"^(?:unet\.)?(.*)\.processor\.(to_[a-z]+)_lora\.")  # of diffusers before 0.22
 _PEFT = "base_model.model."  # in files that PEFT itself saved
 _TOWERS = {"lora_te_": 0, "lora_te1_": 0, "lora_te2_": 1, "text_encoder.": 0, "text_encoder_2.": 1}
@@ -63,7 +64,7 @@ def read_changes(path: Path) -> dict[str, _Change]:
         AssetError: a damaged file, no LoRA, or one of a kind that is not understood.
     """
     weights = read_weights(path)
-    foreign = next((name for name in weights if re.search(r"\.(hada_|lokr_|dora_scale|oft_|lora_mid|lora_magnitude)", name)), None)
+    foreign = next((name for name in weights if _FOREIGN.search(name)), None)
     if foreign:
         raise AssetError(
             f"LoRA {path.name} is of a kind that is not understood ({foreign})",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .acceleration import Acceleration
-from .core import Guidance, ScheduleKind
+from .core import Guidance, Schedule, ScheduleKind
 from .core.guidance import GuidanceMode
 from .image_prompt import ImagePrompt
 from .loading.infer import Family
@@ -65,6 +65,7 @@ class StreamModel:
         prompts: texts to embeddings.
         predicts_velocity: the UNet predicts v rather than the noise.
         schedule: how its steps are spaced by default.
+        is_zero_terminal: it was trained with nothing of the picture left at the last timestep.
         device: where it is.
         dtype: what it computes in.
         loras: (name, strength) of what is added to its weights.
@@ -81,6 +82,7 @@ class StreamModel:
     prompts: PromptEncoder
     predicts_velocity: bool = False
     schedule: ScheduleKind = ScheduleKind.LCM
+    is_zero_terminal: bool = False
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     loras: tuple[tuple[str, float], ...] = ()
@@ -98,6 +100,10 @@ class StreamModel:
     def guidance_width(self) -> int:
         """Of what a UNet that was distilled with guidance is told of its scale; 0 for others."""
         return int(self.unet.config.time_cond_proj_dim or 0)
+
+    def steps(self, count: int, kind: str = "auto") -> Schedule:
+        """The schedule of `count` steps that a node's inputs name; "auto" is the model's own spacing."""
+        return Schedule(self.schedule if kind == "auto" else ScheduleKind(kind), count, self.is_zero_terminal)
 
     def guidance(self, cfg_type: str, scale: float, delta: float) -> Guidance:
         """Out of a node's inputs. A UNet that was distilled with guidance is told its scale and needs no other kind.

@@ -23,11 +23,10 @@ from .control import ActiveControl
 from .core import Guidance, StreamBatch
 from .core.batch import Tables
 from .core.guidance import GuidanceMode
-from .core.schedule import alphas_cumprod
 from .layout import Layout, TickShape
 from .model import StreamModel
 
-__all__ = ["RecordedTick", "as_noise"]
+__all__ = ["RecordedTick"]
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +59,10 @@ class RecordedTick:
             latent = (model.latent_channels, height // shrink, width // shrink)
             noise = self.picture.new_zeros((shape.slots, *latent))
             guidance = Guidance(shape.mode, 1.0 if shape.mode is GuidanceMode.NONE else 2.0, 1.0)
-            tables = Tables.blank(shape.slots, frames, guidance, noise, shape.adds_noise)
+            is_velocity = model.predicts_velocity
+            tables = Tables.blank(shape.slots, frames, guidance, noise, shape.adds_noise, is_velocity)
             self.batch = StreamBatch(tables, noise, is_fixed=True)
             self._blank = self.picture.new_zeros((frames, *latent)) if shape.is_from_noise else None
-            self._kept = alphas_cumprod().to(model.device)
             self._made = torch.zeros_like(self.picture)
             self.why_not = ""
             self._replay = self._run
@@ -78,9 +77,7 @@ class RecordedTick:
         """(channels, height, width) of a latent."""
         return tuple(self.batch.shape)
 
-    def tell(
-        self, tables: Tables, told: Rows, controls: list[ActiveControl], scales: Tensor | None
-    ) -> None:
+    def tell(self, tables: Tables, told: Rows, controls: list[ActiveControl], scales: Tensor | None) -> None:
         """What the next launches use.
 
         Args:
@@ -128,18 +125,4 @@ class RecordedTick:
         self._made.copy_((made / 2 + 0.5).clamp_(0, 1))
 
     def _denoise(self, x: Tensor, times: Tensor) -> Tensor:
-        predicted = self._networks.run(x, self._nets)
-        return as_noise(predicted, x, times, self._kept) if self._model.predicts_velocity else predicted
-
-
-def as_noise(velocity: Tensor, x: Tensor, times: Tensor, kept: Tensor) -> Tensor:
-    """The noise in x of a model that predicts velocity.
-
-    Args:
-        velocity: as predicted, [rows, channels, h, w].
-        x: what it was predicted for.
-        times: [rows].
-        kept: [1000], see `alphas_cumprod`.
-    """
-    alpha = kept.index_select(0, times).view(-1, 1, 1, 1)
-    return alpha.sqrt().to(x.dtype) * velocity + (1 - alpha).sqrt().to(x.dtype) * x
+        return self._networks.run(x, self._nets)

@@ -9,19 +9,14 @@ from torch import Tensor
 from comfystream.errors import ConfigError
 
 from .control import Control
-from .core import Schedule, ScheduleKind, check_steps, parse_steps
+from .core import check_steps, parse_steps
 from .handover import Handover
 from .model import StreamModel
 from .settings import Similarity, StreamSettings, Style
 from .stream import Stream
 from .text import Embedding
 
-__all__ = ["NODES", "StreamDiffusionSampler", "schedule_of"]
-
-
-def schedule_of(model: StreamModel, kind: str, count: int) -> Schedule:
-    """The schedule that a node's inputs name; "auto" is the model's own."""
-    return Schedule(model.schedule if kind == "auto" else ScheduleKind(kind), count)
+__all__ = ["NODES", "StreamDiffusionSampler"]
 
 
 class StreamDiffusionSampler:
@@ -119,7 +114,7 @@ def _settings(
         prompt=prompt,
         negative=get("negative"),
         steps=parse_steps(get("t_index_list", "32,45")),
-        schedule=schedule_of(model, get("schedule", "auto"), get("num_inference_steps", 50)),
+        schedule=model.steps(get("num_inference_steps", 50), get("schedule", "auto")),
         guidance=model.guidance(get("cfg_type", "self"), get("guidance_scale", 1.1), get("delta", 1.0)),
         seeds=tuple(pair for pair in seeds if pair[1] > 0),
         seed_method=get("seed_interpolation_method", "linear"),

@@ -10,6 +10,7 @@ from comfystream.errors import ConfigError
 
 from .control import Control
 from .core import Guidance, Schedule, ScheduleKind, check_steps
+from .core.guidance import GuidanceMode
 from .text import Embedding
 
 __all__ = ["Similarity", "StreamSettings", "Style"]
@@ -93,6 +94,12 @@ class StreamSettings:
             raise ConfigError(f"frame_buffer_size is {self.frames}", hint="use 1 to 16")
         if not self.seeds:
             raise ConfigError("there is no seed")
+        needs_picture = self.guidance.active in (GuidanceMode.SELF, GuidanceMode.INITIALIZE)
+        if self.schedule.is_zero_terminal and self.steps[0] == 0 and needs_picture:
+            raise ConfigError(
+                f"this model's first step begins with noise alone, where {self.guidance.mode} guidance says nothing",
+                hint="use cfg_type none or full, or a t_index_list that begins with 1 or more",
+            )
         return self
 
     def row_counts(self) -> tuple[int, ...]:

@@ -15,14 +15,13 @@ from .conditioning import Conditioning
 from .control_rows import ControlRows
 from .core import Glide, SimilarityFilter, StreamBatch, denoise_in_turn, mixed_noise
 from .core.batch import Tables
-from .core.schedule import alphas_cumprod
 from .core.transfer import brought
 from .image_prompt import layer_weights
 from .layout import Layout, TickShape
 from .model import StreamModel
 from .networks import networks_of
 from .preprocess import pictures_of
-from .recorded import RecordedTick, as_noise
+from .recorded import RecordedTick
 from .settings import StreamSettings
 
 __all__ = ["Stream"]
@@ -69,7 +68,6 @@ class Stream:
         self._output: Tensor | None = None
         self._waiting: list[Tensor] = []
         self._ready: deque[Tensor] = deque()
-        self._kept = alphas_cumprod().to(model.device)
         self._used_noise: Tensor | None = None
         self._used_settings: StreamSettings | None = None
         self._style_scales: tuple[Any, Tensor | None] = ((), None)
@@ -303,12 +301,11 @@ class Stream:
         return [self._model_for(frames if slot < unguided else 0, frames, size) for slot in range(tables.slots)]
 
     def _model_for(self, front: int, rows: int, size: tuple[int, int]) -> Callable[[Tensor, Tensor], Tensor]:
-        """The UNet for `front` unguided rows and `rows` guided ones: predicts noise, whatever it was trained for."""
+        """The UNet for `front` unguided rows and `rows` guided ones."""
         told, scales = self._conditioning.rows(front, rows, size), self._scales()
 
         def denoise(x: Tensor, times: Tensor) -> Tensor:
-            predicted = self._networks.predict(x, times, told, self._controls.active(front, len(x) - front), scales)
-            return as_noise(predicted, x, times, self._kept) if self.model.predicts_velocity else predicted
+            return self._networks.predict(x, times, told, self._controls.active(front, len(x) - front), scales)
 
         return denoise
 
@@ -317,8 +314,9 @@ class Stream:
         key = (settings.steps, settings.schedule, settings.guidance, settings.frames, settings.adds_noise)
         if key != self._tables_key:
             values = settings.schedule.tables(settings.steps, settings.frames, self.model.dtype)
-            made = Tables.make(values, settings.frames, settings.guidance, self.model.device, settings.adds_noise)
-            self._made_tables, self._tables_key = made, key
+            told = settings.frames, settings.guidance, self.model.device, settings.adds_noise
+            self._made_tables = Tables.make(values, *told, self.model.predicts_velocity)
+            self._tables_key = key
         return self._made_tables
 
     def _noise_of(self, settings: StreamSettings, shape: tuple[int, ...]) -> Tensor:

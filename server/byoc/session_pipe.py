@@ -170,14 +170,18 @@ class SessionPipe:
             return self._progress
         if self._session.fail_policy is FailPolicy.PASSTHROUGH:
             return None
-        state, has_run = self._session.state, self._session.workflow is not None
-        if state is SessionState.FAILED or (state is SessionState.PREPARING and has_run):
+        if self._session.state is SessionState.FAILED or self._is_coming_back:
             return Loading("The engine starts again")
         return Loading(f"The workflow does not run: {self._trouble}") if self._trouble else None
 
+    @property
+    def _is_coming_back(self) -> bool:
+        """Whether a workflow that ran is loaded anew."""
+        return self._session.state is SessionState.PREPARING and self._session.workflow is not None
+
     def report(self) -> PipeReport:
         """How it is."""
-        is_failing = bool(self._trouble) or now_ms() - self._last_error_ms < FAILING_MS
+        is_failing = self._is_coming_back or bool(self._trouble) or now_ms() - self._last_error_ms < FAILING_MS
         state = "LOADING" if self._progress is not None else "DEGRADED_INFERENCE" if is_failing else "ONLINE"
         if self._session.state is SessionState.FAILED:
             state = "ERROR"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from comfystream.accel.accelerate import How, job_for
 from comfystream.accel.backend import Backend, Capability
 from comfystream.accel.machine import machine
-from comfystream.accel.registry import backends, choose, probe_all
+from comfystream.accel.registry import Choice, backends, choose, probe_all
+from comfystream.accel.spec import ModelSpec, TensorSpec
 from comfystream.accel.verify import TOLERANCE, tolerance
 from comfystream.errors import EngineError
 
@@ -67,10 +69,32 @@ def test_the_processor_is_a_part_of_what_engines_depend_on_beside_a_gpu_too(monk
 
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     for name, value in (("is_available", True), ("get_device_capability", (8, 9)), ("get_device_name", "RTX 4090")):
-        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
     found = machine.__wrapped__()
     assert (found.gpu, found.compute_capability) == ("RTX 4090", "8.9")
     assert torch.backends.cpu.get_cpu_capability() in found.processor
+
+
+def test_an_engine_is_for_the_gpu_that_it_is_built_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine may have several of different kinds."""
+    import torch
+
+    gpus = {"cuda:0": ("RTX 4090", (8, 9)), "cuda:1": ("L4", (8, 9)), "cuda": ("RTX 4090", (8, 9))}
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: gpus[device][0])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: gpus[device][1])
+    monkeypatch.setattr(torch.nn.Identity, "to", lambda self, device: self)
+    monkeypatch.setattr("comfystream.accel.accelerate.machine", machine.__wrapped__)
+    backend = FakeBackend("tensorrt", can_run=True)
+    backend.plan_name = "engine.trt"
+    spec, choice = ModelSpec("pair", (TensorSpec("x", "float32", (1,)),), ("y",)), Choice(backend, backend.probe(), "")
+    digests = {}
+    for device in ("cuda:0", "cuda:1", "cuda"):
+        job = job_for(choice, torch.nn.Identity(), spec, How(device=device))
+        assert job is not None
+        digests[device] = job.key.digest
+    assert digests["cuda:0"] == digests["cuda"] != digests["cuda:1"]
 
 
 def test_single_precision_on_a_gpu_is_held_to_what_it_multiplies_with() -> None:

@@ -40,13 +40,15 @@ async def test_the_card_stays_until_the_workflow_runs_again(shared_engine: Child
         await until(lambda: session.state is SessionState.FAILED)
         await session.set_fail_policy(FailPolicy.HOLD)
         pipe = pipe_of(session)
-        words = [pipe.loading()]
+        words, states = [pipe.loading()], [pipe.report().state]
         again = asyncio.create_task(session.set_workflow(parse_workflow(slow(1.0))))
         await until(lambda: session.state is SessionState.PREPARING)
         words.append(pipe.loading())
+        states.append(pipe.report().state)
         await again
         assert [loading and loading.words for loading in words] == ["The engine starts again"] * 2
         assert pipe.loading() is None
+        assert [*states, pipe.report().state] == ["ERROR", "DEGRADED_INFERENCE", "ONLINE"]
         await pipe.close()
 
 

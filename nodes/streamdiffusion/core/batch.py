@@ -22,7 +22,8 @@ from .transfer import brought
 
 __all__ = ["Denoise", "StreamBatch", "Tables"]
 
-# (x [rows, channels, h, w], timesteps [rows]) -> predicted noise of the same shape; `Guidance` lays the rows out
+# (x [rows, channels, h, w], timesteps [rows]) -> predicted noise or velocity of the same shape; `Guidance` lays the
+# rows out, `Tables` says which it is
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -38,6 +39,7 @@ class Tables:
         model_times: timesteps of all rows that the model runs.
         next_ratio: alpha of the next slot by sigma of the next slot, for the rows of all slots but the last.
         adds_noise: whether noise is put on between steps.
+        predicts_velocity: whether the model predicts v = alpha * noise - sigma * x0 rather than the noise.
     """
 
     slots: int
@@ -46,11 +48,17 @@ class Tables:
     values: SlotTables
     model_times: Tensor
     next_ratio: Tensor
-    adds_noise: bool
+    adds_noise: bool = True
+    predicts_velocity: bool = False
 
     @staticmethod
     def make(
-        values: SlotTables, frames: int, guidance: Guidance, device: torch.device | str = "cpu", adds_noise: bool = True
+        values: SlotTables,
+        frames: int,
+        guidance: Guidance,
+        device: torch.device | str = "cpu",
+        adds_noise: bool = True,
+        predicts_velocity: bool = False,
     ) -> Tables:
         """Lay the numbers of the steps out for a guidance, and bring them to the device."""
         slots = len(values.timesteps) // frames
@@ -58,14 +66,28 @@ class Tables:
         times = torch.cat([values.timesteps[:front], values.timesteps])
         ratio = values.alpha[frames:] / values.sigma[frames:]
         moved = SlotTables(*(brought(getattr(values, name), device) for name in SlotTables.__slots__))
-        return Tables(slots, frames, guidance, moved, brought(times, device), brought(ratio, device), adds_noise)
+        there = brought(times, device), brought(ratio, device)
+        return Tables(slots, frames, guidance, moved, *there, adds_noise, predicts_velocity)
 
     @staticmethod
-    def blank(slots: int, frames: int, guidance: Guidance, like: Tensor, adds_noise: bool = True) -> Tables:
+    def blank(
+        slots: int,
+        frames: int,
+        guidance: Guidance,
+        like: Tensor,
+        adds_noise: bool = True,
+        predicts_velocity: bool = False,
+    ) -> Tables:
         """Tables of a layout whose numbers are not known yet: where and in what precision `like` is."""
         ones = like.new_ones((slots * frames, 1, 1, 1))
         times = torch.zeros(slots * frames, dtype=torch.int64)
-        return Tables.make(SlotTables(times, ones, ones, ones, ones), frames, guidance, like.device, adds_noise)
+        values = SlotTables(times, ones, ones, ones, ones)
+        return Tables.make(values, frames, guidance, like.device, adds_noise, predicts_velocity)
+
+    @property
+    def keeps_velocity(self) -> bool:
+        """Whether guided predictions are velocities: the stock noise is noise, and so is what it guides."""
+        return self.predicts_velocity and self.guidance.active in (GuidanceMode.NONE, GuidanceMode.FULL)
 
     def copied(self, into: Tables | None = None) -> Tables:
         """The same in tensors of its own, or in those of other tables of this layout."""
@@ -137,6 +159,7 @@ class StreamBatch:
         self._guided = torch.empty_like(self._x0)
         self._drift = torch.empty_like(self._x0)
         self._scaled = torch.empty_like(self._x0)
+        self._noised = torch.empty_like(self._model_in)
 
     def change(self, tables: Tables | None = None, noise: Tensor | None = None) -> None:
         """Use other steps or other noise from the next tick on. Frames on their way keep their place.
@@ -234,13 +257,16 @@ class StreamBatch:
         torch.mul(latent, values.alpha[:frames], out=x[:frames])
         x[:frames].addcmul_(self._noise[:frames], values.sigma[:frames])
         predicted = self._guide(denoise)
-        self._predict(x, predicted, out=x0)
+        if tables.keeps_velocity:
+            self._take_velocity(x, predicted, out=x0)
+        else:
+            self._predict(x, predicted, out=x0)
         if tables.guidance.active in (GuidanceMode.SELF, GuidanceMode.INITIALIZE):
             self._move_stock(predicted)
         return x0[-frames:]
 
     def _guide(self, denoise: Denoise) -> Tensor:
-        """Predicted noise of all slots."""
+        """Predicted noise of all slots, or velocity where that stays."""
         tables = self._tables
         frames, rows, mode = tables.frames, len(self._x), tables.guidance.active
         if mode is GuidanceMode.NONE:
@@ -248,12 +274,28 @@ class StreamBatch:
         front = len(self._model_in) - rows
         self._model_in[:front].copy_(self._x[:front])
         predicted = denoise(self._model_in, tables.model_times)
-        text = predicted[front:]
         if mode is GuidanceMode.FULL:
-            return torch.lerp(predicted[:front], text, self._scale, out=self._guided)
+            return torch.lerp(predicted[:front], predicted[front:], self._scale, out=self._guided)
+        if tables.predicts_velocity:
+            predicted = self._as_noise(predicted, front)
+        text = predicted[front:]
         self._stock[:frames].copy_(predicted[:front] if front else self._noise[:frames])
         torch.mul(self._stock, self._delta, out=self._drift)
         return torch.lerp(self._drift, text, self._scale, out=self._guided)
+
+    def _as_noise(self, velocity: Tensor, front: int) -> Tensor:
+        """The noise in what a model saw that predicts velocity: alpha v + sigma x, of unguided rows too."""
+        values, seen = self._tables.values, self._model_in
+        for rows, own in ((slice(front), slice(front)), (slice(front, None), slice(None))):
+            torch.mul(velocity[rows], values.alpha[own], out=self._noised[rows])
+            self._noised[rows].addcmul_(seen[rows], values.sigma[own])
+        return self._noised
+
+    def _take_velocity(self, x: Tensor, velocity: Tensor, out: Tensor) -> None:
+        """x0 = c_out (alpha x - sigma v) + c_skip x; no division, so it holds where next to nothing of x0 is in x."""
+        values = self._tables.values
+        torch.mul(velocity, values.sigma, out=out)
+        out.neg_().addcmul_(x, values.alpha).mul_(values.c_out).addcmul_(x, values.c_skip)
 
     def _predict(self, x: Tensor, predicted: Tensor, out: Tensor, rows: slice = slice(None)) -> Tensor:
         """x0 = c_out (x - sigma e) / alpha + c_skip x."""

@@ -22,6 +22,7 @@ TRAIN_STEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012
 SIGMA_DATA, TIMESTEP_SCALING = 0.5, 10.0
 LCM_ORIGINAL_STEPS = 50
+LEAST_ALPHA = 2.0**-24  # cumulated: what is left of the picture where nothing should be; a root of it is 2**-12
 
 
 class ScheduleKind(StrEnum):
@@ -73,10 +74,20 @@ def parse_steps(text: str | Sequence[int]) -> tuple[int, ...]:
     return steps
 
 
-def alphas_cumprod() -> Tensor:
-    """How much of a picture's variance is left at each of the 1000 timesteps; float32."""
+def alphas_cumprod(is_zero_terminal: bool = False) -> Tensor:
+    """How much of a picture's variance is left at each of the 1000 timesteps; float32.
+
+    Args:
+        is_zero_terminal: nothing (2**-24) is left at the last one, and proportionally less before: "Common Diffusion
+            Noise Schedules and Sample Steps are Flawed" (arXiv 2305.08891), algorithm 1.
+    """
     betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_STEPS, dtype=torch.float32) ** 2
-    return torch.cumprod(1.0 - betas, dim=0)
+    kept = torch.cumprod(1.0 - betas, dim=0)
+    if not is_zero_terminal:
+        return kept
+    roots = kept.double().sqrt()
+    rescaled = (roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))
+    return (rescaled**2).clamp_min(LEAST_ALPHA).float()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +116,12 @@ class Schedule:
     Attributes:
         kind: LCM or turbo.
         count: num_inference_steps, 1 or more.
+        is_zero_terminal: the model was trained with nothing of the picture left at the last timestep.
     """
 
     kind: ScheduleKind = ScheduleKind.LCM
     count: int = LCM_ORIGINAL_STEPS
+    is_zero_terminal: bool = False
 
     def timesteps(self) -> list[int]:
         """All timesteps, falling, each within 0..999.
@@ -139,7 +152,7 @@ class Schedule:
         every = self.timesteps()
         chosen = [every[index] for index in check_steps(steps, len(every))]
         times = torch.tensor(chosen).repeat_interleave(frames)
-        kept = alphas_cumprod()[times].double()
+        kept = alphas_cumprod(self.is_zero_terminal)[times].double()
         scaled = (times.double() * TIMESTEP_SCALING) ** 2
         if self.kind is ScheduleKind.LCM:
             c_skip = SIGMA_DATA**2 / (scaled + SIGMA_DATA**2)

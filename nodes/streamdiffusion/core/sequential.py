@@ -10,9 +10,12 @@ from .guidance import GuidanceMode
 __all__ = ["denoise_in_turn"]
 
 
-def _x0(tables: Tables, rows: slice, x: Tensor, predicted: Tensor) -> Tensor:
+def _x0(tables: Tables, rows: slice, x: Tensor, predicted: Tensor, is_velocity: bool = False) -> Tensor:
     values = tables.values
-    plain = (x - values.sigma[rows] * predicted) / values.alpha[rows]
+    if is_velocity:
+        plain = values.alpha[rows] * x - values.sigma[rows] * predicted
+    else:
+        plain = (x - values.sigma[rows] * predicted) / values.alpha[rows]
     return values.c_out[rows] * plain + values.c_skip[rows] * x
 
 
@@ -39,6 +42,9 @@ def denoise_in_turn(tables: Tables, noise: Tensor, latent: Tensor, denoise: list
         times = tables.values.timesteps[rows]
         doubled = mode is GuidanceMode.FULL or (mode is GuidanceMode.INITIALIZE and slot == 0)
         predicted = denoise[slot](x.repeat(2, 1, 1, 1), times.repeat(2)) if doubled else denoise[slot](x, times)
+        if tables.predicts_velocity and not tables.keeps_velocity:
+            predicted = tables.values.alpha[rows][:1] * predicted
+            predicted = predicted + tables.values.sigma[rows][:1] * (x.repeat(2, 1, 1, 1) if doubled else x)
         if doubled:
             stock = predicted[:frames] if mode is GuidanceMode.INITIALIZE else stock
         text = predicted[-frames:]
@@ -46,7 +52,7 @@ def denoise_in_turn(tables: Tables, noise: Tensor, latent: Tensor, denoise: list
             text = predicted[:frames].lerp(text, guidance.scale)
         elif mode is not GuidanceMode.NONE:
             text = (stock * guidance.delta).lerp(text, guidance.scale)
-        x0 = _x0(tables, rows, x, text)
+        x0 = _x0(tables, rows, x, text, tables.keeps_velocity)
         if mode in (GuidanceMode.SELF, GuidanceMode.INITIALIZE) and slot + 1 < tables.slots:
             drift = _x0(tables, rows, stock * tables.values.sigma[rows], text)
             stock = noise[slot + 1 : slot + 2] + drift * tables.next_ratio[rows]

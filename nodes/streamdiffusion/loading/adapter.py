@@ -1,4 +1,4 @@
-"""What a trainer says of a LoRA beside its tensors: PEFT's `LoraConfig`, in a file beside it or in the file's header."""
+"""What a trainer says of a LoRA beside its tensors: PEFT's `LoraConfig`, in a file of its own or in the header."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ from .single_file import autoencoder_of, load_autoencoder_file, load_single_file
 
 __all__ = ["device_of", "dtype_of", "find", "load_model", "model_from_comfyui", "placed"]
 
+# How ComfyUI names what a model predicts, or its noise levels, where neither is that of Stable Diffusion
+NOT_UNDERSTOOD = {"EDM", "X0", "ModelSamplingDiscreteEDM"}
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -158,8 +160,16 @@ def model_from_comfyui(patcher: Any, vae: Any, clip: Any = None) -> StreamModel:
     unet, family = unet_of(_state(patcher.model.diffusion_model), "ComfyUI's MODEL")
     stage = vae.first_stage_model
     autoencoder: Autoencoder = autoencoder_of(_state(stage), family, "ComfyUI's VAE")
-    sampling = type(getattr(patcher.model, "model_sampling", None)).__mro__
-    velocity = any(cls.__name__ == "V_PREDICTION" for cls in sampling)
+    sampling = patcher.get_model_object("model_sampling")  # the node ModelSamplingDiscrete replaces a model's own
+    kinds = {cls.__name__ for cls in type(sampling).__mro__}
+    if "ModelSamplingDiscrete" not in kinds or kinds & NOT_UNDERSTOOD:
+        raise AssetError(
+            "this MODEL is sampled in a way that is not understood",
+            code="model_sampling",
+            hint="models that predict noise or velocity at Stable Diffusion's noise levels are",
+        )
     towers: tuple[Any, ...] = (ComfyTower(clip),) if clip is not None else ()
     prompts = PromptEncoder(family, towers)
-    return StreamModel("ComfyUI's MODEL", family, unet, autoencoder, prompts, predicts_velocity=velocity)
+    velocity, is_zero = "V_PREDICTION" in kinds, bool(getattr(sampling, "zsnr", False))
+    named = "ComfyUI's MODEL"
+    return StreamModel(named, family, unet, autoencoder, prompts, velocity, is_zero_terminal=is_zero)

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from comfystream.errors import AssetError
+
 from ..core import ScheduleKind
 from ..model import Autoencoder, StreamModel
 from ..text import PromptEncoder, TextTower
@@ -15,6 +17,9 @@ from .parts import from_folder, tokenizer_in
 from .weights import read_config
 
 __all__ = ["load_autoencoder", "load_folder"]
+
+PREDICTIONS = ("epsilon", "v_prediction")
+OTHER_SCHEDULERS = ("EDM", "FlowMatch")  # noise levels of their own
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:
@@ -40,6 +45,14 @@ def load_folder(folder: Path) -> StreamModel:
     unet = from_folder("UNet2DConditionModel", folder / "unet")
     family = family_of_config(unet.config)
     scheduler = read_config(folder / "scheduler", "scheduler_config.json") if (folder / "scheduler").is_dir() else {}
+    kind = str(scheduler.get("prediction_type", "epsilon"))
+    if kind not in PREDICTIONS or str(scheduler.get("_class_name", "")).startswith(OTHER_SCHEDULERS):
+        raise AssetError(
+            f"model {folder.name} is sampled in a way that is not understood "
+            f"({scheduler.get('_class_name', 'no scheduler')}, {kind})",
+            code="model_sampling",
+            hint="models that predict noise or velocity at Stable Diffusion's noise levels are",
+        )
     trailing = scheduler.get("timestep_spacing") == "trailing"
     return StreamModel(
         name=folder.name,
@@ -47,8 +60,9 @@ def load_folder(folder: Path) -> StreamModel:
         unet=unet,
         autoencoder=load_autoencoder(folder / "vae"),
         prompts=PromptEncoder(family, _towers(folder, family), torch.float32),
-        predicts_velocity=scheduler.get("prediction_type") == "v_prediction",
+        predicts_velocity=kind == "v_prediction",
         schedule=ScheduleKind.TURBO if trailing else ScheduleKind.LCM,
+        is_zero_terminal=bool(scheduler.get("rescale_betas_zero_snr")),
         origin=(str(folder),),
     )
 

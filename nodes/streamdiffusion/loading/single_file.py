@@ -24,6 +24,7 @@ __all__ = ["autoencoder_of", "load_autoencoder_file", "load_single_file", "model
 
 UNET, AUTOENCODER = "model.diffusion_model.", "first_stage_model."
 TAESD_SCALING = 1.0
+ZERO_TERMINAL = "ztsnr"  # an empty tensor that says so
 
 
 def unet_of(weights: Mapping[str, Tensor], what: str) -> tuple[Any, Family]:
@@ -143,7 +144,9 @@ def model_of(
     made = autoencoder or autoencoder_of(under(rest, AUTOENCODER), family, f"{name}: VAE")
     prompts = PromptEncoder(family, _towers(rest, family, tokenizer, name), torch.float32)
     velocity = predicts_velocity(unet_weights, family, rest)
-    return StreamModel(name, family, unet, made, prompts, velocity, ScheduleKind.LCM, origin=(name,))
+    return StreamModel(
+        name, family, unet, made, prompts, velocity, ScheduleKind.LCM, ZERO_TERMINAL in rest, origin=(name,)
+    )
 
 
 def load_single_file(path: Path, tokenizers: list[Path], autoencoder: Path | None = None) -> StreamModel:

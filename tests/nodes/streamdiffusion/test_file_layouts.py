@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 
 import tiny
 import tiny_video
+from comfyui_parts import holder, patcher_of
 from diffusers import StableDiffusionPipeline
 from original_layout import original_autoencoder, original_checkpoint, original_unet
 from safetensors.torch import load_file, save_file
@@ -197,6 +198,15 @@ def test_a_file_of_sd_2_that_predicts_velocity_is_known_by_its_weights(tmp_path,
     assert load_model(str(tmp_path / "model.safetensors")).predicts_velocity is wanted
 
 
+@pytest.mark.parametrize("said", [(), ("v_pred",), ("v_pred", "ztsnr")])
+def test_empty_tensors_say_how_a_file_is_sampled(tmp_path, said) -> None:
+    weights = original_checkpoint(load_folder(tiny.write_folder(tmp_path / "folder", "sdxl", is_tiny_vae=False)))
+    save_file({**weights, **{name: torch.empty(0) for name in said}}, tmp_path / "model.safetensors")
+    tiny.write_tokenizer(tmp_path / "tokenizer")
+    loaded = load_model(str(tmp_path / "model.safetensors"))
+    assert (loaded.predicts_velocity, loaded.is_zero_terminal) == ("v_pred" in said, "ztsnr" in said)
+
+
 def test_a_lora_of_training_is_the_generator_s_not_the_critic_s_too(tmp_path) -> None:
     model = VideoModel("tiny", PIPELINES["longlive"], CausalStep(tiny_video.transformer()), None, None)
     alone = tiny_video.write_lora(tmp_path / "alone.safetensors", prefix="generator_lora.base_model.model.")
@@ -224,13 +234,7 @@ def test_comfyui_s_taesd(tmp_path) -> None:
     for name, value in made.state_dict().items():
         side, _, number, rest = name.split(".", 3)
         weights[f"taesd_{side}.{int(number) + (side == 'decoder')}.{rest}"] = value
-
-    def holder(given):
-        return SimpleNamespace(state_dict=lambda: given)
-
-    patcher = SimpleNamespace(
-        model=SimpleNamespace(diffusion_model=holder(original_unet(tiny.unet("sd15")))), patches={}
-    )
+    patcher = patcher_of(original_unet(tiny.unet("sd15")))
     loaded = model_from_comfyui(patcher, SimpleNamespace(first_stage_model=holder(weights))).autoencoder
     assert loaded.scaling == 1
     assert all(torch.equal(loaded.module.state_dict()[name], value) for name, value in made.state_dict().items())

@@ -13,6 +13,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 import tiny
+from comfyui_parts import holder, patcher_of
 from original_layout import original_autoencoder, original_checkpoint, original_control, original_unet
 from safetensors.torch import save_file
 
@@ -63,11 +64,7 @@ def test_the_names_are_those_of_diffusers(family: str) -> None:
 
 def test_comfyui_s_objects(models) -> None:
     unet, vae = tiny.unet("sd15"), tiny.kl()
-
-    def holder(weights):
-        return SimpleNamespace(state_dict=lambda: weights)
-
-    patcher = SimpleNamespace(model=SimpleNamespace(diffusion_model=holder(original_unet(unet))), patches={})
+    patcher = patcher_of(original_unet(unet))
     clip = SimpleNamespace(
         tokenize=lambda text: text,
         encode_from_tokens=lambda tokens, return_pooled: (torch.full((1, 77, 32), float(len(tokens))), None),
@@ -77,6 +74,31 @@ def test_comfyui_s_objects(models) -> None:
     assert model.prompts.encode("four").tokens[0, 0, 0] == 4
     with pytest.raises(AssetError, match="no diffusion model of ComfyUI"):
         model_from_comfyui((1, 2), None)
+
+
+@pytest.mark.parametrize("is_zero", [False, True])
+@pytest.mark.parametrize("kind", ["eps", "v_prediction"])
+def test_how_comfyui_says_that_a_model_is_sampled(kind: str, is_zero: bool) -> None:
+    """The model's own way, or that of its node ModelSamplingDiscrete."""
+    patcher = patcher_of(original_unet(tiny.unet("sd15")), kind, is_zero)
+    model = model_from_comfyui(patcher, SimpleNamespace(first_stage_model=holder(original_autoencoder(tiny.kl()))))
+    assert (model.predicts_velocity, model.is_zero_terminal) == (kind == "v_prediction", is_zero)
+
+
+@pytest.mark.parametrize("more", [{"kind": "x0"}, {"kind": "edm"}, {"is_discrete": False}])
+def test_other_ways_of_sampling_are_refused(more) -> None:
+    patcher = patcher_of(original_unet(tiny.unet("sd15")), **more)
+    with pytest.raises(AssetError, match="sampled in a way that is not understood"):
+        model_from_comfyui(patcher, SimpleNamespace(first_stage_model=holder(original_autoencoder(tiny.kl()))))
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [{"prediction_type": "sample"}, {"_class_name": "EDMDPMSolverMultistepScheduler", "prediction_type": "epsilon"}],
+)
+def test_so_they_are_in_a_folder(tmp_path, scheduler) -> None:
+    with pytest.raises(AssetError, match="model odd is sampled in a way that is not understood"):
+        load_folder(tiny.write_folder(tmp_path / "odd", **scheduler))
 
 
 def test_a_taesd_file_in_place_of_the_own_vae(tmp_path, model_folders) -> None:

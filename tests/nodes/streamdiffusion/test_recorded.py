@@ -81,9 +81,12 @@ def test_the_stand_in_does_not_hear_of_the_host() -> None:
 class RecordedBatch:
     """A batch of which `run` is recorded once, before any of its numbers are known."""
 
-    def __init__(self, guidance: Guidance, slots: int, frames: int = 1, adds_noise: bool = True) -> None:
+    def __init__(
+        self, guidance: Guidance, slots: int, frames: int = 1, adds_noise: bool = True, is_velocity: bool = False
+    ) -> None:
         like = torch.zeros(slots, *SHAPE, dtype=torch.float64)
-        self.batch = StreamBatch(Tables.blank(slots, frames, guidance, like, adds_noise), like, is_fixed=True)
+        blank = Tables.blank(slots, frames, guidance, like, adds_noise, is_velocity)
+        self.batch = StreamBatch(blank, like, is_fixed=True)
         self.latent, self.made = (torch.zeros(frames, *SHAPE, dtype=torch.float64) for _ in range(2))
         model = toy_model(TEXT, UNGUIDED, guidance.unguided_rows(slots, frames))
         self.replay = record(lambda: self.made.copy_(self.batch.run(self.latent, model)))
@@ -103,16 +106,19 @@ def frames_of(count: int) -> torch.Tensor:
 @pytest.mark.parametrize("adds_noise", [True, False])
 @pytest.mark.parametrize("steps", [[45], [32, 45], [0, 16, 32, 45]], ids=str)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_recorded_batch_equals_the_plain_reference(mode: str, steps: list[int], adds_noise: bool) -> None:
+@pytest.mark.parametrize("is_velocity", [False, True], ids=["noise", "velocity"])
+def test_a_recorded_batch_equals_the_plain_reference(
+    mode: str, steps: list[int], adds_noise: bool, is_velocity: bool
+) -> None:
     """Recorded with other numbers than those that it runs with: other steps, scale, delta and noise."""
     guidance = Guidance.of(mode, 1.4, 0.7)
-    recorded = RecordedBatch(Guidance.of(mode, 3.0, 0.2), len(steps), adds_noise=adds_noise)
+    recorded = RecordedBatch(Guidance.of(mode, 3.0, 0.2), len(steps), 1, adds_noise, is_velocity)
     noise, source = slot_noise(2, len(steps), SHAPE, torch.float64), frames_of(9)
-    recorded.batch.change(tables(steps, guidance, adds_noise=adds_noise), noise)
+    recorded.batch.change(tables(steps, guidance, 1, adds_noise, is_velocity), noise)
     recorded.batch.reset()
     results = [recorded.tick(source[i : i + 1])[0] for i in range(9)]
     for number in range(9 - recorded.batch.delay_ticks):
-        wanted = reference(source[number], steps, noise, guidance, TEXT, UNGUIDED, adds_noise)
+        wanted = reference(source[number], steps, noise, guidance, TEXT, UNGUIDED, adds_noise, is_velocity)
         assert (results[number + recorded.batch.delay_ticks] - wanted).abs().max() <= NEAR
 
 
@@ -158,11 +164,12 @@ def test_every_family_in_every_mode(models, graphs, family: str, mode: str) -> N
     assert graphs.recordings[0].replays == 5 + 2, "one launch a tick, two more to fill the slots"
 
 
-def test_velocity_is_turned_into_noise(tmp_path, graphs) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_model_that_predicts_velocity(tmp_path, graphs, mode: str) -> None:
     model = load_folder(tiny.write_folder(tmp_path / "v", "sd21", prediction_type="v_prediction"))
     assert model.predicts_velocity
     fast = accelerated(model, "cuda-graph", known={"cuda-graph": graphs})
-    settings = settings_for(model, steps=(20, 40), guidance=Guidance.of("self", 1.4, 0.7))
+    settings = settings_for(model, steps=(20, 40), guidance=Guidance.of(mode, 1.4, 0.7))
     one, two = Stream(model, settings), Stream(fast, settings)
     same(one, two)
     one.settings = two.settings = replace(settings, steps=(25, 45))

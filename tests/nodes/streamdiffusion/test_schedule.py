@@ -56,6 +56,18 @@ def test_turbo_has_the_timesteps_of_diffusers(count: int) -> None:
     assert (table.c_skip.item(), table.c_out.item()) == (0, 1)
 
 
+def test_a_zero_terminal_schedule_is_that_of_diffusers() -> None:
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.LCMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=True
+    )
+    ours = Schedule(is_zero_terminal=True).tables(range(50), dtype=torch.float64)
+    kept = theirs.alphas_cumprod[ours.timesteps].double()
+    torch.testing.assert_close(ours.alpha.flatten()[1:], kept.sqrt()[1:], rtol=1e-4, atol=1e-6)
+    assert (kept[0].item(), ours.alpha[0].item()) == (0, 2.0**-12), "nearly nothing, so that nothing divides by zero"
+    assert ours.sigma[0].item() == pytest.approx(1, abs=1e-6)
+
+
 def test_more_steps_than_the_model_was_distilled_on_are_spaced_as_finely() -> None:
     assert Schedule(count=100).timesteps()[:3] == [999, 989, 979]
 

@@ -67,11 +67,28 @@ def test_the_picture_is_that_of_a_plain_loop(models, family: str, steps: tuple[i
         assert (made[number + stream.delay_frames] - wanted).abs().max() < 2e-4
 
 
-def test_velocity_is_turned_into_noise(tmp_path) -> None:
+def test_a_model_that_predicts_velocity(tmp_path) -> None:
     model = load_folder(tiny.write_folder(tmp_path / "v", "sd21", prediction_type="v_prediction"))
     assert model.predicts_velocity
     settings = settings_for(model, steps=(20,), guidance=NONE)
     assert (Stream(model, settings).process(picture()) - by_hand(model, settings, picture())).abs().max() < 2e-4
+
+
+def test_a_model_whose_noise_levels_end_with_noise_alone(tmp_path) -> None:
+    told = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    model = load_folder(tiny.write_folder(tmp_path / "zero", "sdxl", **told))
+    assert model.is_zero_terminal
+    settings = settings_for(model, steps=(0,), guidance=NONE, schedule=model.steps(50))
+    values = settings.schedule.tables((0,))
+    x = values.sigma * slot_noise(2, 1, (4, 8, 8))  # 2**-12 of the picture is left, which does not show
+    added = {"text_embeds": settings.prompt.pooled, "time_ids": torch.tensor([[64.0, 64, 0, 0, 64, 64]])}
+    v = model.unet(x, values.timesteps, settings.prompt.tokens, added_cond_kwargs=added).sample
+    wanted = (model.autoencoder.module.decode(-v).sample / 2 + 0.5).clamp(0, 1).movedim(1, -1)
+    assert (Stream(model, settings).process(picture()) - wanted).abs().max() < 5e-3
+    with pytest.raises(ConfigError, match="begins with noise alone, where self guidance says nothing"):
+        Stream(model, replace(settings, guidance=Guidance.of("self", 1.2, 1.0)))
+    later = replace(settings, steps=(1,), guidance=Guidance.of("self", 1.2, 1.0))
+    assert torch.isfinite(Stream(model, later).process(picture())).all()
 
 
 def test_trailing_spacing_is_turbo(tmp_path) -> None:

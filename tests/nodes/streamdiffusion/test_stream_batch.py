@@ -6,7 +6,8 @@ import pytest
 import torch
 from toy import SHAPE, reference, tables, toy_model
 
-from comfystream_nodes.streamdiffusion.core import Guidance, StreamBatch, denoise_in_turn, slot_noise
+from comfystream_nodes.streamdiffusion.core import Guidance, Schedule, StreamBatch, denoise_in_turn, slot_noise
+from comfystream_nodes.streamdiffusion.core.batch import Tables
 
 NEAR = 1e-5
 TEXT, UNGUIDED = 0.4, -0.7
@@ -24,14 +25,17 @@ def model_of(guidance: Guidance, slots: int, frames: int = 1):
 @pytest.mark.parametrize("adds_noise", [True, False])
 @pytest.mark.parametrize("steps", [[45], [32, 45], [0, 16, 32, 45]], ids=str)
 @pytest.mark.parametrize("mode", MODES)
-def test_the_batched_tick_equals_the_plain_reference(mode: str, steps: list[int], adds_noise: bool) -> None:
+@pytest.mark.parametrize("is_velocity", [False, True], ids=["noise", "velocity"])
+def test_the_batched_tick_equals_the_plain_reference(
+    mode: str, steps: list[int], adds_noise: bool, is_velocity: bool
+) -> None:
     guidance = Guidance.of(mode, 1.4, 0.7)
     noise = slot_noise(2, len(steps), SHAPE, torch.float64)
-    batch = StreamBatch(tables(steps, guidance, adds_noise=adds_noise), noise)
+    batch = StreamBatch(tables(steps, guidance, adds_noise=adds_noise, is_velocity=is_velocity), noise)
     model, source = model_of(guidance, len(steps)), frames_of(9)
     results = [batch.tick(source[i : i + 1], model)[0].clone() for i in range(9)]
     for number in range(9 - batch.delay_ticks):
-        wanted = reference(source[number], steps, noise, guidance, TEXT, UNGUIDED, adds_noise)
+        wanted = reference(source[number], steps, noise, guidance, TEXT, UNGUIDED, adds_noise, is_velocity)
         assert (results[number + batch.delay_ticks] - wanted).abs().max() <= NEAR
 
 
@@ -49,15 +53,34 @@ def test_several_frames_per_slot(mode: str) -> None:
 
 @pytest.mark.parametrize("frames", [1, 2])
 @pytest.mark.parametrize("mode", MODES)
-def test_one_after_the_other_gives_the_same_without_delay(mode: str, frames: int) -> None:
+@pytest.mark.parametrize("is_velocity", [False, True], ids=["noise", "velocity"])
+def test_one_after_the_other_gives_the_same_without_delay(mode: str, frames: int, is_velocity: bool) -> None:
     guidance, steps = Guidance.of(mode, 1.5, 0.8), [16, 32, 45]
     noise, source = slot_noise(7, 3, SHAPE, torch.float64), frames_of(frames)
     doubled = {"full": [0, 1, 2], "initialize": [0]}.get(mode, [])
     models = [toy_model(TEXT, UNGUIDED, frames if slot in doubled else 0) for slot in range(3)]
-    made = denoise_in_turn(tables(steps, guidance, frames), noise, source, models)
+    made = denoise_in_turn(tables(steps, guidance, frames, is_velocity=is_velocity), noise, source, models)
     for number in range(frames):
-        wanted = reference(source[number], steps, noise, guidance, TEXT, UNGUIDED)
+        wanted = reference(source[number], steps, noise, guidance, TEXT, UNGUIDED, is_velocity=is_velocity)
         assert (made[number] - wanted).abs().max() <= NEAR
+
+
+@pytest.mark.parametrize("mode", ["none", "full"])
+@pytest.mark.parametrize("is_batched", [True, False])
+def test_velocity_holds_where_nothing_of_the_picture_is_left(mode: str, is_batched: bool) -> None:
+    """In half precision, at the last timestep of a zero-terminal schedule: the way by the noise divides by 2**-12."""
+    guidance, noise, source = Guidance.of(mode, 3.0, 1.0), slot_noise(2, 1, SHAPE), frames_of(1)
+    model, made = model_of(guidance, 1), []
+    for dtype in (torch.float64, torch.float16):
+        values = Schedule(is_zero_terminal=True).tables([0], dtype=dtype)
+        told = Tables.make(values, 1, guidance, predicts_velocity=True)
+        given = noise.to(dtype), source.to(dtype)
+        if is_batched:
+            made.append(StreamBatch(told, given[0]).tick(given[1], model).double())
+        else:
+            made.append(denoise_in_turn(told, *given, [model]).double())
+    assert (made[0] - made[1]).abs().max() < 0.02
+    assert made[0].abs().max() < 10
 
 
 def test_guidance_of_one_is_no_guidance() -> None:
