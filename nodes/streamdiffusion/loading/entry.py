@@ -19,7 +19,7 @@ from .single_file import autoencoder_of, load_autoencoder_file, load_single_file
 __all__ = ["device_of", "dtype_of", "find", "load_model", "model_from_comfyui", "placed"]
 
 # How ComfyUI names what a model predicts, or its noise levels, where neither is that of Stable Diffusion
-NOT_UNDERSTOOD = {"EDM", "X0", "ModelSamplingDiscreteEDM"}
+NOT_UNDERSTOOD = {"EDM", "X0", "CONST", "ModelSamplingDiscreteEDM"}
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 

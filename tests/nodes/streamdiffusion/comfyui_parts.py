@@ -27,6 +27,10 @@ class X0(EPS):
     pass
 
 
+class CONST:
+    pass
+
+
 class ModelSamplingDiscrete:
     zsnr = False
 
@@ -35,7 +39,7 @@ class ModelSamplingContinuousEDM:
     pass
 
 
-KINDS = {"eps": EPS, "v_prediction": V_PREDICTION, "edm": EDM, "x0": X0}
+KINDS = {"eps": EPS, "v_prediction": V_PREDICTION, "edm": EDM, "x0": X0, "flow": CONST}
 
 
 def holder(weights: Mapping[str, Tensor]) -> Any:

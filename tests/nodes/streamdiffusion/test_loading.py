@@ -85,7 +85,7 @@ def test_how_comfyui_says_that_a_model_is_sampled(kind: str, is_zero: bool) -> N
     assert (model.predicts_velocity, model.is_zero_terminal) == (kind == "v_prediction", is_zero)
 
 
-@pytest.mark.parametrize("more", [{"kind": "x0"}, {"kind": "edm"}, {"is_discrete": False}])
+@pytest.mark.parametrize("more", [{"kind": "x0"}, {"kind": "edm"}, {"kind": "flow"}, {"is_discrete": False}])
 def test_other_ways_of_sampling_are_refused(more) -> None:
     patcher = patcher_of(original_unet(tiny.unet("sd15")), **more)
     with pytest.raises(AssetError, match="sampled in a way that is not understood"):
