@@ -19,7 +19,9 @@ BENCHES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bench", BENCHES)
+@pytest.mark.parametrize(
+    "bench", [pytest.param(name, marks=pytest.mark.long) if name in ("swap", "overload") else name for name in BENCHES]
+)
 def test_bench_writes_rows(bench: str, tmp_path: Path) -> None:
     file = tmp_path / "found.json"
     outcome = CliRunner().invoke(app, [bench, "--quick", "--json", str(file)], catch_exceptions=False)
@@ -73,7 +75,7 @@ def test_bench_worker_measures_delay_and_the_gap_of_a_switch(monkeypatch: pytest
     assert all(gap.ours > 10 and gap.baseline and gap.goal for gap in gaps)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_bench_trickle_tells_when_the_peer_cannot_run(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nexit 3\n")

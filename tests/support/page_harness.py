@@ -110,7 +110,11 @@ def serving(folder: Path, *options: str) -> Iterator[Program]:
             yield Program(address, process.pid, folder)
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(2)
+            except subprocess.TimeoutExpired:
+                process.terminate()  # viewers are waited for, whose browser is gone; a second signal ends at once
+                process.wait(30)
 
 
 def _write_clip(path: Path) -> None:

@@ -42,7 +42,7 @@ def run_cases(**more: str) -> str:
 
 
 @pytest.mark.peers
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(700)
 def test_the_kernels_give_what_torch_gives_by_tritons_interpreter(triton: str) -> None:
     assert " passed" in run_cases(TRITON_INTERPRET="1", PYTHONPATH=triton)

@@ -7,7 +7,9 @@ from backends_here import need_backend
 from gpu_bench import KEYS, options, run
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(
+    "key", [pytest.param(key, marks=pytest.mark.long) if key == "video-wide" else key for key in KEYS]
+)
 def test_every_workload_runs_in_small(key: str, said: list[str]) -> None:
     case = run(said, only=(key,), rows=(1,))[key]
     assert "failed" not in case
