@@ -30,6 +30,7 @@ class Ahead:
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="video-chunk")
         self._future: Future[Tensor] | None = None
+        self._asker: torch.cuda.Stream | None = None  # the frame loop's, on which what a chunk reads was made
         # with what it reads: that is given back only where it is known to be read
         self._make: Callable[[], Any] | None = None
 
@@ -66,7 +67,10 @@ class Ahead:
         return self._handed(made)
 
     def drop(self) -> None:
-        """Forget what is on its way, once it is done: before, nobody else may touch the stream's memory."""
+        """Forget what is on its way, once it is done: before, nobody else may touch the stream's memory.
+
+        Any thread may end up with it: the garbage collector runs where it likes, in the chunk of another video, too.
+        """
         if self._future is not None:
             wait([self._future])
             self._future = None
@@ -76,7 +80,8 @@ class Ahead:
         """The side stream goes on after all that the current one was given."""
         self._make = make
         if self._side is not None:
-            self._side.wait_stream(torch.cuda.current_stream(self._side.device))
+            self._asker = torch.cuda.current_stream(self._side.device)
+            self._side.wait_stream(self._asker)
 
     def _handed(self, made: Made) -> Made:
         """The same, for the current stream to use."""
@@ -85,9 +90,10 @@ class Ahead:
         return made
 
     def _join(self) -> None:
-        """The current stream goes on after all of the side stream; only then may memory be used for something else."""
-        if self._side is not None:
-            torch.cuda.current_stream(self._side.device).wait_stream(self._side)
+        """Who asked goes on after all of the side stream, and so does who waits now: only then may memory be reused."""
+        if self._side is not None and self._asker is not None:
+            for stream in {self._asker, torch.cuda.current_stream(self._side.device)}:
+                stream.wait_stream(self._side)
         self._make = None
 
     @torch.inference_mode()

@@ -63,6 +63,15 @@ def test_what_it_reads_is_kept_until_the_frame_loop_waits_for_it(monkeypatch, he
     assert pictures() is None
 
 
+def test_the_frame_loop_goes_on_after_a_chunk_that_is_dropped_elsewhere(monkeypatch, here: FakeStream) -> None:
+    """As where the garbage collector ends a video in the chunk of another one."""
+    side, elsewhere = FakeStream(), FakeStream()
+    ahead, _ = started(side)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: elsewhere)
+    ahead.drop()
+    assert here.waited_for == [side]
+
+
 def test_a_chunk_that_fails_is_waited_for_too(here: FakeStream) -> None:
     side, ahead = FakeStream(), Ahead(CPU)
     ahead._side = side

@@ -399,3 +399,25 @@ def test_a_recorded_model_gives_the_same(monkeypatch) -> None:
     stream.settings = replace(settings, prompt=prompt(2))
     run(stream, range(41, 61))
     assert {name: buffer.data_ptr() for name, buffer in stream._causal._buffers.items()} == places
+
+
+@pytest.mark.gpu
+def test_memory_of_a_video_that_ends_in_the_chunk_of_another_one_is_given_back_in_order() -> None:
+    """A simulated GPU notices it: the garbage collector ends it while another stream is the current one."""
+    model = model_of()
+    model.step.to("cuda")
+    model.autoencoder.module.to("cuda")
+    model = replace(model, device=torch.device("cuda"))
+    told = Embedding(prompt().tokens.cuda())
+    stream = VideoStream(model, VideoSettings(told, works_ahead=True))
+    for number in range(12):
+        stream.process(picture(number).cuda())
+    future = stream._ahead._future
+    assert future is not None
+    futures.wait([future])
+    stream.myself = stream  # only the collector finds it
+    with torch.cuda.stream(torch.cuda.Stream()):
+        del stream, future
+        gc.collect()
+    del model, told
+    gc.collect()
