@@ -156,8 +156,8 @@ def test_a_finalizer_may_wait_before_memory_is_given_back() -> None:
     """As torch gives memory back when a tensor is gone, which is after all finalizers of what goes with it."""
 
     class Model:
-        def __init__(self) -> None:
-            self.weights, self.side, self.itself = there(1, 2), torch.cuda.Stream(), self
+        def __init__(self, weights: Tensor) -> None:
+            self.weights, self.side, self.itself = weights, torch.cuda.Stream(), self
             self.side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.side):
                 self.made = self.weights + 1
@@ -165,7 +165,7 @@ def test_a_finalizer_may_wait_before_memory_is_given_back() -> None:
         def __del__(self) -> None:
             torch.cuda.current_stream().wait_stream(self.side)
 
-    Model()
+    Model(there(1, 2))  # the collector comes to the older one first
     gc.collect()
     assert simulated_cuda.hazards == []
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .streams import Stream, Times, check_free, current
 
-__all__ = ["MEMORY", "Block", "Lease", "Memory"]
+__all__ = ["MEMORY", "Block", "Lease", "Memory", "leased"]
 
 
 class Block:
@@ -30,6 +31,7 @@ class Block:
     """
 
     def __init__(self, size: int, is_recorded: bool = False) -> None:
+        self.size, self.is_recorded = 0, True  # nothing to give back where it is full
         MEMORY.take(size)
         self.size = size
         self.home: Stream = current()
@@ -38,40 +40,24 @@ class Block:
         self.read: Times = {}
         self.kept_for: set[int] = set()
 
-    def end(self) -> None:
-        """It is given back."""
+    def __del__(self) -> None:
         MEMORY.give(self.size)
         if not self.is_recorded:
             check_free(self)
 
 
-_BLOCKS: dict[int, Block] = {}
-_NUMBERS = itertools.count()
+Lease = NDArray[np.object_]
 
 
-class Lease(int):
-    """What keeps a block: when the last one is gone, it is given back.
+def leased(block: Block) -> Lease:
+    """What keeps a block: when the last tensor that holds it is gone, the block is given back.
 
-    A number, as the garbage collector does not look at these: what it looks at hears of its end before all else does,
-    and memory would seem to be given back before the finalizer of a model has waited for the device.
+    An array, as the garbage collector does not look into these: what it looks into hears of its end before all else
+    does, and memory would seem to be given back before the finalizer of a model has waited for the device.
     """
-
-    __slots__ = ()
-
-    @staticmethod
-    def of(block: Block) -> Lease:
-        """The first one."""
-        made = Lease(next(_NUMBERS))
-        _BLOCKS[int(made)] = block
-        return made
-
-    @property
-    def block(self) -> Block:
-        """What it keeps."""
-        return _BLOCKS[int(self)]
-
-    def __del__(self) -> None:
-        _BLOCKS.pop(int(self)).end()
+    kept = np.empty(1, object)
+    kept[0] = block
+    return kept
 
 
 class Memory:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from .graphs import recording, spoil
-from .memory import Block, Lease
+from .memory import Block, Lease, leased
 from .streams import complete, current, launch, waits
 
 __all__ = ["DeviceTensor", "Generator", "on_device"]
@@ -69,7 +69,8 @@ class DeviceTensor(Tensor):
     @property
     def block(self) -> Block:
         """The memory that it is in."""
-        return self.lease.block
+        block: Block = self.lease[0]
+        return block
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"{self.inner!r} on {DEVICE}"
@@ -112,7 +113,7 @@ class DeviceTensor(Tensor):
 def on_device(inner: Tensor) -> DeviceTensor:
     """Values that are there from now on, in memory of their own."""
     size = inner.numel() * inner.element_size()
-    return DeviceTensor(inner, Lease.of(Block(size, recording() is not None)))
+    return DeviceTensor(inner, leased(Block(size, recording() is not None)))
 
 
 def _check_places(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
