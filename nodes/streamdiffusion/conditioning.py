@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
+from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .core import Glide
@@ -32,6 +35,12 @@ class Rows:
         self.tokens, self.text_tokens, self.added, self.scale = tokens, text_tokens, added, scale
 
 
+@lru_cache(maxsize=32)
+def _scale_on(scale: float, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[1, width], the strength of the guidance as a UNet is told it; brought to the device once."""
+    return brought(embedded_scale(scale, width), device, dtype)
+
+
 class Conditioning:
     """Prompt, style and size of one stream, as the model wants them. Used by one thread."""
 
@@ -42,7 +51,8 @@ class Conditioning:
         self._negative: tuple[Tensor, ...] = ()
         self._style: tuple[Tensor, Tensor] | None = None
         self._scale: Tensor | None = None
-        self._key: tuple[Any, ...] = ()
+        self._given: tuple[Any, ...] = ()  # compared by identity
+        self._numbers: tuple[Any, ...] = ()
         self._rows: dict[tuple[int, int], Rows] = {}
 
     @property
@@ -64,19 +74,16 @@ class Conditioning:
             self._glide.aim(parts, settings.transition_frames, settings.transition_method)
         is_moving = self._glide.is_moving
         prompt = self._glide.step()
-        scale = settings.guidance.scale if self._model.guidance_width else None
-        key = (settings.prompt, settings.negative, settings.style and settings.style.tokens, size, scale)
-        is_same = len(key) == len(self._key) and all(
-            one is two for one, two in zip(key[:3], self._key[:3], strict=True)
-        )
-        if is_same and key[3:] == self._key[3:] and not is_moving:
+        given = (settings.prompt, settings.negative, settings.style and settings.style.tokens)
+        numbers = (size, settings.guidance.scale if self._model.guidance_width else None)
+        is_same = numbers == self._numbers and all(map(operator.is_, given, self._given))
+        if is_same and not is_moving:
             return
         negative = settings.negative or settings.prompt
         self._negative = tuple(part.to(*place) for part in negative.parts())
         self._style = self._style_tokens(settings)
-        if scale is not None and (self._scale is None or scale != self._key[4]):
-            self._scale = brought(embedded_scale(scale, self._model.guidance_width), *place)
-        self._key = key
+        self._scale = _scale_on(numbers[1], self._model.guidance_width, *place) if numbers[1] is not None else None
+        self._given, self._numbers = given, numbers
         stale, self._rows = self._rows, {}
         for front, rows in stale:
             self._rows[front, rows] = self._fill(front, rows, prompt, size, stale[front, rows])

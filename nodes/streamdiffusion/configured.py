@@ -92,7 +92,7 @@ class ConfiguredStream:
             prompt=self._prompt(asked, "prompt" in changes),
             negative=negative,
             steps=parse_steps(asked["t_index_list"]),
-            schedule=self.model.steps(asked["num_inference_steps"]),
+            schedule=self.model.schedule_of(asked["num_inference_steps"]),
             guidance=self.model.guidance(config["cfg_type"], asked["guidance_scale"], asked["delta"]),
             seeds=tuple((int(seed), float(weight)) for seed, weight in seeds),
             seed_method=asked.get("seed_blending", {}).get("interpolation_method", "linear"),

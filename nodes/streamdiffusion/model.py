@@ -101,7 +101,7 @@ class StreamModel:
         """Of what a UNet that was distilled with guidance is told of its scale; 0 for others."""
         return int(self.unet.config.time_cond_proj_dim or 0)
 
-    def steps(self, count: int, kind: str = "auto") -> Schedule:
+    def schedule_of(self, count: int, kind: str = "auto") -> Schedule:
         """The schedule of `count` steps that a node's inputs name; "auto" is the model's own spacing."""
         return Schedule(self.schedule if kind == "auto" else ScheduleKind(kind), count, self.is_zero_terminal)
 

@@ -114,7 +114,7 @@ def _settings(
         prompt=prompt,
         negative=get("negative"),
         steps=parse_steps(get("t_index_list", "32,45")),
-        schedule=model.steps(get("num_inference_steps", 50), get("schedule", "auto")),
+        schedule=model.schedule_of(get("num_inference_steps", 50), get("schedule", "auto")),
         guidance=model.guidance(get("cfg_type", "self"), get("guidance_scale", 1.1), get("delta", 1.0)),
         seeds=tuple(pair for pair in seeds if pair[1] > 0),
         seed_method=get("seed_interpolation_method", "linear"),

@@ -14,6 +14,7 @@ from comfystream.errors import AssetError
 from ..model import Autoencoder, StreamModel
 from ..text import ComfyTower, PromptEncoder
 from .folder import load_autoencoder, load_folder
+from .infer import other_sampling
 from .single_file import autoencoder_of, load_autoencoder_file, load_single_file, unet_of
 
 __all__ = ["device_of", "dtype_of", "find", "load_model", "model_from_comfyui", "placed"]
@@ -163,11 +164,7 @@ def model_from_comfyui(patcher: Any, vae: Any, clip: Any = None) -> StreamModel:
     sampling = patcher.get_model_object("model_sampling")  # the node ModelSamplingDiscrete replaces a model's own
     kinds = {cls.__name__ for cls in type(sampling).__mro__}
     if "ModelSamplingDiscrete" not in kinds or kinds & NOT_UNDERSTOOD:
-        raise AssetError(
-            "this MODEL is sampled in a way that is not understood",
-            code="model_sampling",
-            hint="models that predict noise or velocity at Stable Diffusion's noise levels are",
-        )
+        raise other_sampling("this MODEL")
     towers: tuple[Any, ...] = (ComfyTower(clip),) if clip is not None else ()
     prompts = PromptEncoder(family, towers)
     velocity, is_zero = "V_PREDICTION" in kinds, bool(getattr(sampling, "zsnr", False))

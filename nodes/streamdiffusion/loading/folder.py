@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 
-from comfystream.errors import AssetError
-
 from ..core import ScheduleKind
 from ..model import Autoencoder, StreamModel
 from ..text import PromptEncoder, TextTower
-from .infer import Family, family_of_config
+from .infer import Family, family_of_config, other_sampling
 from .parts import from_folder, tokenizer_in
 from .weights import read_config
 
@@ -46,13 +44,9 @@ def load_folder(folder: Path) -> StreamModel:
     family = family_of_config(unet.config)
     scheduler = read_config(folder / "scheduler", "scheduler_config.json") if (folder / "scheduler").is_dir() else {}
     kind = str(scheduler.get("prediction_type", "epsilon"))
-    if kind not in PREDICTIONS or str(scheduler.get("_class_name", "")).startswith(OTHER_SCHEDULERS):
-        raise AssetError(
-            f"model {folder.name} is sampled in a way that is not understood "
-            f"({scheduler.get('_class_name', 'no scheduler')}, {kind})",
-            code="model_sampling",
-            hint="models that predict noise or velocity at Stable Diffusion's noise levels are",
-        )
+    named = str(scheduler.get("_class_name", ""))
+    if kind not in PREDICTIONS or named.startswith(OTHER_SCHEDULERS):
+        raise other_sampling(f"model {folder.name} ({', '.join(filter(None, (named, kind)))})")
     trailing = scheduler.get("timestep_spacing") == "trailing"
     return StreamModel(
         name=folder.name,

@@ -17,6 +17,7 @@ __all__ = [
     "clip_config",
     "control_config",
     "family_of_config",
+    "other_sampling",
     "predicts_velocity",
     "unet_config",
 ]
@@ -41,6 +42,15 @@ def family_of_config(config: Mapping[str, Any]) -> Family:
     if config.get("addition_embed_type") == "text_time":
         return Family.SDXL
     return Family.SD21 if config.get("use_linear_projection") else Family.SD15
+
+
+def other_sampling(what: str) -> AssetError:
+    """The refusal of a model that predicts something else, or has noise levels of its own."""
+    return AssetError(
+        f"{what} is sampled in a way that is not understood",
+        code="model_sampling",
+        hint="models that predict noise or velocity at Stable Diffusion's noise levels are",
+    )
 
 
 def predicts_velocity(weights: Mapping[str, Tensor], family: Family, names: Collection[str] = ()) -> bool:

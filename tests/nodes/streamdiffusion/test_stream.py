@@ -78,7 +78,7 @@ def test_a_model_whose_noise_levels_end_with_noise_alone(tmp_path) -> None:
     told = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
     model = load_folder(tiny.write_folder(tmp_path / "zero", "sdxl", **told))
     assert model.is_zero_terminal
-    settings = settings_for(model, steps=(0,), guidance=NONE, schedule=model.steps(50))
+    settings = settings_for(model, steps=(0,), guidance=NONE, schedule=model.schedule_of(50))
     values = settings.schedule.tables((0,))
     x = values.sigma * slot_noise(2, 1, (4, 8, 8))  # 2**-12 of the picture is left, which does not show
     added = {"text_embeds": settings.prompt.pooled, "time_ids": torch.tensor([[64.0, 64, 0, 0, 64, 64]])}

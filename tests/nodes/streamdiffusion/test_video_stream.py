@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import threading
-import time
-import weakref
-from concurrent import futures
 from dataclasses import replace
 from itertools import pairwise
 
@@ -18,50 +13,23 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 import tiny_video
+from video_parts import ONE, SIDES, THREE, model_of, picture, prompt, run
 
 from comfystream.accel.accelerate import Accelerated
 from comfystream.accel.eager import EagerBackend
 from comfystream.accel.graphed import GraphedRunner
 from comfystream.errors import ConfigError, EngineError
-from comfystream_nodes.streamdiffusion.core.video import ChunkDenoiser, VideoSteps, Window, motion_noise_scale
+from comfystream_nodes.streamdiffusion.core.video import ChunkDenoiser, VideoSteps, motion_noise_scale
 from comfystream_nodes.streamdiffusion.text import Embedding
 from comfystream_nodes.streamdiffusion.video import autoencoder, causal
-from comfystream_nodes.streamdiffusion.video.ahead import Ahead
 from comfystream_nodes.streamdiffusion.video.autoencoder import AutoencoderStream
 from comfystream_nodes.streamdiffusion.video.causal import CausalWan, how_of
 from comfystream_nodes.streamdiffusion.video.model import VideoModel
 from comfystream_nodes.streamdiffusion.video.pipelines import PIPELINES, Pipeline
 from comfystream_nodes.streamdiffusion.video.settings import VideoSettings
 from comfystream_nodes.streamdiffusion.video.stream import VideoStream
-from comfystream_nodes.streamdiffusion.video.tae import tiny_video_autoencoder
-from comfystream_nodes.streamdiffusion.video.text import VideoText
-from comfystream_nodes.streamdiffusion.video.transformer import CausalStep
-from comfystream_nodes.streamdiffusion.video.wan_vae import wan_autoencoder
 
-SIDES = (48, 32)  # width, height
 CPU = torch.device("cpu")
-ONE = Pipeline("one", 1, Window(3, 1), (1000, 750), (750, 250), SIDES)
-THREE = replace(ONE, name="three", chunk=3, window=Window(7, 3))
-
-
-def model_of(pipeline: Pipeline = ONE, kind: str = "tae", **more) -> VideoModel:
-    made = tiny_video.wan_vae() if kind == "wan" else tiny_video.tae()
-    vae = wan_autoencoder(made, "vae") if kind == "wan" else tiny_video_autoencoder(made)
-    text = VideoText(None, None, tokens=tiny_video.TOKENS)
-    return VideoModel("tiny", pipeline, CausalStep(tiny_video.transformer(**more)), vae, text)
-
-
-def prompt(seed: int = 1) -> Embedding:
-    generator = torch.Generator().manual_seed(seed)
-    return Embedding(torch.randn(1, tiny_video.TOKENS, tiny_video.TEXT_WIDTH, generator=generator))
-
-
-def picture(number: int, side: tuple[int, int] = SIDES) -> Tensor:
-    return torch.rand(1, side[1], side[0], 3, generator=torch.Generator().manual_seed(100 + number))
-
-
-def run(stream: VideoStream, numbers: range) -> list[Tensor | None]:
-    return [stream.process(picture(number)) for number in numbers]
 
 
 def by_hand(model: VideoModel, chunks: list[list[int]], settings: VideoSettings, text: Embedding) -> Tensor:
@@ -246,83 +214,6 @@ def test_krea_runs_its_last_frames_again() -> None:
     assert len(stream._context._pictures) == 9
 
 
-@pytest.mark.parametrize("pipeline", [ONE, THREE], ids=lambda one: one.name)
-def test_a_chunk_made_ahead_is_the_same_a_chunk_later(pipeline: Pipeline) -> None:
-    settings, count = VideoSettings(prompt()), 5 * pipeline.frames
-    plain = VideoStream(model_of(pipeline), settings)
-    ahead = VideoStream(model_of(pipeline), replace(settings, works_ahead=True))
-    wanted, made = run(plain, range(count)), run(ahead, range(count))
-    assert (plain.delay_frames, ahead.delay_frames) == (pipeline.frames - 1, 2 * pipeline.frames - 1)
-    settled = range(2 * pipeline.frames, count)
-    assert all(torch.equal(made[number], wanted[number - pipeline.frames]) for number in settled)
-    text = [VideoStream(model_of(pipeline), replace(settings, works_ahead=works)) for works in (False, True)]
-    for _ in range(count):
-        one, other = (stream.process(None) for stream in text)
-        assert torch.equal(one, other), "of a prompt alone there is no delay"
-
-
-def test_what_is_made_ahead_ends_before_a_new_beginning() -> None:
-    stream = VideoStream(model_of(), VideoSettings(prompt(), works_ahead=True))
-    run(stream, range(6))
-    futures.wait([stream._ahead._future])
-    begun, go_on, make = threading.Event(), threading.Event(), stream._make
-
-    def slowly(pictures, settings):
-        begun.set()
-        assert go_on.wait(30)
-        return make(pictures, settings)
-
-    stream._make = slowly
-    run(stream, range(6, 9))  # frame 8 completes a chunk
-    assert begun.wait(30)
-    assert stream.beginnings == 1
-    threading.Timer(0.05, go_on.set).start()
-    stream.settings = replace(stream.settings, resets=1)
-    held = stream.process(picture(9))
-    del stream._make
-    assert stream.beginnings == 2
-    assert stream.denoiser.start == 0, "the chunk was made, and then forgotten"
-    assert held is not None
-    again = VideoStream(model_of(), stream.settings)
-    again.process(picture(9))
-    for number in range(10, 20):
-        one, other = stream.process(picture(number)), again.process(picture(number))
-        assert other is None or number < 13 or torch.equal(one, other)
-
-
-def test_a_stream_that_is_let_go_ends_its_chunk_first(monkeypatch) -> None:
-    stream = VideoStream(model_of(), VideoSettings(prompt(), works_ahead=True))
-    run(stream, range(stream.model.pipeline.first_frames))
-    weights, ended = weakref.ref(stream.model.transformer), threading.Event()
-    drop = Ahead.drop
-
-    def dropped(ahead: Ahead) -> None:
-        drop(ahead)
-        ended.set()
-
-    monkeypatch.setattr(Ahead, "drop", dropped)
-    del stream
-    deadline = time.monotonic() + 30
-    while weights() is not None and time.monotonic() < deadline:
-        time.sleep(0.1)
-        gc.collect()  # the thread that makes the chunk holds it until that is done
-    assert weights() is None
-    assert ended.is_set()
-
-
-def test_what_fails_ahead_is_said_by_the_next_chunk() -> None:
-    stream = VideoStream(model_of(), VideoSettings(prompt(), works_ahead=True))
-    run(stream, range(6))
-    stream._causal.tell = None
-    stream.settings = replace(stream.settings, prompt=prompt(2), manages_cache=False)
-    run(stream, range(6, 12))
-    with pytest.raises(TypeError):
-        stream.process(picture(12))
-    del stream._causal.tell
-    assert all(one is not None for one in run(stream, range(13, 25)))
-    assert stream.beginnings == 2
-
-
 def test_a_chunk_that_fails_is_a_new_beginning() -> None:
     stream = VideoStream(model_of(), VideoSettings(prompt()))
     good = run(stream, range(9))
@@ -399,25 +290,3 @@ def test_a_recorded_model_gives_the_same(monkeypatch) -> None:
     stream.settings = replace(settings, prompt=prompt(2))
     run(stream, range(41, 61))
     assert {name: buffer.data_ptr() for name, buffer in stream._causal._buffers.items()} == places
-
-
-@pytest.mark.gpu
-def test_memory_of_a_video_that_ends_in_the_chunk_of_another_one_is_given_back_in_order() -> None:
-    """A simulated GPU notices it: the garbage collector ends it while another stream is the current one."""
-    model = model_of()
-    model.step.to("cuda")
-    model.autoencoder.module.to("cuda")
-    model = replace(model, device=torch.device("cuda"))
-    told = Embedding(prompt().tokens.cuda())
-    stream = VideoStream(model, VideoSettings(told, works_ahead=True))
-    for number in range(12):
-        stream.process(picture(number).cuda())
-    future = stream._ahead._future
-    assert future is not None
-    futures.wait([future])
-    stream.myself = stream  # only the collector finds it
-    with torch.cuda.stream(torch.cuda.Stream()):
-        del stream, future
-        gc.collect()
-    del model, told
-    gc.collect()
