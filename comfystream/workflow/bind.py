@@ -13,7 +13,7 @@ from typing import Literal
 
 from comfystream.errors import WorkflowError
 from comfystream.workflow.model import Link, Node, Workflow
-from comfystream.workflow.problem import Problem
+from comfystream.workflow.problem import Problem, nearest
 
 __all__ = [
     "Bindings",
@@ -48,6 +48,7 @@ OUTPUT_INPUT = {
     "SaveTextTensor": "data",
 }
 SHOWN_FIRST = ("SaveTensor", "SaveImage", "PreviewImage")
+SLIP = 0.85  # a class that is so much like an output's was meant to be one
 MAX_INPUTS = 2
 MAX_OUTPUTS = 3
 DEFAULT_BUFFER_MS = 500.0
@@ -133,6 +134,8 @@ def bind(workflow: Workflow, *, strict: bool = False) -> Bindings:
     outputs = [node for node in workflow.nodes.values() if node.class_type in OUTPUTS]
     primary = [node for node in inputs if node.class_type == PRIMARY]
     _count(inputs, primary, outputs, strict)
+    if not outputs:
+        raise _no_output(workflow)
     stills = [node for node in inputs if node.class_type == STILL]
     if not primary and len(stills) > 1:
         raise _ambiguous(stills)
@@ -161,8 +164,14 @@ def _count(inputs: list[Node], primary: list[Node], outputs: list[Node], strict:
         )
     if strict and not inputs:
         raise _refused("missing input", "missing_input", f"add one of {', '.join(INPUTS)}")
-    if not outputs:
-        raise _refused("missing output", "missing_output", f"add one of {', '.join(OUTPUTS)}")
+
+
+def _no_output(workflow: Workflow) -> WorkflowError:
+    """Says which node may have been meant as one: its class is an output's but for a slip of the finger."""
+    for node in workflow.nodes.values():
+        for name in nearest(node.class_type, OUTPUTS, 1, SLIP):
+            return _refused("missing output", "missing_output", f'{node.place} is none; did you mean "{name}"?')
+    return _refused("missing output", "missing_output", f"add one of {', '.join(OUTPUTS)}")
 
 
 def _refused(message: str, code: str, hint: str) -> WorkflowError:

@@ -46,12 +46,19 @@ class Problem:
         return f"{place}{self.message}{details}{hint}"
 
 
-def nearest(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """The names in `known` that look most like `word`, best first; case does not count."""
+def nearest(word: str, known: Iterable[str], limit: int = 3, likeness: float = 0.6) -> list[str]:
+    """The names in `known` that look most like `word`, best first; case does not count.
+
+    Args:
+        word: what was given.
+        known: what there is.
+        limit: at most so many.
+        likeness: at least so alike, 0 to 1: 0.6 is another word of the kind, 0.85 a slip of the finger.
+    """
     by_folded: dict[str, str] = {}
     for name in known:
         by_folded.setdefault(name.casefold(), name)
-    found = difflib.get_close_matches(word.casefold(), list(by_folded), n=limit, cutoff=0.6)
+    found = difflib.get_close_matches(word.casefold(), list(by_folded), n=limit, cutoff=likeness)
     return [by_folded[name] for name in found]
 
 

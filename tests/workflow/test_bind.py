@@ -34,6 +34,22 @@ def test_refuses_what_cannot_be_bound(classes: tuple[str, ...], message: str) ->
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("classes", "hint"),
+    [
+        (("LoadTensor", "SaveTensr"), 'node 1 "SaveTensr" is none; did you mean "SaveTensor"?'),
+        (("LoadImage", "ImageInvert", "previewImage"), 'node 2 "previewImage" is none; did you mean "PreviewImage"?'),
+        (("LoadTensor", "SaveAudio"), "add one of SaveTensor, SaveImage"),
+        (("LoadAudioTensor",), "add one of SaveTensor, SaveImage"),
+    ],
+)
+def test_a_slip_in_the_name_of_an_output_is_named(classes: tuple[str, ...], hint: str) -> None:
+    """Not what only has some letters of one: LoadTensor is no misspelt SaveTensor."""
+    with pytest.raises(WorkflowError, match="missing output") as caught:
+        bind(graph(*classes))
+    assert caught.value.hint.startswith(hint)
+
+
 def test_a_workflow_without_a_live_input_runs_by_the_clock() -> None:
     workflow = graph("EmptyImage", "SaveTensor")
     assert bind(workflow).is_generative
