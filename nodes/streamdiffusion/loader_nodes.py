@@ -49,6 +49,7 @@ class StreamDiffusionLoadModel:
                 "dtype": DTYPES,
                 "device": DEVICE,
                 "acceleration": (list(ACCELERATIONS), {"tooltip": "which backend runs it; auto says what it chose"}),
+                "unet": text_input("", "a UNet alone in place of the model's own: SDXL-Lightning, DMD2, lcm-sdxl"),
             },
         }
 
@@ -60,9 +61,10 @@ class StreamDiffusionLoadModel:
         dtype: str = "auto",
         device: str = "auto",
         acceleration: str = "none",
+        unet: str = "",
     ) -> tuple[StreamModel]:
         place = device_of(device)
-        loaded = placed(load_model(model, vae, tokenizer), place, dtype_of(dtype, place))
+        loaded = placed(load_model(model, vae, tokenizer, unet), place, dtype_of(dtype, place))
         return (accelerated(loaded, acceleration),)
 
 

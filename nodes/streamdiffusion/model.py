@@ -70,7 +70,6 @@ class StreamModel:
         dtype: what it computes in.
         loras: (name, strength) of what is added to its weights.
         image_prompt: the IP-Adapter that is built in, if any.
-        origin: paths and switches that it was loaded by, for whoever derives a key from them.
         acceleration: which backend runs its networks; None runs them as they are.
         shelf: what that backend has made ready; a model that differs in any part begins with an empty one.
     """
@@ -87,7 +86,6 @@ class StreamModel:
     dtype: torch.dtype = torch.float32
     loras: tuple[tuple[str, float], ...] = ()
     image_prompt: ImagePrompt | None = None
-    origin: tuple[str, ...] = ()
     acceleration: Acceleration | None = None
     shelf: Shelf = field(default_factory=Shelf, compare=False, repr=False)
 

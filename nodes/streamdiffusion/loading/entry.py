@@ -16,6 +16,7 @@ from ..text import ComfyTower, PromptEncoder
 from .folder import load_autoencoder, load_folder
 from .infer import other_sampling
 from .single_file import autoencoder_of, load_autoencoder_file, load_single_file, unet_of
+from .unet_alone import with_unet
 
 __all__ = ["device_of", "dtype_of", "find", "load_model", "model_from_comfyui", "placed"]
 
@@ -91,17 +92,23 @@ def tokenizer_folders(beside: Path, named: str = "") -> list[Path]:
     return [*folders, Path(str(module.__file__)).parent / "sd1_tokenizer"]
 
 
-def load_model(name: str, autoencoder: str = "", tokenizer: str = "") -> StreamModel:
+def load_model(name: str, autoencoder: str = "", tokenizer: str = "", unet: str = "") -> StreamModel:
     """A model on the CPU, from diffusers' folder or from a single file.
 
     Args:
         name: a path, or a name below the folders for checkpoints or diffusers.
         autoencoder: a VAE or TAESD, file or folder, in place of the model's own; empty for its own.
         tokenizer: folder of a CLIP tokenizer, for single files; empty to look for one.
+        unet: a UNet alone, file or folder, in place of the model's own; empty for its own.
 
     Raises:
         AssetError: not there, damaged, or of another kind.
     """
+    model = _load_whole(name, autoencoder, tokenizer)
+    return with_unet(model, find(unet, "diffusion_models")) if unet else model
+
+
+def _load_whole(name: str, autoencoder: str, tokenizer: str) -> StreamModel:
     try:
         path = find(name, "checkpoints")
     except AssetError:

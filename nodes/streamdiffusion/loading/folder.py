@@ -57,7 +57,6 @@ def load_folder(folder: Path) -> StreamModel:
         predicts_velocity=kind == "v_prediction",
         schedule=ScheduleKind.TURBO if trailing else ScheduleKind.LCM,
         is_zero_terminal=bool(scheduler.get("rescale_betas_zero_snr")),
-        origin=(str(folder),),
     )
 
 

@@ -34,6 +34,7 @@ class Family(StrEnum):
 HEAD_DIM = 64  # of SD 2.1 and SDXL; SD 1.5 has a fixed number of heads instead
 SD15_HEADS = 8
 CLIP_HEAD_DIM = 64
+VELOCITY = "v_pred"  # an empty tensor that says so
 VELOCITY_SPREAD = 0.09  # see `predicts_velocity`
 
 
@@ -64,8 +65,8 @@ def predicts_velocity(weights: Mapping[str, Tensor], family: Family, names: Coll
         family: its kind.
         names: of the whole file's tensors.
     """
-    if "v_pred" in names or family is not Family.SD21 or weights["input_blocks.0.0.weight"].shape[1] != 4:
-        return "v_pred" in names
+    if VELOCITY in names or family is not Family.SD21 or weights["input_blocks.0.0.weight"].shape[1] != 4:
+        return VELOCITY in names
     last = _count(weights, r"output_blocks\.(\d+)\.1\.transformer_blocks\.") - 1
     bias = weights.get(f"output_blocks.{last}.1.transformer_blocks.0.norm1.bias")
     return bias is not None and float(bias.float().std(unbiased=False)) > VELOCITY_SPREAD

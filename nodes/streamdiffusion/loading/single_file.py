@@ -144,9 +144,7 @@ def model_of(
     made = autoencoder or autoencoder_of(under(rest, AUTOENCODER), family, f"{name}: VAE")
     prompts = PromptEncoder(family, _towers(rest, family, tokenizer, name), torch.float32)
     velocity = predicts_velocity(unet_weights, family, rest)
-    return StreamModel(
-        name, family, unet, made, prompts, velocity, ScheduleKind.LCM, ZERO_TERMINAL in rest, origin=(name,)
-    )
+    return StreamModel(name, family, unet, made, prompts, velocity, ScheduleKind.LCM, ZERO_TERMINAL in rest)
 
 
 def load_single_file(path: Path, tokenizers: list[Path], autoencoder: Path | None = None) -> StreamModel:
@@ -170,5 +168,4 @@ def load_single_file(path: Path, tokenizers: list[Path], autoencoder: Path | Non
         )
     family = family_of_config(unet_config(unet))
     own = load_autoencoder_file(autoencoder, family) if autoencoder else None
-    model = model_of(path.name, unet, own, weights, tokenizer_in(tokenizers))
-    return model.with_parts(origin=(str(path),))
+    return model_of(path.name, unet, own, weights, tokenizer_in(tokenizers))

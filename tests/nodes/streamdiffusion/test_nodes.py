@@ -51,6 +51,7 @@ def test_a_bad_edit_is_refused_and_the_stream_goes_on(tmp_path, model_folders, m
         ({"stream": {"t_index_list": "20,70"}}, "t_index_list holds 70, which is out of range"),
         ({"model": {"model": str(cut)}}, "cut.safetensors"),
         ({"model": {"model": "nothing/there"}}, "'nothing/there' is not there"),
+        ({"model": {"unet": "nothing/there"}}, "'nothing/there' is not there.*diffusion_models"),
         ({"stream": {"cfg_type": "some"}}, "cfg_type"),
         ({"model": {"acceleration": "tensorrt"}}, "the backend tensorrt does not work here.*pip install tensorrt"),
     ):
