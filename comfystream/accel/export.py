@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from comfystream.errors import EngineError
 
 from .backend import BuildOptions
+from .onnx_graph import simplified
 from .runner import torch_dtype
 from .spec import Axis, ModelSpec, Shape
 
@@ -125,16 +126,17 @@ def export_onnx(module: nn.Module, spec: ModelSpec, path: Path, options: BuildOp
         "output_names": list(spec.outputs),
         "opset_version": options.opset,
     }
-    how: dict[str, Any]
     if options.exporter == "legacy":
-        model: Any = module
         examples = example_inputs(spec, _device_of(module))
-        how = {"dynamo": False, "dynamic_axes": _dynamic_axes(spec), "do_constant_folding": True}
-    else:  # the program is made here: the exporter's own call of torch.export takes no shapes of `*more`
-        model, examples = _joined_in_one_type(export_program(module, spec)), ()
-        how = {"dynamo": True, "external_data": _is_large(module), "verbose": False, "optimize": True}
+        names |= {"dynamic_axes": _dynamic_axes(spec), "do_constant_folding": True}
+        with _export_trouble(spec), torch.no_grad(), _without_chatter():
+            torch.onnx.export(module, examples, str(path), dynamo=False, **names)
+        return path
+    # the program is made here: the exporter's own call of torch.export takes no shapes of `*more`
+    program = _joined_in_one_type(export_program(module, spec))
     with _export_trouble(spec), torch.no_grad(), _without_chatter():
-        torch.onnx.export(model, examples, str(path), **names, **how)
+        made = torch.onnx.export(program, (), dynamo=True, optimize=False, verbose=False, **names)
+        simplified(made).save(str(path), external_data=_is_large(module))
     return path
 
 

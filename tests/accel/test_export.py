@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from tiny_models import PAIR, Pair, tiny_unet
 from torch import nn
 
 from comfystream.accel.backend import BuildOptions
-from comfystream.accel.export import export_onnx
+from comfystream.accel.export import export_onnx, export_program
 from comfystream.accel.model_specs import Ranges, controlnet_spec, decoder_spec, encoder_spec, unet_spec
 from comfystream.accel.modules import ControlNetModule, UNetModule, VaeDecoderModule, VaeEncoderModule
+from comfystream.accel.onnx_graph import simplified
 from comfystream.accel.onnx_runtime import OnnxRunner, verify_onnx
 from comfystream.accel.spec import ModelSpec, TensorSpec
 from comfystream.accel.taesd import TaesdDecoder, TaesdEncoder
@@ -35,6 +37,7 @@ XL = {
     "addition_time_embed_dim": 8,
     "projection_class_embeddings_input_dim": 6 * 8 + 24,
 }
+LARGE = ("unet with residuals", "unet of SDXL")
 RESIDUALS = ((16, 1), (16, 1), (16, 2), (32, 2), (32, 2))
 
 
@@ -85,6 +88,26 @@ def test_the_newer_exporter_gives_the_same(name: str, tmp_path: Path) -> None:
     module, spec = models()[name]
     graph = export_onnx(module, spec, tmp_path / "graph.onnx", BuildOptions())
     assert verify_onnx(graph, module, spec) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["taesd decoder", *(pytest.param(one, marks=pytest.mark.long) for one in LARGE)])
+def test_its_graph_is_as_small_as_the_exporter_itself_makes_it(name: str) -> None:
+    """Without one of its rules, whose time grows with the square of the graph."""
+
+    def exported(is_optimized: bool) -> Any:
+        module, spec = models()[name]
+        program = export_program(module, spec)
+        return torch.onnx.export(program, (), dynamo=True, optimize=is_optimized, verbose=False)
+
+    def kinds(program: Any) -> Counter[str]:
+        return Counter(node.op_type for node in program.model.graph)
+
+    plain, wanted = exported(False), kinds(exported(True))
+    before = kinds(plain)
+    assert before.total() > wanted.total()
+    assert kinds(simplified(plain)) == wanted
 
 
 class Joined(nn.Module):
