@@ -137,9 +137,17 @@ def load_nodes(
 ) -> NodeCatalog:
     """The node classes, in this process and without an engine."""
     from comfystream.catalog.registry import CatalogOptions, load_catalog
+    from comfystream.catalog.standin import Folders
 
+    from .workspace import find_workspace, own_packs
+
+    base = find_workspace(comfyui=comfyui.folder if comfyui is not None else "none")
     return load_catalog(
         CatalogOptions(
-            pack_folders=pack_folders(folders), allow=tuple(allow or ()), block=tuple(block or ()), comfyui=comfyui
+            pack_folders=pack_folders([*folders, *own_packs(base, comfyui)]),
+            folders=Folders(base=str(base)),
+            allow=tuple(allow or ()),
+            block=tuple(block or ()),
+            comfyui=comfyui,
         )
     )

@@ -136,6 +136,7 @@ def export_onnx(module: nn.Module, spec: ModelSpec, path: Path, options: BuildOp
     program = _joined_in_one_type(export_program(module, spec))
     with _export_trouble(spec), torch.no_grad(), _without_chatter():
         made = torch.onnx.export(program, (), dynamo=True, optimize=False, verbose=False, **names)
+        assert made is not None
         simplified(made).save(str(path), external_data=_is_large(module))
     return path
 

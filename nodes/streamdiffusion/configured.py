@@ -18,6 +18,7 @@ from .control import Control, ControlModel, load_control
 from .core import parse_steps
 from .loader_nodes import add_image_prompt, style_of
 from .loading.entry import device_of, dtype_of, find, load_model, placed
+from .loading.parts import moved
 from .lora import with_lora
 from .model import StreamModel
 from .preprocess import draw
@@ -68,7 +69,7 @@ class ConfiguredStream:
         if found is None:
             found = load_control(find(name, "controlnet"))
             found.check(self.model.family, self.model.unet)
-            found.module.to(self.model.device, self.model.dtype)
+            moved(found.module, self.model.device, self.model.dtype)
             self._controls[name] = found
         return found
 

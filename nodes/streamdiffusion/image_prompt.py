@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from comfystream.errors import AssetError, ConfigError
 
+from .loading.parts import moved
 from .loading.weights import fill, under
 from .preprocess import constant
 
@@ -226,7 +227,7 @@ def build(unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str) -> 
         keys, values = _layer(attention, layers, number, projection, name)
         processors[key] = ImageAttention(keys, values, projection.tokens, scales[number])
     unet.set_attn_processor(processors)
-    unet.to(weight.device, weight.dtype)
+    moved(unet, weight.device, weight.dtype)
     return ImagePrompt(projection, encoder, tuple(names), scales, projection.tokens)
 
 

@@ -12,7 +12,7 @@ from .acceleration import ACCELERATIONS, accelerated
 from .control import Control, ControlModel, load_control
 from .image_prompt import STYLE_TRANSFER, WEIGHT_TYPES, build
 from .loading.entry import device_of, dtype_of, find, load_model, model_from_comfyui, placed
-from .loading.parts import from_folder
+from .loading.parts import from_folder, moved
 from .loading.weights import read_weights
 from .lora import with_lora
 from .model import StreamModel, with_tensors
@@ -125,7 +125,7 @@ def add_image_prompt(model: StreamModel, adapter: str, image_encoder: str) -> St
     path = find(adapter, "ipadapter")
     encoder = from_folder("CLIPVisionModelWithProjection", find(image_encoder, "clip_vision"), is_transformers=True)
     unet = with_tensors(model.unet, {})
-    built = build(unet, read_weights(path), encoder.to(model.device, model.dtype), path.name)
+    built = build(unet, read_weights(path), moved(encoder, model.device, model.dtype), path.name)
     return model.with_parts(unet=unet, image_prompt=built)
 
 
@@ -207,7 +207,7 @@ class StreamDiffusionLoadControlNet:
     def load(self, model: StreamModel, controlnet: str) -> tuple[ControlModel]:
         loaded = load_control(find(controlnet, "controlnet"))
         loaded.check(model.family, model.unet)
-        loaded.module.to(model.device, model.dtype)
+        moved(loaded.module, model.device, model.dtype)
         return (loaded,)
 
 

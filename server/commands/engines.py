@@ -13,6 +13,7 @@ import typer
 from comfystream.errors import ComfyStreamError, ConfigError
 
 from ..faults import FAILED, Reported, say_note
+from ..workspace import HELP
 from .fetch import list_file, workspace_of
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def build(
     backend: Annotated[str, typer.Option(help="In place of the backend that each target names.")] = "",
     workspace: Annotated[
         Path | None,
-        typer.Option(help="Folder with models/ in it; $COMFYSTREAM_WORKSPACE or $COMFY_UI_WORKSPACE by default."),
+        typer.Option(metavar="FOLDER", help=HELP),
     ] = None,
     max_gb: Annotated[float, typer.Option(min=0, help="Make room for them: the most that all engines may take.")] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be built.")] = False,

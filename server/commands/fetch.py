@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ import typer
 from comfystream.errors import ConfigError
 
 from ..faults import FAILED, Reported, say_note
+from ..workspace import HELP, find_workspace
 
 if TYPE_CHECKING:
     from comfystream.assets.models import Fetched, ModelFile
@@ -27,9 +27,7 @@ app = typer.Typer(no_args_is_help=True, help="Fetch models and node packs, befor
 Only = Annotated[
     list[str] | None, typer.Option("--only", metavar="ID[,ID]", help="Only these of the list; may be repeated.")
 ]
-Workspace = Annotated[
-    Path | None, typer.Option(help="ComfyUI folder; $COMFYSTREAM_WORKSPACE or $COMFY_UI_WORKSPACE by default.")
-]
+Workspace = Annotated[Path | None, typer.Option(metavar="FOLDER", help=HELP)]
 Mirror = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="Take everything from here, nothing from the web.")
 ]
@@ -125,17 +123,16 @@ def list_file(name: str) -> Path:
 
 
 def workspace_of(given: Path | None) -> Path:
-    """The folder that models and packs go to.
+    """The folder that models and packs go to: where they are looked for. ComfyStream's own is made.
 
     Raises:
-        ConfigError: none is named, or it is not there.
+        ConfigError: the one that is named is not there, or it cannot be made.
     """
-    named = given or os.environ.get("COMFYSTREAM_WORKSPACE") or os.environ.get("COMFY_UI_WORKSPACE")
-    if not named:
-        raise ConfigError("which folder?", code="no_workspace", hint="give --workspace, the folder with models/ in it")
-    path = Path(named).expanduser().absolute()
-    if not path.is_dir():
-        raise ConfigError(f"{path} is not a folder", code="no_workspace", hint="make it first, or correct --workspace")
+    path = find_workspace(given or "")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be made: {error.strerror}", code="no_workspace") from error
     return path
 
 

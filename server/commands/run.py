@@ -50,7 +50,6 @@ class Where(StrEnum):
     PROCESS = "process"
 
 
-
 @dataclass(frozen=True, slots=True)
 class FileFlags:
     """What is read and written."""
@@ -202,14 +201,19 @@ def _check_paths(options: FileJobOptions, report: Path | None) -> None:
 
 
 def _open_engine(how: RunFlags, frames: FramesFlags, comfyui: LoadingFlags) -> Engine:
+    from comfystream.catalog.standin import Folders
     from comfystream.engine.protocol import EngineOptions
 
     from ..loading import comfyui_options, open_engine, pack_folders, threads_beside_codecs
+    from ..workspace import find_workspace, own_packs
 
+    base = find_workspace(comfyui=comfyui.comfyui)
+    checkout = comfyui_options(comfyui.comfyui, api_nodes=not comfyui.no_api_nodes, vram=comfyui.vram)
     options = EngineOptions(
-        pack_folders=pack_folders(how.nodes or []),
+        pack_folders=pack_folders([*(how.nodes or []), *own_packs(base, checkout)]),
+        folders=Folders(base=str(base)),
         threads=how.threads or threads_beside_codecs(),
-        comfyui=comfyui_options(comfyui.comfyui, api_nodes=not comfyui.no_api_nodes, vram=comfyui.vram),
+        comfyui=checkout,
         frames_on=frames.frames_on.value if frames.frames_on else "auto",
         allow_packs=tuple(comfyui.allow_pack or ()),
         block_packs=tuple(comfyui.block_pack or ()),

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
-
-from comfystream.errors import ConfigError
 
 from ..comfyui_flags import LoadingFlags
 from ..engine_flags import EngineFlags, FramesFlags
@@ -149,24 +147,20 @@ def engine_options(settings: ServerSettings) -> EngineOptions:
     from comfystream.engine.protocol import EngineOptions
 
     from ..loading import comfyui_options, pack_folders, threads_beside_codecs
+    from ..workspace import find_workspace, own_packs
 
-    folders = [Path(folder) for folder in settings.node_folders]
-    more: dict[str, Any] = {}
-    if settings.workspace:
-        base = Path(settings.workspace).expanduser()
-        if not base.is_dir():
-            raise ConfigError(f"workspace {base}: there is no such folder", code="no_folder")
-        more["folders"] = Folders(base=str(base.resolve()))
-        folders += [base / "custom_nodes"] if (base / "custom_nodes").is_dir() else []
+    base = find_workspace(settings.workspace or "", settings.comfyui)
+    checkout = comfyui_options(settings.comfyui, api_nodes=settings.api_nodes, vram=settings.vram)
+    folders = [*(Path(folder) for folder in settings.node_folders), *own_packs(base, checkout)]
     threads = settings.threads or threads_beside_codecs()
     return EngineOptions(
         pack_folders=pack_folders(folders),
+        folders=Folders(base=str(base)),
         allow_packs=settings.allow_packs,
         block_packs=settings.block_packs,
         threads=threads,
         frames_on=settings.frames_on,
-        comfyui=comfyui_options(settings.comfyui, api_nodes=settings.api_nodes, vram=settings.vram),
-        **more,
+        comfyui=checkout,
     )
 
 

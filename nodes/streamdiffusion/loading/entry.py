@@ -15,6 +15,7 @@ from ..model import Autoencoder, StreamModel
 from ..text import ComfyTower, PromptEncoder
 from .folder import load_autoencoder, load_folder
 from .infer import other_sampling
+from .parts import moved
 from .single_file import autoencoder_of, load_autoencoder_file, load_single_file, unet_of
 from .unet_alone import with_unet
 
@@ -138,11 +139,11 @@ def _autoencoder_path(name: str) -> Path | None:
 def placed(model: StreamModel, device: torch.device, dtype: torch.dtype) -> StreamModel:
     """The model on a device, in a precision. Its modules are moved, not copied."""
     for module in (model.unet, *(tower.module for tower in model.prompts.towers)):
-        module.to(device, dtype)
+        moved(module, device, dtype)
     prompts = PromptEncoder(model.family, model.prompts.towers, dtype)
-    moved = model.with_parts(device=device, dtype=dtype, prompts=prompts)
-    moved.autoencoder.module.to(device, moved.autoencoder_dtype(dtype))
-    return moved
+    made = model.with_parts(device=device, dtype=dtype, prompts=prompts)
+    moved(made.autoencoder.module, device, made.autoencoder_dtype(dtype))
+    return made
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

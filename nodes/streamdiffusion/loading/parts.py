@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +10,13 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from comfystream.errors import AssetError
 
 from .weights import fill, read_config, read_folder
 
-__all__ = ["component", "libraries", "tokenizer_in", "transformers_part", "unknown_keys_out"]
+__all__ = ["component", "libraries", "moved", "tokenizer_in", "transformers_part", "unknown_keys_out"]
 
 _log = logging.getLogger(__name__)
 
@@ -57,9 +58,10 @@ def component(cls_name: str, config: Mapping[str, Any], weights: Mapping[str, Te
     """
     diffusers, _ = libraries()
     cls = getattr(diffusers, cls_name)
+    known = inspect.signature(cls).parameters  # files say more than the class takes, and diffusers warns of that
     try:
         with torch.device("meta"):
-            module = cls.from_config(unknown_keys_out(config))
+            module = cls.from_config({name: value for name, value in config.items() if name in known})
     except (TypeError, ValueError, KeyError) as error:
         raise AssetError(f"{what}: its config does not make a {cls_name}: {error}", code="bad_config") from error
     return fill(module, weights, what)
@@ -93,6 +95,11 @@ def from_folder(cls_name: str, folder: Path, is_transformers: bool = False) -> A
     """
     make = transformers_part if is_transformers else component
     return make(cls_name, read_config(folder), read_folder(folder), str(folder))
+
+
+def moved(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """The module itself, all of it on a device in a precision. Diffusers' own `to` warns of it, whatever it holds."""
+    return nn.Module.to(module, device, dtype)
 
 
 def tokenizer_in(folders: list[Path]) -> Any:

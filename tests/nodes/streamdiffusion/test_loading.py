@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from comfystream.errors import AssetError
 from comfystream_nodes.streamdiffusion.control import load_control
 from comfystream_nodes.streamdiffusion.image_prompt import layer_weights
-from comfystream_nodes.streamdiffusion.loading.entry import find, load_model, model_from_comfyui
+from comfystream_nodes.streamdiffusion.loading.entry import find, load_model, model_from_comfyui, placed
 from comfystream_nodes.streamdiffusion.loading.folder import load_folder
 from comfystream_nodes.streamdiffusion.loading.single_file import load_single_file, unet_of
 from comfystream_nodes.streamdiffusion.lora import with_lora
@@ -270,3 +270,11 @@ def test_a_config_that_makes_no_model_says_so(tmp_path) -> None:
     )
     with pytest.raises(AssetError, match="config does not make a UNet2DConditionModel"):
         load_folder(folder)
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_nothing_is_said_that_nobody_can_act_on(tmp_path, family: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Diffusers warns of what its own files say beside, and of every model that is brought to another precision."""
+    folder = tiny.write_folder(tmp_path / "model", family)
+    placed(load_folder(folder), torch.device("cpu"), torch.float16)
+    assert [record.getMessage() for record in caplog.records] == []
