@@ -11,6 +11,7 @@ from comfystream.workflow.missing import Missing, MissingClass, MissingFile
 
 __all__ = ["Needed"]
 
+MODELS = "models.yaml"  # the list that `comfystream fetch models` takes by default
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -18,12 +19,13 @@ class Needed:
     """Answers off the lists of `comfystream fetch`.
 
     Args:
-        configs: the folder that has nodes.yaml and models.yaml; without them less is known.
+        configs: the folder that has nodes.yaml, models.yaml and further lists of models; without them less is known.
     """
 
     def __init__(self, configs: Path = CONFIGS) -> None:
         self._packs: Mapping[str, PackEntry] = _read(load_packs, configs / "nodes.yaml")
-        self._models: Mapping[str, ModelEntry] = _read(load_models, configs / "models.yaml")
+        lists = sorted(configs.glob("models*.yaml"), key=lambda file: (file.name != MODELS, file.name))
+        self._models: list[tuple[str, Mapping[str, ModelEntry]]] = [(file.name, load_models(file)) for file in lists]
 
     def lines(self, missing: Missing) -> Iterator[str]:
         """A line for each thing that is missing."""
@@ -70,10 +72,16 @@ class Needed:
 
     def source(self, file: MissingFile) -> str:
         """Where a file can be had, in words; empty when nobody says."""
-        name = file.name.replace("\\", "/").split("/")[-1]
-        for id, entry in self._models.items():
-            if name in (entry.path.split("/")[-1], entry.url.split("/")[-1]):
-                return f"comfystream fetch models --only {id}"
+        whole = file.name.replace("\\", "/").strip("/")
+        name = whole.split("/")[-1]
+        for listed, entries in self._models:
+            for id, entry in entries.items():
+                paths = (entry.path, *(more.path for more in entry.extra_files))
+                if any(f"/{whole}/" in f"/{path}" for path in paths) or name in (
+                    entry.path.split("/")[-1],
+                    entry.url.split("/")[-1],
+                ):
+                    return f"comfystream fetch models {f'--config {listed} ' if listed != MODELS else ''}--only {id}"
         return f"from {file.url}" if file.url else ""
 
 

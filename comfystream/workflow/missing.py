@@ -4,7 +4,7 @@ where each would go. Found out before anything is loaded for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,15 @@ from comfystream.catalog.spec import Catalog, NodeSpec
 from comfystream.workflow.model import Node, Workflow
 from comfystream.workflow.types import is_combo
 
-__all__ = ["FoldersOf", "Missing", "MissingClass", "MissingFile", "Origin", "find_missing", "origins"]
+__all__ = ["FoldersOf", "Missing", "MissingClass", "MissingFile", "MissingModel", "Origin", "find_missing", "origins"]
 
 CORE = "comfy-core"
 MODEL_FILES = (".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".gguf", ".onnx", ".engine", ".pkl")
 # Inputs of a class that list the files of a folder -> that folder's kind ("checkpoints") and path.
 FoldersOf = Callable[[NodeSpec], Mapping[str, tuple[str, str]]]
+# A model's name and the kinds of folders that it is looked for in -> where it would go; None where it is there.
+MissingModel = Callable[[str, Sequence[str]], str | None]
+NAMES_MODEL = "model_folders"  # the option of a text input that names a model
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +81,19 @@ class Missing:
     files: tuple[MissingFile, ...] = ()
 
 
-def find_missing(workflow: Workflow, catalog: Catalog, folders_of: FoldersOf | None = None) -> Missing:
+def find_missing(
+    workflow: Workflow,
+    catalog: Catalog,
+    folders_of: FoldersOf | None = None,
+    missing_model: MissingModel | None = None,
+) -> Missing:
     """What a workflow needs that is not there; nothing is loaded or run.
 
     Args:
         workflow: the graph.
         catalog: the node classes.
         folders_of: which inputs of a class list files of a folder, and which folder.
+        missing_model: whether a model that a text input names is there.
     """
     known = origins(workflow)
     urls = _urls(workflow)
@@ -96,6 +105,7 @@ def find_missing(workflow: Workflow, catalog: Catalog, folders_of: FoldersOf | N
             lacking.setdefault(node.class_type, []).append(node.id)
         else:
             files.extend(_missing_files(node, spec, folders_of, urls))
+            files.extend(_missing_models(node, spec, missing_model))
     classes = (MissingClass(name, tuple(ids), known.get(name)) for name, ids in lacking.items())
     return Missing(tuple(classes), tuple(files))
 
@@ -112,6 +122,18 @@ def _missing_files(
         if folder or value.lower().endswith(MODEL_FILES):
             url = urls.get(value.replace("\\", "/").split("/")[-1], "")
             yield MissingFile(value, node.place, name, kind, folder, url)
+
+
+def _missing_models(node: Node, spec: NodeSpec, missing_model: MissingModel | None) -> Iterator[MissingFile]:
+    """What text inputs name; a path that somebody gives in full belongs where it says."""
+    for name, value in node.inputs.items():
+        declared = spec.input(name)
+        kinds = declared[1].get(NAMES_MODEL) if declared is not None else None
+        if not kinds or missing_model is None or not isinstance(value, str) or not value.strip():
+            continue
+        folder = missing_model(value, kinds)
+        if folder is not None:
+            yield MissingFile(value, node.place, name, kinds[0], folder)
 
 
 def _unlisted(node: Node, spec: NodeSpec) -> Iterator[tuple[str, str]]:

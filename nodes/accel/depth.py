@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from comfystream.catalog.model_files import find_model, place_of
 from comfystream.errors import AssetError, ConfigError, EngineError
 
 from .ready import CATEGORY, backend_input, folder_paths, named, precision_input, ready, resolved_precision
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NODES", "DepthModel", "accelerated_depth", "engine_folder"]
 
+FOLDERS = ("depth",)  # below the models
 KEPT = 2  # engines that stay loaded
 
 
@@ -114,7 +116,8 @@ class AcceleratedDepthLoader:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        name = ("STRING", {"default": "depth-anything-v2-small", "tooltip": "a folder below models/depth, or a path"})
+        about = {"tooltip": "a folder below models/depth, or a path", "model_folders": list(FOLDERS)}
+        name = ("STRING", {"default": "depth-anything-v2-small", **about})
         side = ("INT", {"default": 518, "min": 14, "max": 2058, "step": 14})
         return {
             "required": {"model": name, "side": side, "backend": backend_input(), "precision": precision_input()},
@@ -137,14 +140,14 @@ class AcceleratedDepthLoader:
 
 
 def _folder(name: str) -> Path:
-    given = Path(name).expanduser()
-    models = Path(folder_paths().models_dir)
-    for place in (given, models / "depth" / name, models / "depth" / name.replace("/", "--"), models / name):
-        if name.strip() and place.is_dir():
-            return place
-    raise AssetError(
-        f"there is no depth model {name} in {models / 'depth'}", code="no_file", hint="comfystream fetch models"
-    )
+    place = find_model(name, FOLDERS)
+    if place is None or not place.is_dir():
+        raise AssetError(
+            f"there is no depth model {name} in {place_of(FOLDERS[0])}",
+            code="no_file",
+            hint="comfystream fetch models --config models-streamdiffusion.yaml has one",
+        )
+    return place
 
 
 class AcceleratedDepth:

@@ -70,7 +70,7 @@ class StreamDiffusionDepth:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        text = ("STRING", {"default": "depth-anything-v2-small"})
+        text = ("STRING", {"default": "depth-anything-v2-small", "model_folders": ["depth"]})
         side = ("INT", {"default": 518, "min": 56, "max": 1036, "step": 14})
         return {
             "required": {"image": ("IMAGE",), "model": text},

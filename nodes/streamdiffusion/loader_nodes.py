@@ -11,7 +11,18 @@ from comfystream.errors import ConfigError
 from .acceleration import ACCELERATIONS, accelerated
 from .control import Control, ControlModel, load_control
 from .image_prompt import STYLE_TRANSFER, WEIGHT_TYPES, build
-from .loading.entry import device_of, dtype_of, find, load_model, model_from_comfyui, placed
+from .loading.entry import (
+    AUTOENCODERS,
+    MODELS,
+    TOKENIZERS,
+    UNETS,
+    device_of,
+    dtype_of,
+    find,
+    load_model,
+    model_from_comfyui,
+    placed,
+)
 from .loading.parts import from_folder, moved
 from .loading.weights import read_weights
 from .lora import with_lora
@@ -20,7 +31,7 @@ from .preprocess import NAMES
 from .settings import Style
 from .text import Embedding, blend_embeddings
 
-__all__ = ["NODES", "add_image_prompt", "style_of"]
+__all__ = ["NODES", "add_image_prompt", "model_input", "style_of"]
 
 CATEGORY = "StreamDiffusion"
 DTYPES = (["auto", "float16", "bfloat16", "float32"],)
@@ -30,6 +41,11 @@ DEVICE = ("STRING", {"default": "auto"})
 def text_input(default: str = "", hint: str = "", is_long: bool = False) -> tuple[str, dict[str, Any]]:
     """A text widget."""
     return ("STRING", {"default": default, "multiline": is_long, "tooltip": hint})
+
+
+def model_input(hint: str, *kinds: str) -> tuple[str, dict[str, Any]]:
+    """A text widget that names a file or folder below the model folders of these kinds, the usual one first."""
+    return ("STRING", {"default": "", "multiline": False, "tooltip": hint, "model_folders": list(kinds)})
 
 
 class StreamDiffusionLoadModel:
@@ -42,14 +58,14 @@ class StreamDiffusionLoadModel:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
-            "required": {"model": text_input("", "a file or folder: a path, or a name below your model folders")},
+            "required": {"model": model_input("a file or folder: a path, or a name below your model folders", *MODELS)},
             "optional": {
-                "vae": text_input("", "a VAE or TAESD in place of the model's own; TAESD is ten times faster"),
-                "tokenizer": text_input("", "folder of a CLIP tokenizer, for single files outside ComfyUI"),
+                "vae": model_input("a VAE, or a TAESD, ten times faster; empty for the model's own", *AUTOENCODERS),
+                "tokenizer": model_input("folder of a CLIP tokenizer, for single files outside ComfyUI", *TOKENIZERS),
                 "dtype": DTYPES,
                 "device": DEVICE,
                 "acceleration": (list(ACCELERATIONS), {"tooltip": "which backend runs it; auto says what it chose"}),
-                "unet": text_input("", "a UNet alone in place of the model's own: SDXL-Lightning, DMD2, lcm-sdxl"),
+                "unet": model_input("a UNet alone in place of the model's own: SDXL-Lightning, DMD2, lcm-sdxl", *UNETS),
             },
         }
 
@@ -99,7 +115,7 @@ class StreamDiffusionLoRA:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         strength = ("FLOAT", {"default": 1.0, "min": -10.0, "max": 10.0, "step": 0.01})
-        return {"required": {"model": ("STREAM_MODEL",), "lora": text_input(), "strength": strength}}
+        return {"required": {"model": ("STREAM_MODEL",), "lora": model_input("", "loras"), "strength": strength}}
 
     def apply(self, model: StreamModel, lora: str, strength: float) -> tuple[StreamModel]:
         return (with_lora(model, find(lora, "loras"), strength) if strength else model,)
@@ -114,7 +130,13 @@ class StreamDiffusionIPAdapter:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"model": ("STREAM_MODEL",), "adapter": text_input(), "image_encoder": text_input()}}
+        return {
+            "required": {
+                "model": ("STREAM_MODEL",),
+                "adapter": model_input("", "ipadapter"),
+                "image_encoder": model_input("", "clip_vision"),
+            }
+        }
 
     def apply(self, model: StreamModel, adapter: str, image_encoder: str) -> tuple[StreamModel]:
         return (add_image_prompt(model, adapter, image_encoder),)
@@ -202,7 +224,7 @@ class StreamDiffusionLoadControlNet:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"model": ("STREAM_MODEL",), "controlnet": text_input()}}
+        return {"required": {"model": ("STREAM_MODEL",), "controlnet": model_input("", "controlnet")}}
 
     def load(self, model: StreamModel, controlnet: str) -> tuple[ControlModel]:
         loaded = load_control(find(controlnet, "controlnet"))

@@ -48,10 +48,12 @@ def check(
     result = _checked(graph, catalog)
     needed, lacking = _lacking(graph, catalog)
     if as_json:
-        print(json.dumps(as_document(graph, catalog, result) | {"lacks": needed.as_document(lacking)}, indent=2))
+        document = as_document(graph, catalog, result) | {"lacks": needed.as_document(lacking)}
+        document["runs"] = result.is_ok and not lacking.files
+        print(json.dumps(document, indent=2))
     else:
         _show(graph, catalog, result, list(needed.lines(lacking)))
-    if not result.is_ok:
+    if not result.is_ok or lacking.files:
         raise Reported(BAD_INPUT)
 
 
@@ -62,12 +64,13 @@ def _checked(workflow: Workflow, catalog: NodeCatalog) -> CheckResult:
 
 
 def _lacking(workflow: Workflow, catalog: NodeCatalog) -> tuple[Needed, Missing]:
+    from comfystream.catalog.model_files import missing_model
     from comfystream.catalog.model_folders import model_folders
     from comfystream.workflow.missing import find_missing
 
     from ..needed import Needed
 
-    return Needed(), find_missing(workflow, catalog, model_folders)
+    return Needed(), find_missing(workflow, catalog, model_folders, missing_model)
 
 
 def needs(workflow: Workflow, catalog: NodeCatalog) -> tuple[dict[str, Counter[str]], Counter[str]]:
@@ -135,6 +138,8 @@ def _show(workflow: Workflow, catalog: NodeCatalog, result: CheckResult, lacks: 
             say_note(f"warning: {workflow.source}: {problem}")
     if result.errors:
         say_all(f"{workflow.source}: {problem}" for problem in result.errors)
+    elif lacks:
+        print(f"  it cannot run yet: it lacks {len(lacks)} {'file' if len(lacks) == 1 else 'files'}")
     else:
         print("  it can run")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,16 @@ def check(workflow: Path, comfyui: Path, *flags: str) -> subprocess.CompletedPro
     code = "import sys; from comfystream_server.cli import main; sys.exit(main())"
     command = [sys.executable, "-P", "-c", code, "check", str(workflow), "--comfyui", str(comfyui), *flags]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+
+
+def check_bundled(workflow: Path, home: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    code = "import sys; from comfystream_server.cli import main; sys.exit(main())"
+    command = [sys.executable, "-P", "-c", code, "check", str(workflow), *flags]
+    environ = {**os.environ, "COMFYSTREAM_HOME": str(home)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environ)
 
 
 @pytest.fixture
@@ -71,3 +82,37 @@ def test_where_a_file_can_be_had(tmp_path: Path) -> None:
     dream, other = needed.lines(Missing(files=files))
     assert dream.endswith("goes into /m; comfystream fetch models --only dream")
     assert other.endswith("its node class does not say where it goes; from https://b.example/other.bin")
+
+
+def test_files_of_further_lists_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "models-more.yaml").write_text(
+        "models:\n"
+        "  words:\n    url: https://a.example/v\n    path: tokenizers/clip/vocab.json\n"
+        "    extra_files: [{url: https://a.example/m, path: ipadapter/encoder/model.bin}]\n"
+    )
+    needed = Needed(tmp_path)
+    for name in ("tokenizers/clip", "clip", "ipadapter/encoder", "vocab.json"):
+        said = needed.source(MissingFile(name, "node 1", "tokenizer"))
+        assert said == "comfystream fetch models --config models-more.yaml --only words"
+    assert needed.source(MissingFile("encode", "node 1", "tokenizer")) == ""
+
+
+def test_what_our_own_workflows_lack_and_then_do_not(tmp_path: Path) -> None:
+    """Text inputs name models, too; every file of a bundled workflow is in one of the lists."""
+    for name in ("sdxl_style", "depth_control", "video_to_video"):
+        workflow = WORKFLOWS / f"{name}.json"
+        done = check_bundled(workflow, tmp_path, "--json")
+        said = json.loads(done.stdout)
+        assert (done.returncode, said["runs"]) == (2, False)
+        files = said["lacks"]["files"]
+        assert len(files) >= 4
+        assert [one["file"] for one in files if not one["source"].startswith("comfystream fetch models")] == []
+    said = check_bundled(workflow, tmp_path).stdout
+    assert f"it cannot run yet: it lacks {len(files)} files" in said
+    for one in files:
+        place = Path(one["folder"], one["file"])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    done = check_bundled(workflow, tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith("it can run\n")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -41,6 +42,24 @@ def test_a_model_file_goes_into_the_folder_that_the_input_lists() -> None:
 def test_a_file_whose_folder_nobody_tells_is_known_by_its_ending() -> None:
     graph = {"1": node("New", name="a.gguf"), "2": node("New", name="fancy"), "3": node("Far", name="b.gguf")}
     assert [(file.name, file.folder) for file in missing(graph).files] == [("a.gguf", "")]
+
+
+@pytest.mark.parametrize(("name", "is_there"), [("a/b", True), ("c.safetensors", False), (" ", True)])
+def test_a_model_that_a_text_input_names(name: str, is_there: bool) -> None:
+    option = {"model_folders": ["loras", "extra"]}
+    info = {"Named": {"input": {"optional": {"lora": ["STRING", option], "words": ["STRING", {}]}}, "output": ["X"]}}
+    catalog = ObjectInfoCatalog(info)
+    asked = []
+
+    def missing_model(name: str, kinds: Sequence[str]) -> str | None:
+        asked.append((name, list(kinds)))
+        return None if is_there else "/models/loras"
+
+    graph = {"1": node("Named", lora=name, words="gone.safetensors"), "2": node("Named", lora=["1", 0])}
+    files = find_missing(parse_workflow(graph, catalog), catalog, None, missing_model).files
+    assert asked == ([(name, ["loras", "extra"])] if name.strip() else [])
+    wanted = [] if is_there else [(name, "lora", "loras", "/models/loras")]
+    assert [(file.name, file.input_name, file.kind, file.folder) for file in files] == wanted
 
 
 def ui_node(id: int, kind: str, **more: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from comfystream.catalog.model_files import find_model, place_of
 from comfystream.errors import AssetError
 
 from ..model import Autoencoder, StreamModel
@@ -19,10 +20,24 @@ from .parts import moved
 from .single_file import autoencoder_of, load_autoencoder_file, load_single_file, unet_of
 from .unet_alone import with_unet
 
-__all__ = ["device_of", "dtype_of", "find", "load_model", "model_from_comfyui", "placed"]
+__all__ = [
+    "AUTOENCODERS",
+    "MODELS",
+    "TOKENIZERS",
+    "UNETS",
+    "device_of",
+    "dtype_of",
+    "find",
+    "load_model",
+    "model_from_comfyui",
+    "placed",
+]
 
 # How ComfyUI names what a model predicts, or its noise levels, where neither is that of Stable Diffusion
 NOT_UNDERSTOOD = {"EDM", "X0", "CONST", "ModelSamplingDiscreteEDM"}
+# Kinds of model folders, the usual one first
+MODELS, AUTOENCODERS = ("checkpoints", "diffusers"), ("vae_approx", "vae")
+UNETS, TOKENIZERS = ("diffusion_models",), ("tokenizers",)
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -52,37 +67,27 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def find(name: str, kind: str) -> Path:
-    """A model file or folder: a path, or a name below ComfyUI's model folder of that kind.
+def find(name: str, *kinds: str) -> Path:
+    """A model file or folder: a path, or a name below ComfyUI's model folders of these kinds.
 
     Raises:
         AssetError: nothing there. Models are never fetched while a workflow runs.
     """
-    given = Path(name).expanduser()
-    if name.strip() and given.exists():
-        return given
-    places = []
-    folder_paths = importlib.import_module("folder_paths")
-    if kind in folder_paths.folder_names_and_paths:
-        places = [Path(folder) for folder in folder_paths.get_folder_paths(kind)]
-    places += [Path(folder_paths.models_dir) / kind, Path(folder_paths.models_dir)]
-    for folder in places:
-        for candidate in (folder / name, folder / name.replace("/", "--"), folder / name.rsplit("/", 1)[-1]):
-            if name.strip() and candidate.exists():
-                return candidate
-    where = f" in {places[0]}"
-    raise AssetError(
-        f"model {name!r} is not there{where}",
-        code="model_missing",
-        hint=f"put it into the folder {kind!r} of your models, or give its full path; nothing is fetched while "
-        "running; comfystream fetch models --config models-streamdiffusion.yaml fetches what ready workflows need",
-    )
+    found = find_model(name, kinds)
+    if found is None:
+        raise AssetError(
+            f"model {name!r} is not there in {place_of(kinds[0])}",
+            code="model_missing",
+            hint=f"put it into the folder {kinds[0]!r} of your models, or give its full path; nothing is fetched while "
+            "running; comfystream fetch models --config models-streamdiffusion.yaml fetches what ready workflows need",
+        )
+    return found
 
 
 def tokenizer_folders(beside: Path, named: str = "") -> list[Path]:
     """Where a CLIP tokenizer may lie: the named folder, beside the model, and the one that ComfyUI brings."""
     if named:
-        found = find(named, "tokenizers")
+        found = find(named, *TOKENIZERS)
         return [found, found / "tokenizer"]
     folders = []
     folders += [beside / "tokenizer", beside.parent / "tokenizer"]
@@ -106,15 +111,12 @@ def load_model(name: str, autoencoder: str = "", tokenizer: str = "", unet: str 
         AssetError: not there, damaged, or of another kind.
     """
     model = _load_whole(name, autoencoder, tokenizer)
-    return with_unet(model, find(unet, "diffusion_models")) if unet else model
+    return with_unet(model, find(unet, *UNETS)) if unet else model
 
 
 def _load_whole(name: str, autoencoder: str, tokenizer: str) -> StreamModel:
-    try:
-        path = find(name, "checkpoints")
-    except AssetError:
-        path = find(name, "diffusers")
-    own = _autoencoder_path(autoencoder)
+    path = find(name, *MODELS)
+    own = find(autoencoder, *AUTOENCODERS) if autoencoder else None
     if path.is_file():
         if own is not None and own.is_dir():
             model = load_single_file(path, tokenizer_folders(path, tokenizer))
@@ -125,15 +127,6 @@ def _load_whole(name: str, autoencoder: str, tokenizer: str) -> StreamModel:
         made = load_autoencoder(own) if own.is_dir() else load_autoencoder_file(own, model.family)
         model = model.with_parts(autoencoder=made)
     return model
-
-
-def _autoencoder_path(name: str) -> Path | None:
-    if not name:
-        return None
-    try:
-        return find(name, "vae_approx")
-    except AssetError:
-        return find(name, "vae")
 
 
 def placed(model: StreamModel, device: torch.device, dtype: torch.dtype) -> StreamModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import math
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from comfystream.errors import AssetError, ComfyStreamError, ConfigError
+from comfystream.errors import ComfyStreamError, ConfigError
 
-from ..loading.entry import device_of, find
+from ..loader_nodes import model_input
+from ..loading.entry import TOKENIZERS, device_of, find
 from ..text import Embedding
 from .causal import ACCELERATIONS, how_of
 from .loading import load_video_model, placed, video_dtype_of
@@ -25,22 +25,13 @@ from .stream import VideoStream
 __all__ = ["NODES", "StreamVideoSampler"]
 
 CATEGORY = "StreamDiffusion/video"
+# Kinds of model folders, the usual one first
+MODELS, AUTOENCODERS = ("diffusion_models", "diffusers", "checkpoints"), ("vae", "vae_approx")
+TEXTS = ("text_encoders", "clip")
 
 
 def _text(hint: str = "", is_long: bool = False, default: str = "") -> tuple[str, dict[str, Any]]:
     return ("STRING", {"default": default, "multiline": is_long, "tooltip": hint})
-
-
-def _located(name: str, *kinds: str) -> Path:
-    """A file or folder by its path, or by a name below one of the model folders, of which the first is the usual one.
-
-    Raises:
-        AssetError: it is in none of them; names the first.
-    """
-    for kind in kinds[1:]:
-        with contextlib.suppress(AssetError):
-            return find(name, kind)
-    return find(name, kinds[0])
 
 
 class StreamVideoLoadModel:
@@ -57,16 +48,16 @@ class StreamVideoLoadModel:
         return {
             "required": {
                 "pipeline": (list(PIPELINES), {"tooltip": "how the model was distilled: chunks, window and steps"}),
-                "model": _text("a folder of diffusers or a weight file: a path, or a name below your model folders"),
-                "vae": _text("folder or file of the autoencoder; empty for the one in the model's folder"),
+                "model": model_input("a folder of diffusers or a weight file: a path, or a name", *MODELS),
+                "vae": model_input("the autoencoder; empty for the one in the model's folder", *AUTOENCODERS),
                 "vae_type": (
                     ["wan", "tae"],
                     {"tooltip": "Wan's own, pruned ones too; or a tiny one, much cheaper"},
                 ),
             },
             "optional": {
-                "text_encoder": _text("folder or file of UMT5; empty for the one in the model's folder, if any"),
-                "tokenizer": _text("folder of UMT5's tokenizer; empty for the one beside the text encoder"),
+                "text_encoder": model_input("UMT5; empty for the one in the model's folder, if any", *TEXTS),
+                "tokenizer": model_input("its folder; empty for the one beside the text encoder", *TOKENIZERS),
                 "dtype": (["auto", "bfloat16", "float16", "float32"],),
                 "device": ("STRING", {"default": "auto"}),
                 "acceleration": (list(ACCELERATIONS),),
@@ -87,10 +78,10 @@ class StreamVideoLoadModel:
     ) -> tuple[VideoModel]:
         place = device_of(device)
         how_of(acceleration, place)
-        path = _located(model, "diffusion_models", "diffusers", "checkpoints")
-        autoencoder = _located(vae, "vae", "vae_approx") if vae else path
-        text = _located(text_encoder, "text_encoders", "clip") if text_encoder else _inside(path, "text_encoder")
-        words = _located(tokenizer, "tokenizers") if tokenizer else _words(path, text)
+        path = find(model, *MODELS)
+        autoencoder = find(vae, *AUTOENCODERS) if vae else path
+        text = find(text_encoder, *TEXTS) if text_encoder else _inside(path, "text_encoder")
+        words = find(tokenizer, *TOKENIZERS) if tokenizer else _words(path, text)
         loaded = load_video_model(pipeline_of(pipeline), path, autoencoder, vae_type, text, words)
         made = placed(loaded, place, video_dtype_of(dtype, place))
         return (made.with_parts(acceleration=acceleration),)
@@ -119,7 +110,7 @@ class StreamVideoLoRA:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         strength = ("FLOAT", {"default": 1.0, "min": -10.0, "max": 10.0, "step": 0.01})
-        return {"required": {"model": ("STREAM_VIDEO_MODEL",), "lora": _text(), "strength": strength}}
+        return {"required": {"model": ("STREAM_VIDEO_MODEL",), "lora": model_input("", "loras"), "strength": strength}}
 
     def apply(self, model: VideoModel, lora: str, strength: float) -> tuple[VideoModel]:
         return (with_video_lora(model, find(lora, "loras"), strength) if strength else model,)
