@@ -79,7 +79,7 @@ def find(name: str, *kinds: str) -> Path:
             f"model {name!r} is not there in {place_of(kinds[0])}",
             code="model_missing",
             hint=f"put it into the folder {kinds[0]!r} of your models, or give its full path; nothing is fetched while "
-            "running; comfystream fetch models --config models-streamdiffusion.yaml fetches what ready workflows need",
+            "running; comfystream check WORKFLOW says what a workflow needs and how to fetch it",
         )
     return found
 
