@@ -102,4 +102,4 @@ def job_for(
     if not backend.plan_name or (backend.name == "inductor" and not how.keeps_engine):
         return None
     key = EngineKey.of(choice.capability, machine(device), spec, how.options, digest_of_module(module), loras)
-    return job_of_module(choice, module.eval().to(device), key, device, verifies=how.verifies, label=label)
+    return job_of_module(choice, module.eval(), key, device, verifies=how.verifies, label=label)

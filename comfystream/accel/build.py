@@ -13,8 +13,9 @@ from comfystream.gpu_turns import device_wide, give_way
 from .backend import Step
 from .cache import CacheEntry, EngineCache
 from .key import EngineKey
+from .placement import bring
 from .registry import Choice
-from .runner import on_device
+from .runner import memory_trouble, on_device
 from .verify import verify_runner
 
 if TYPE_CHECKING:
@@ -78,7 +79,10 @@ class EngineJob:
 def job_of_module(
     choice: Choice, module: nn.Module, key: EngineKey, device: str, *, verifies: bool = True, label: str = ""
 ) -> EngineJob:
-    """The job that makes the engine of a module; where it can run, it is compared with the module before it is kept."""
+    """The job that makes the engine of a module; where it can run, it is compared with the module before it is kept.
+
+    The module is brought to the device when the engine is built: it need not be there for one that is found.
+    """
 
     def make(folder: Path, on_step: Step) -> Path:
         def step(what: str, share: float) -> None:
@@ -86,6 +90,8 @@ def job_of_module(
             on_step(what, share)
 
         with on_device(device), device_wide():  # builders time kernels, and wait for the device after each
+            with memory_trouble(key.spec.name):
+                bring(module, device)
             plan = choice.backend.make(module, key.spec, folder, key.options, step)
         if verifies and choice.capability.can_run:
             on_step("comparing with torch", 1.0)

@@ -9,6 +9,7 @@ from comfystream.errors import EngineError
 from comfystream.gpu_turns import device_wide
 
 from .backend import Backend, Capability
+from .placement import bring
 from .runner import Runner, memory_trouble
 from .spec import ModelSpec
 
@@ -89,4 +90,4 @@ class EagerBackend(Backend):
 
     def wrap(self, module: nn.Module, spec: ModelSpec, device: str) -> Runner:
         with memory_trouble(spec.name):
-            return FunctionRunner(module.eval().to(device), spec, device, self.name)
+            return FunctionRunner(bring(module.eval(), device), spec, device, self.name)

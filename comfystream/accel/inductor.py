@@ -16,6 +16,7 @@ from .eager import FunctionRunner
 from .export import export_program
 from .graphed import GraphedRunner, cuda_capture
 from .machine import machine
+from .placement import bring
 from .runner import Runner, memory_trouble
 from .spec import ModelSpec
 
@@ -55,7 +56,7 @@ class InductorBackend(Backend):
     def wrap(self, module: nn.Module, spec: ModelSpec, device: str) -> Runner:
         import torch
 
-        module = module.eval().to(device)
+        module = bring(module.eval(), device)
         is_gpu = device.startswith("cuda")
         mode = "max-autotune-no-cudagraphs" if is_gpu else None
         compiled = torch.compile(module, fullgraph=True, dynamic=False, mode=mode)

@@ -12,7 +12,6 @@ from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from comfystream.errors import AssetError, ConfigError
 
-from .loading.parts import moved
 from .loading.weights import fill, under
 from .preprocess import constant
 
@@ -196,7 +195,9 @@ class ImagePrompt:
         return self._tokens(weight.new_zeros((1, 3, side, side)))
 
 
-def build(unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str) -> ImagePrompt:
+def build(
+    unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str, device: torch.device, dtype: torch.dtype
+) -> ImagePrompt:
     """Put an adapter into a UNet, which must be one of its own (see `with_tensors`).
 
     Args:
@@ -204,6 +205,8 @@ def build(unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str) -> 
         weights: of the adapter's file: "image_proj." and "ip_adapter.".
         encoder: the picture encoder.
         name: of the file, for messages.
+        device: where the pictures are read; the UNet with its new layers is left where it is.
+        dtype: what it computes in.
 
     Raises:
         AssetError: the file is of another kind or for another architecture.
@@ -217,17 +220,15 @@ def build(unet: Any, weights: Mapping[str, Tensor], encoder: Any, name: str) -> 
             hint="plain and plus adapters are; FaceID adapters have other projections",
         )
     _check_encoder(encoder, picture, name)
-    weight = next(unet.parameters())
-    projection = fill(kind(picture), picture, f"{name}: image_proj").to(weight.device, weight.dtype)
+    projection = fill(kind(picture), picture, f"{name}: image_proj").to(device, dtype)
     processors = dict(unet.attn_processors)
     names = [key for key in processors if key.endswith("attn2.processor")]
-    scales = weight.new_zeros(len(names))
+    scales = torch.zeros(len(names), device=device, dtype=dtype)
     for number, key in enumerate(names):
         attention = unet.get_submodule(key.removesuffix(".processor"))
         keys, values = _layer(attention, layers, number, projection, name)
         processors[key] = ImageAttention(keys, values, projection.tokens, scales[number])
     unet.set_attn_processor(processors)
-    moved(unet, weight.device, weight.dtype)
     return ImagePrompt(projection, encoder, tuple(names), scales, projection.tokens)
 
 

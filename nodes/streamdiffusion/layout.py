@@ -159,7 +159,7 @@ class _Networks:
             spec,
             self.layout.rows,
             lambda: UNetModule(
-                model.unet, len(residuals), model.family is Family.SDXL, places, bool(model.guidance_width)
+                model.typed_unet(), len(residuals), model.family is Family.SDXL, places, bool(model.guidance_width)
             ),
             (self.layout.text_tokens, takes_residuals),
         )

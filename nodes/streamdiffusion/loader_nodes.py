@@ -147,7 +147,8 @@ def add_image_prompt(model: StreamModel, adapter: str, image_encoder: str) -> St
     path = find(adapter, "ipadapter")
     encoder = from_folder("CLIPVisionModelWithProjection", find(image_encoder, "clip_vision"), is_transformers=True)
     unet = with_tensors(model.unet, {})
-    built = build(unet, read_weights(path), moved(encoder, model.device, model.dtype), path.name)
+    place = (model.device, model.dtype)
+    built = build(unet, read_weights(path), moved(encoder, *place), path.name, *place)
     return model.with_parts(unet=unet, image_prompt=built)
 
 

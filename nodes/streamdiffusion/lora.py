@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from comfystream.errors import AssetError
@@ -38,22 +39,24 @@ class _Change:
     up: Tensor | None = None
     alpha: float | None = None
 
-    def delta(self) -> Tensor:
-        """What is added to the weight at strength 1, in float32."""
+    def delta(self, device: torch.device) -> Tensor:
+        """What is added to the weight at strength 1, in float32, worked out on a device."""
         assert self.down is not None
         assert self.up is not None
         rank = self.down.shape[0]
         scale = (self.alpha if self.alpha is not None else rank) / rank
-        flat = self.up.float().flatten(1) @ self.down.float().flatten(1)
+        flat = self.up.to(device).float().flatten(1) @ self.down.to(device).float().flatten(1)
         return flat.view(self.up.shape[0], *self.down.shape[1:]) * scale
 
 
 @dataclass(slots=True)
 class _Target:
-    """A network that changes are for, with all names that its layers go by."""
+    """A network that changes are for, all names that its layers go by, and where its changed weights go, as what."""
 
     module: nn.Module
     aliases: dict[str, str]
+    home: torch.device | None = None  # of the weights themselves, if nothing is said
+    dtype: torch.dtype | None = None
     changed: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -111,7 +114,7 @@ def _original(name: str, pairs: list[tuple[str, str]]) -> str:
     return name
 
 
-def _unet_target(unet: Any) -> _Target:
+def _unet_target(unet: Any, dtype: torch.dtype) -> _Target:
     config = unet.config
     pairs = unet_pairs(
         len(config.block_out_channels),
@@ -124,7 +127,7 @@ def _unet_target(unet: Any) -> _Target:
             aliases |= {f"{prefix}{name}": name for prefix in ("unet.", "", _PEFT)}
             aliases["lora_unet_" + name.replace(".", "_")] = name
             aliases["lora_unet_" + _original(name, pairs).replace(".", "_")] = name
-    return _Target(unet, aliases)
+    return _Target(unet, aliases, torch.device("cpu"), dtype)  # it goes to the device when something runs it
 
 
 def _tower_target(module: nn.Module, number: int) -> _Target:
@@ -157,7 +160,7 @@ def with_lora(model: StreamModel, path: str | Path, strength: float) -> StreamMo
     file = lora_file(Path(path))
     changes = read_changes(file)
     towers = [_tower_target(tower.module, number) for number, tower in enumerate(model.prompts.towers)]
-    targets = [_unet_target(model.unet), *towers]
+    targets = [_unet_target(model.unet, model.dtype), *towers]
     strangers = [name for name in changes if not any(name in target.aliases for target in targets)]
     present = {prefix for prefix, number in _TOWERS.items() if number < len(towers) and towers[number].aliases}
     unseen = [name for name in strangers if name.startswith(tuple(set(_TOWERS) - present))]
@@ -185,11 +188,12 @@ def _prompts(model: StreamModel, targets: list[_Target]) -> PromptEncoder:
 def _add(file: Path, model: StreamModel, target: _Target, layer: str, change: _Change, strength: float) -> None:
     name = f"{layer}.weight"
     weight = target.module.get_parameter(name)
-    delta = change.delta()
+    delta = change.delta(model.device)
     if delta.shape != weight.shape and delta.numel() != weight.numel():
         raise _other_architecture(file, model, f"{layer} is {list(weight.shape)}, the LoRA's {list(delta.shape)}", "")
-    base = target.changed.get(name, weight)
-    target.changed[name] = (base.float() + delta.view(weight.shape).to(weight.device) * strength).to(weight.dtype)
+    base = target.changed.get(name, weight).to(model.device).float()
+    merged = base + delta.view(weight.shape) * strength
+    target.changed[name] = merged.to(target.home or weight.device, target.dtype or weight.dtype)
 
 
 def _other_architecture(file: Path, model: StreamModel, why: str, example: str) -> AssetError:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from comfystream.accel.placement import bring, is_there
+from comfystream.accel.runner import memory_trouble
+from comfystream.gpu_turns import device_wide
 
 from .acceleration import Acceleration
 from .core import Guidance, Schedule, ScheduleKind
@@ -19,6 +24,9 @@ from .shelf import Shelf
 from .text import PromptEncoder
 
 __all__ = ["Autoencoder", "StreamModel", "with_tensors"]
+
+
+_placing = threading.Lock()  # several streams of a model may begin at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class StreamModel:
     Attributes:
         name: for people: file or folder name.
         family: SD 1.5, 2.1 or SDXL.
-        unet: diffusers' UNet2DConditionModel.
+        unet: diffusers' UNet2DConditionModel, as its file is and on the host until something runs it: see `typed_unet`.
         autoencoder: pictures to latents and back.
         prompts: texts to embeddings.
         predicts_velocity: the UNet predicts v rather than the noise.
@@ -98,6 +106,25 @@ class StreamModel:
     def guidance_width(self) -> int:
         """Of what a UNet that was distilled with guidance is told of its scale; 0 for others."""
         return int(self.unet.config.time_cond_proj_dim or 0)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the UNet is on the device already."""
+        return is_there(self.unet, self.device, self.dtype)
+
+    def typed_unet(self) -> Any:
+        """The UNet in the model's precision, wherever it is."""
+        with _placing:
+            return bring(self.unet, dtype=self.dtype)
+
+    def placed_unet(self) -> Any:
+        """The UNet on the model's device. Only what is run is brought there: of a model with LoRAs the merged weights.
+
+        Raises:
+            EngineError: the device is full.
+        """
+        with _placing, memory_trouble(self.name), device_wide():
+            return bring(self.unet, self.device, self.dtype)
 
     def schedule_of(self, count: int, kind: str = "auto") -> Schedule:
         """The schedule of `count` steps that a node's inputs name; "auto" is the model's own spacing."""

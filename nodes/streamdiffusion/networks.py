@@ -74,22 +74,32 @@ def networks_of(model: StreamModel) -> Networks:
 
 
 class TorchNetworks:
-    """The networks as they are. Nothing has to be prepared."""
+    """The networks as they are."""
 
     keeps_idle_controls = False
     recorded: RecordedTick | None = None
 
     def __init__(self, model: StreamModel) -> None:
         self._model = model
+        self._unet = model.unet
+        self._is_placed = model.is_placed
 
     def is_ready(self, layout: Layout) -> bool:
-        return True
+        return self._is_placed
 
     def prepare(self, layout: Layout) -> None:
-        pass
+        """Bring the UNet to the device.
+
+        Raises:
+            EngineError: the device is full.
+        """
+        if not self._is_placed:
+            self._unet = self._model.placed_unet()
+            _wait_for(self._model.device)
+            self._is_placed = True
 
     def use(self, layout: Layout) -> None:
-        pass
+        self.prepare(layout)
 
     def close(self) -> None:
         pass
@@ -108,7 +118,7 @@ class TorchNetworks:
             adapter.scales.copy_(scales)  # streams that share a model set it in turn
         active = [(net.module, pictures, scale) for net, pictures, scale in controls]
         down, middle = residuals(active, x, times, told.tokens[:, : told.text_tokens], told.added)
-        predicted: Tensor = self._model.unet(
+        predicted: Tensor = self._unet(
             x,
             times,
             encoder_hidden_states=told.tokens,
@@ -119,6 +129,12 @@ class TorchNetworks:
             return_dict=False,
         )[0]
         return predicted
+
+
+def _wait_for(device: torch.device) -> None:
+    """All of it is done before another thread goes on with it."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
 
 
 class RunnerNetworks:
@@ -152,7 +168,8 @@ class RunnerNetworks:
             return False
         networks = layout.networks(self._model, self._acceleration)
         has_all = all(one.shelf.get(one.key) is not None for one in networks)
-        return self._acceleration.binds_quickly and (has_all or not self._acceleration.has_engines)
+        is_quick = has_all or (not self._acceleration.has_engines and self._model.is_placed)
+        return self._acceleration.binds_quickly and is_quick
 
     def prepare(self, layout: Layout) -> None:
         """Make and bind what this layout runs, and record its tick.
@@ -178,9 +195,7 @@ class RunnerNetworks:
         except EngineError:
             self._forget_others()
             raise
-        if self._model.device.type == "cuda":
-            # all of it is done before another thread goes on with it
-            torch.cuda.current_stream(self._model.device).synchronize()
+        _wait_for(self._model.device)
         with self._lock:
             if recorded is not None:
                 self._recorded[layout] = recorded

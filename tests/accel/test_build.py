@@ -142,6 +142,20 @@ def test_a_wrong_engine_is_not_kept(tmp_path: Path) -> None:
     assert cache.entries() == []
 
 
+def test_weights_are_brought_to_the_device_for_a_build_and_not_for_an_engine_that_is_found(tmp_path: Path) -> None:
+    class Plans(OnnxRuntimeBackend):
+        def make(self, module: nn.Module, spec: ModelSpec, folder: Path, options: BuildOptions, on_step: Step) -> Path:
+            assert {one.device.type for one in module.parameters()} == {"meta"}
+            (folder / "plan").write_bytes(b"engine")
+            return folder / "plan"
+
+    choice, cache = Choice(Plans(), Plans().probe(), ""), EngineCache(tmp_path)
+    for wanted in ("meta", "cpu"):
+        module = Pair()
+        build_all([job_of_module(choice, module, KEY, "meta", verifies=False)], cache)
+        assert {one.device.type for one in module.parameters()} == {wanted}
+
+
 def test_a_backend_that_is_asked_for_is_never_replaced() -> None:
     """Defect 2 of the known implementations: slow PyTorch in silence."""
     if machine().gpu:

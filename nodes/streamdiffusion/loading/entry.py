@@ -130,9 +130,9 @@ def _load_whole(name: str, autoencoder: str, tokenizer: str) -> StreamModel:
 
 
 def placed(model: StreamModel, device: torch.device, dtype: torch.dtype) -> StreamModel:
-    """The model on a device, in a precision. Its modules are moved, not copied."""
-    for module in (model.unet, *(tower.module for tower in model.prompts.towers)):
-        moved(module, device, dtype)
+    """The model for a device, in a precision. Its modules are moved, not copied; the UNet when something runs it."""
+    for tower in model.prompts.towers:
+        moved(tower.module, device, dtype)
     prompts = PromptEncoder(model.family, model.prompts.towers, dtype)
     made = model.with_parts(device=device, dtype=dtype, prompts=prompts)
     moved(made.autoencoder.module, device, made.autoencoder_dtype(dtype))

@@ -68,11 +68,11 @@ def with_video_lora(model: VideoModel, path: Path, strength: float) -> VideoMode
     for name, change in changes.items():
         layer = f"{aliases[_key(name)]}.weight"
         weight = model.transformer.get_parameter(layer)
-        delta = change.delta()
+        delta = change.delta(weight.device)
         if delta.shape != weight.shape:
             raise _other(path, model, f"{name} is {list(delta.shape)} where {list(weight.shape)} was expected")
         base = changed.get(layer, weight).float()
-        changed[layer] = (base + delta.to(base.device) * strength).to(weight.dtype)
+        changed[layer] = (base + delta * strength).to(weight.dtype)
     step = CausalStep(with_tensors(model.transformer, changed))
     return model.with_parts(step=step, loras=(*model.loras, (path.name, strength)))
 

@@ -101,7 +101,7 @@ def with_style(scale: Scale, model: StreamModel) -> StreamModel:
     small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.CLIPVisionConfig(**small, image_size=32, patch_size=16, projection_dim=wide)
     encoder = transformers.CLIPVisionModelWithProjection(config).to(model.device, model.dtype).eval()
-    built = build(model.unet, _adapter_weights(model, wide), encoder, "random")
+    built = build(model.unet, _adapter_weights(model, wide), encoder, "random", model.device, model.dtype)
     return model.with_parts(image_prompt=built)
 
 

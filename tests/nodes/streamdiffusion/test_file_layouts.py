@@ -224,7 +224,7 @@ def test_an_ip_adapter_for_another_image_encoder_says_so(tmp_path) -> None:
     weights = read_weights(tiny.write_ip_adapter(tmp_path / "adapter.safetensors", unet))
     encoder.config.projection_dim += 8
     with pytest.raises(AssetError, match="trained with another image encoder: it reads"):
-        build(unet, weights, encoder, "adapter.safetensors")
+        build(unet, weights, encoder, "adapter.safetensors", torch.device("cpu"), torch.float32)
 
 
 def test_comfyui_s_taesd(tmp_path) -> None:
