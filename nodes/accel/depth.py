@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from comfystream.catalog.model_files import find_model, place_of
 from comfystream.errors import AssetError, ConfigError, EngineError
+from comfystream.model_files import find_model, place_of
 
 from .ready import CATEGORY, backend_input, folder_paths, named, precision_input, ready, resolved_precision
 

@@ -68,7 +68,7 @@ class StreamModel:
     Attributes:
         name: for people: file or folder name.
         family: SD 1.5, 2.1 or SDXL.
-        unet: diffusers' UNet2DConditionModel, as its file is and on the host until something runs it: see `typed_unet`.
+        unet: diffusers' UNet2DConditionModel, on the host as its file has it until something runs it: `placed_unet`.
         autoencoder: pictures to latents and back.
         prompts: texts to embeddings.
         predicts_velocity: the UNet predicts v rather than the noise.

@@ -64,8 +64,8 @@ def _checked(workflow: Workflow, catalog: NodeCatalog) -> CheckResult:
 
 
 def _lacking(workflow: Workflow, catalog: NodeCatalog) -> tuple[Needed, Missing]:
-    from comfystream.catalog.model_files import missing_model
     from comfystream.catalog.model_folders import model_folders
+    from comfystream.model_files import missing_model
     from comfystream.workflow.missing import find_missing
 
     from ..needed import Needed

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from comfystream.catalog.model_files import find_model, place_of
 from comfystream.errors import AssetError
+from comfystream.model_files import find_model, place_of
 
 from ..model import Autoencoder, StreamModel
 from ..text import ComfyTower, PromptEncoder

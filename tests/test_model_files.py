@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from comfystream.catalog.model_files import find_model, missing_model, place_of
 from comfystream.catalog.standin import Folders, install
+from comfystream.model_files import find_model, missing_model, place_of
 
 
 @pytest.fixture
