@@ -97,6 +97,7 @@ def test_files_of_further_lists_and_folders(tmp_path: Path) -> None:
     assert needed.source(MissingFile("encode", "node 1", "tokenizer")) == ""
 
 
+@pytest.mark.long
 def test_what_our_own_workflows_lack_and_then_do_not(tmp_path: Path) -> None:
     """Text inputs name models, too; every file of a bundled workflow is in one of the lists."""
     for name in ("sdxl_style", "depth_control", "video_to_video"):
