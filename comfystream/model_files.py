@@ -1,7 +1,4 @@
-"""Models that a text input names: by a path, or by a name below ComfyUI's model folders.
-
-Such an input says so by the option `model_folders`: the kinds of folders that it looks in, the usual one first.
-"""
+"""Models that a text input names: by a path, or by a name below ComfyUI's model folders."""
 
 from __future__ import annotations
 
@@ -10,7 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["find_model", "missing_model", "place_of"]
+__all__ = ["NAMES_MODEL", "find_model", "missing_model", "model_input", "place_of"]
+
+NAMES_MODEL = "model_folders"  # the option of a text input that says in which kinds of folders it looks
+
+
+def model_input(hint: str, *kinds: str, default: str = "") -> tuple[str, dict[str, Any]]:
+    """A text widget that names a model: what `INPUT_TYPES` gives for it.
+
+    Args:
+        hint: its tooltip.
+        kinds: ComfyUI's names of the model folders that it looks in, the usual one first.
+        default: the name that is there.
+    """
+    return ("STRING", {"default": default, "multiline": False, "tooltip": hint, NAMES_MODEL: list(kinds)})
 
 
 def find_model(name: str, kinds: Sequence[str]) -> Path | None:
@@ -40,9 +50,11 @@ def missing_model(name: str, kinds: Sequence[str]) -> str | None:
     """Where a model that is not there would go; None where it is there."""
     if find_model(name, kinds) is not None:
         return None
+    if Path(name).expanduser().is_absolute():
+        return str(Path(name).expanduser().parent)
     paths: Any = importlib.import_module("folder_paths")
     first, _, rest = name.partition("/")
-    names_folder = bool(rest) and first in {*kinds, *paths.folder_names_and_paths}  # "ipadapter/image_encoder"
+    names_folder = bool(rest) and first in {*kinds, *paths.folder_names_and_paths}  # "tokenizers/clip"
     return str(paths.models_dir) if names_folder else place_of(kinds[0])
 
 

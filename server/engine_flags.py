@@ -9,6 +9,8 @@ from typing import Annotated, ClassVar
 
 import typer
 
+from .workspace import HELP
+
 __all__ = ["Decoder", "EngineFlags", "FramesFlags", "FramesPlace"]
 
 
@@ -46,9 +48,7 @@ class EngineFlags:
 
     PANEL: ClassVar = "Engine"
 
-    workspace: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="ComfyUI folder whose packs and models to use.")
-    ] = None
+    workspace: Annotated[str | None, typer.Option(metavar="FOLDER", help=HELP)] = None
     node_folders: Annotated[
         list[Path] | None, typer.Option("--nodes", metavar="FOLDER", help="Folder of node packs; repeat.")
     ] = None

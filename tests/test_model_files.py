@@ -44,5 +44,6 @@ def test_where_a_missing_one_goes(models: Path) -> None:
     assert missing_model("depth/net", ("depth",)) == str(models)
     assert missing_model("ipadapter/encoder", ("clip_vision",)) == place_of("clip_vision")
     assert missing_model("vae/encoder", ("clip_vision",)) == str(models)
+    assert missing_model("/nowhere/at/all.bin", ("loras",)) == "/nowhere/at"
     made(models / "loras" / "a.bin")
     assert missing_model("a.bin", ("loras",)) is None

@@ -17,7 +17,8 @@ def bring(module: Module, device: torch.device | str | None = None, dtype: torch
     """The module itself, with its weights somewhere else.
 
     Unlike `Module.to`, tensors are replaced, not changed: whoever shares them keeps them where they are, and it does
-    not matter in which mode (of inference or not) they were made. If it fails, all of it is where it was.
+    not matter in which mode (of inference or not) they were made. If it fails, all of it is where it was. (And
+    diffusers' own `to` warns of every change of precision.)
 
     Args:
         module: its parameters and buffers.

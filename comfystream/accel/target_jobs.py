@@ -59,8 +59,8 @@ def job_of_target(target: BuildTarget, workspace: Path, backend: str = "") -> Pr
     if target.names == "comfyui":
         spec = spec.renamed(COMFYUI_NAMES)
     key = EngineKey.of(choice.capability, machine(), spec, options, digest_of_module(module))
-    device = machine().device
-    return PreparedTarget(target, choice, job_of_module(choice, module.to(device), key, device, label=target.id))
+    job = job_of_module(choice, module, key, machine().device, label=target.id)
+    return PreparedTarget(target, choice, job)
 
 
 def _onnx_job(target: BuildTarget, workspace: Path, choice: Choice, options: BuildOptions) -> PreparedTarget:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comfystream.catalog.spec import Catalog, NodeSpec
+from comfystream.model_files import NAMES_MODEL
 from comfystream.workflow.model import Node, Workflow
 from comfystream.workflow.types import is_combo
 
@@ -20,7 +21,6 @@ MODEL_FILES = (".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", "
 FoldersOf = Callable[[NodeSpec], Mapping[str, tuple[str, str]]]
 # A model's name and the kinds of folders that it is looked for in -> where it would go; None where it is there.
 MissingModel = Callable[[str, Sequence[str]], str | None]
-NAMES_MODEL = "model_folders"  # the option of a text input that names a model
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _missing_files(
 
 
 def _missing_models(node: Node, spec: NodeSpec, missing_model: MissingModel | None) -> Iterator[MissingFile]:
-    """What text inputs name; a path that somebody gives in full belongs where it says."""
+    """Models that text inputs name."""
     for name, value in node.inputs.items():
         declared = spec.input(name)
         kinds = declared[1].get(NAMES_MODEL) if declared is not None else None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from comfystream.errors import AssetError, ConfigError, EngineError
-from comfystream.model_files import find_model, place_of
+from comfystream.model_files import find_model, model_input, place_of
 
 from .ready import CATEGORY, backend_input, folder_paths, named, precision_input, ready, resolved_precision
 
@@ -116,8 +116,7 @@ class AcceleratedDepthLoader:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        about = {"tooltip": "a folder below models/depth, or a path", "model_folders": list(FOLDERS)}
-        name = ("STRING", {"default": "depth-anything-v2-small", **about})
+        name = model_input("a folder below models/depth, or a path", *FOLDERS, default="depth-anything-v2-small")
         side = ("INT", {"default": 518, "min": 14, "max": 2058, "step": 14})
         return {
             "required": {"model": name, "side": side, "backend": backend_input(), "precision": precision_input()},

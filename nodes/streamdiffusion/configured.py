@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from comfystream.accel.placement import bring
 from comfystream.errors import AssetError, ConfigError
 
 from .acceleration import accelerated
@@ -18,7 +19,6 @@ from .control import Control, ControlModel, load_control
 from .core import parse_steps
 from .loader_nodes import add_image_prompt, style_of
 from .loading.entry import device_of, dtype_of, find, load_model, placed
-from .loading.parts import moved
 from .lora import with_lora
 from .model import StreamModel
 from .preprocess import draw
@@ -69,7 +69,7 @@ class ConfiguredStream:
         if found is None:
             found = load_control(find(name, "controlnet"))
             found.check(self.model.family, self.model.unet)
-            moved(found.module, self.model.device, self.model.dtype)
+            bring(found.module, self.model.device, self.model.dtype)
             self._controls[name] = found
         return found
 

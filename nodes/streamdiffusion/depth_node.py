@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from comfystream.errors import AssetError
+from comfystream.model_files import model_input
 
 from .core.transfer import brought
 from .loading.entry import device_of, dtype_of, find
@@ -70,7 +71,7 @@ class StreamDiffusionDepth:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        text = ("STRING", {"default": "depth-anything-v2-small", "model_folders": ["depth"]})
+        text = model_input("", "depth", default="depth-anything-v2-small")
         side = ("INT", {"default": 518, "min": 56, "max": 1036, "step": 14})
         return {
             "required": {"image": ("IMAGE",), "model": text},

@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from comfystream.accel.placement import bring
 from comfystream.errors import ConfigError
+from comfystream.model_files import model_input
 
 from .acceleration import ACCELERATIONS, accelerated
 from .control import Control, ControlModel, load_control
@@ -23,7 +25,7 @@ from .loading.entry import (
     model_from_comfyui,
     placed,
 )
-from .loading.parts import from_folder, moved
+from .loading.parts import from_folder
 from .loading.weights import read_weights
 from .lora import with_lora
 from .model import StreamModel, with_tensors
@@ -31,7 +33,7 @@ from .preprocess import NAMES
 from .settings import Style
 from .text import Embedding, blend_embeddings
 
-__all__ = ["NODES", "add_image_prompt", "model_input", "style_of"]
+__all__ = ["NODES", "add_image_prompt", "style_of"]
 
 CATEGORY = "StreamDiffusion"
 DTYPES = (["auto", "float16", "bfloat16", "float32"],)
@@ -41,11 +43,6 @@ DEVICE = ("STRING", {"default": "auto"})
 def text_input(default: str = "", hint: str = "", is_long: bool = False) -> tuple[str, dict[str, Any]]:
     """A text widget."""
     return ("STRING", {"default": default, "multiline": is_long, "tooltip": hint})
-
-
-def model_input(hint: str, *kinds: str) -> tuple[str, dict[str, Any]]:
-    """A text widget that names a file or folder below the model folders of these kinds, the usual one first."""
-    return ("STRING", {"default": "", "multiline": False, "tooltip": hint, "model_folders": list(kinds)})
 
 
 class StreamDiffusionLoadModel:
@@ -148,7 +145,7 @@ def add_image_prompt(model: StreamModel, adapter: str, image_encoder: str) -> St
     encoder = from_folder("CLIPVisionModelWithProjection", find(image_encoder, "clip_vision"), is_transformers=True)
     unet = with_tensors(model.unet, {})
     place = (model.device, model.dtype)
-    built = build(unet, read_weights(path), moved(encoder, *place), path.name, *place)
+    built = build(unet, read_weights(path), bring(encoder, *place), path.name, *place)
     return model.with_parts(unet=unet, image_prompt=built)
 
 
@@ -230,7 +227,7 @@ class StreamDiffusionLoadControlNet:
     def load(self, model: StreamModel, controlnet: str) -> tuple[ControlModel]:
         loaded = load_control(find(controlnet, "controlnet"))
         loaded.check(model.family, model.unet)
-        moved(loaded.module, model.device, model.dtype)
+        bring(loaded.module, model.device, model.dtype)
         return (loaded,)
 
 

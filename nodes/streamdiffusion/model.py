@@ -68,7 +68,7 @@ class StreamModel:
     Attributes:
         name: for people: file or folder name.
         family: SD 1.5, 2.1 or SDXL.
-        unet: diffusers' UNet2DConditionModel, on the host as its file has it until something runs it: `placed_unet`.
+        unet: diffusers' UNet2DConditionModel, on the host as its file has it until something runs it: see `place`.
         autoencoder: pictures to latents and back.
         prompts: texts to embeddings.
         predicts_velocity: the UNet predicts v rather than the noise.
@@ -117,14 +117,14 @@ class StreamModel:
         with _placing:
             return bring(self.unet, dtype=self.dtype)
 
-    def placed_unet(self) -> Any:
-        """The UNet on the model's device. Only what is run is brought there: of a model with LoRAs the merged weights.
+    def place(self) -> None:
+        """Bring the UNet to the device. Only what is run is brought there: of a model with LoRAs the merged weights.
 
         Raises:
             EngineError: the device is full.
         """
         with _placing, memory_trouble(self.name), device_wide():
-            return bring(self.unet, self.device, self.dtype)
+            bring(self.unet, self.device, self.dtype)
 
     def schedule_of(self, count: int, kind: str = "auto") -> Schedule:
         """The schedule of `count` steps that a node's inputs name; "auto" is the model's own spacing."""

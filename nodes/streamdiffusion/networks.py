@@ -81,7 +81,6 @@ class TorchNetworks:
 
     def __init__(self, model: StreamModel) -> None:
         self._model = model
-        self._unet = model.unet
         self._is_placed = model.is_placed
 
     def is_ready(self, layout: Layout) -> bool:
@@ -94,7 +93,7 @@ class TorchNetworks:
             EngineError: the device is full.
         """
         if not self._is_placed:
-            self._unet = self._model.placed_unet()
+            self._model.place()
             _wait_for(self._model.device)
             self._is_placed = True
 
@@ -118,7 +117,7 @@ class TorchNetworks:
             adapter.scales.copy_(scales)  # streams that share a model set it in turn
         active = [(net.module, pictures, scale) for net, pictures, scale in controls]
         down, middle = residuals(active, x, times, told.tokens[:, : told.text_tokens], told.added)
-        predicted: Tensor = self._unet(
+        predicted: Tensor = self._model.unet(
             x,
             times,
             encoder_hidden_states=told.tokens,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from comfystream.accel.placement import bring
 from comfystream.errors import AssetError
 from comfystream.model_files import find_model, place_of
 
@@ -16,7 +17,6 @@ from ..model import Autoencoder, StreamModel
 from ..text import ComfyTower, PromptEncoder
 from .folder import load_autoencoder, load_folder
 from .infer import other_sampling
-from .parts import moved
 from .single_file import autoencoder_of, load_autoencoder_file, load_single_file, unet_of
 from .unet_alone import with_unet
 
@@ -132,10 +132,10 @@ def _load_whole(name: str, autoencoder: str, tokenizer: str) -> StreamModel:
 def placed(model: StreamModel, device: torch.device, dtype: torch.dtype) -> StreamModel:
     """The model for a device, in a precision. Its modules are moved, not copied; the UNet when something runs it."""
     for tower in model.prompts.towers:
-        moved(tower.module, device, dtype)
+        bring(tower.module, device, dtype)
     prompts = PromptEncoder(model.family, model.prompts.towers, dtype)
     made = model.with_parts(device=device, dtype=dtype, prompts=prompts)
-    moved(made.autoencoder.module, device, made.autoencoder_dtype(dtype))
+    bring(made.autoencoder.module, device, made.autoencoder_dtype(dtype))
     return made
 
 

@@ -10,13 +10,13 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from comfystream.errors import AssetError
 
 from .weights import fill, read_config, read_folder
 
-__all__ = ["component", "libraries", "moved", "tokenizer_in", "transformers_part", "unknown_keys_out"]
+__all__ = ["component", "libraries", "tokenizer_in", "transformers_part", "unknown_keys_out"]
 
 _log = logging.getLogger(__name__)
 
@@ -95,11 +95,6 @@ def from_folder(cls_name: str, folder: Path, is_transformers: bool = False) -> A
     """
     make = transformers_part if is_transformers else component
     return make(cls_name, read_config(folder), read_folder(folder), str(folder))
-
-
-def moved(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """The module itself, all of it on a device in a precision. Diffusers' own `to` warns of it, whatever it holds."""
-    return nn.Module.to(module, device, dtype)
 
 
 def tokenizer_in(folders: list[Path]) -> Any:

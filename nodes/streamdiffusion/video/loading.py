@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comfystream.accel.placement import bring
 from comfystream.errors import AssetError
 
 from ..loading.names import renamed
-from ..loading.parts import component, libraries, moved, unknown_keys_out
+from ..loading.parts import component, libraries, unknown_keys_out
 from ..loading.weights import fill, read_config, read_folder, read_weights
 from .autoencoder import VideoAutoencoder
 from .model import VideoModel
@@ -217,8 +218,8 @@ def load_video_model(
 
 def placed(model: VideoModel, device: torch.device, dtype: torch.dtype) -> VideoModel:
     """The model on a device, in a precision. Its modules are moved, not copied."""
-    moved(model.transformer, device, dtype)  # all of it, as published
-    moved(model.autoencoder.module, device, dtype)
+    bring(model.transformer, device, dtype)  # all of it, as published
+    bring(model.autoencoder.module, device, dtype)
     if model.text.module is not None:  # UMT5 overflows in float16
         model.text.module.to(device, torch.bfloat16 if dtype == torch.float16 else dtype)
     text = VideoText(model.text.module, model.text.tokenizer, dtype, model.text.tokens)

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from comfystream.errors import ComfyStreamError, ConfigError
+from comfystream.model_files import model_input
 
-from ..loader_nodes import model_input
 from ..loading.entry import TOKENIZERS, device_of, find
 from ..text import Embedding
 from .causal import ACCELERATIONS, how_of

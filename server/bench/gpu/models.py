@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from comfystream.accel.placement import bring
 from comfystream.errors import ConfigError
 from comfystream_nodes.streamdiffusion.control import ControlModel
 from comfystream_nodes.streamdiffusion.image_prompt import build
 from comfystream_nodes.streamdiffusion.loading.infer import Family
-from comfystream_nodes.streamdiffusion.loading.parts import moved
 from comfystream_nodes.streamdiffusion.model import Autoencoder, StreamModel
 from comfystream_nodes.streamdiffusion.settings import Style
 from comfystream_nodes.streamdiffusion.text import Embedding, PromptEncoder
@@ -68,8 +68,8 @@ def stream_model(scale: Scale, family: str, device: torch.device, dtype: torch.d
         taesd = diffusers.AutoencoderTiny(
             encoder_block_out_channels=(width,) * 4, decoder_block_out_channels=(width,) * 4
         )
-    moved(unet, device, dtype)
-    autoencoder = Autoencoder(moved(random_weights(taesd, 1), device, dtype), 1.0)
+    bring(unet, device, dtype)
+    autoencoder = Autoencoder(bring(random_weights(taesd, 1), device, dtype), 1.0)
     prompts = PromptEncoder(Family(family), (), dtype)
     return StreamModel(f"{scale.name} {family}", Family(family), unet, autoencoder, prompts, device=device, dtype=dtype)
 
@@ -92,7 +92,7 @@ def control_model(scale: Scale, model: StreamModel) -> ControlModel:
         config.pop(name, None)
     with model.device:
         net = diffusers.ControlNetModel(**config, conditioning_embedding_out_channels=scale.control_widths)
-    return ControlModel("depth", moved(random_weights(net, 2), model.device, model.dtype))
+    return ControlModel("depth", bring(random_weights(net, 2), model.device, model.dtype))
 
 
 def with_style(scale: Scale, model: StreamModel) -> StreamModel:

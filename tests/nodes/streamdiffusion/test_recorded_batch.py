@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from fake_recording import record
-from toy import SHAPE, reference, tables, toy_model
+from toy import SHAPE, frames_of, reference, tables, toy_model
 
 from comfystream.errors import EngineError
 from comfystream_nodes.streamdiffusion.core import Guidance, StreamBatch, slot_noise
@@ -47,10 +47,6 @@ class RecordedBatch:
         self.replay()
         self.batch.advance()
         return self.made.clone()
-
-
-def frames_of(count: int) -> torch.Tensor:
-    return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("adds_noise", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toy import SHAPE, reference, tables, toy_model
+from toy import SHAPE, frames_of, reference, tables, toy_model
 
 from comfystream_nodes.streamdiffusion.core import Guidance, Schedule, StreamBatch, denoise_in_turn, slot_noise
 from comfystream_nodes.streamdiffusion.core.batch import Tables
@@ -12,10 +12,6 @@ from comfystream_nodes.streamdiffusion.core.batch import Tables
 NEAR = 1e-5
 TEXT, UNGUIDED = 0.4, -0.7
 MODES = ["none", "full", "self", "initialize"]
-
-
-def frames_of(count: int) -> torch.Tensor:
-    return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
 def model_of(guidance: Guidance, slots: int, frames: int = 1):

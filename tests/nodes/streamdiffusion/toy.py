@@ -11,6 +11,11 @@ from comfystream_nodes.streamdiffusion.core.batch import Tables
 SHAPE = (4, 6, 5)
 
 
+def frames_of(count: int) -> Tensor:
+    """Latents [count, 4, h, w] of noise, always the same."""
+    return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
 def toy_model(text: float, unguided: float, front: int = 0):
     """Predicts something that depends on the picture, the time and the words; `front` rows hear the negative ones.
 
