@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ RULES = (
     "remove_optional_bias_from_gemm_rule",
 )
 # Afterwards: constants become weights of the graph, what is there twice once; names and outputs stay legal.
+LIFT = "LiftConstantsToInitializersPass"
 PASSES = (
-    "LiftConstantsToInitializersPass",
+    LIFT,
     "LiftSubgraphInitializersToMainGraphPass",
     "DeduplicateInitializersPass",
     "CommonSubexpressionEliminationPass",
@@ -72,21 +74,21 @@ def simplified(program: ONNXProgram) -> ONNXProgram:
     """
     from onnx_ir.passes import common as passes
     from onnxscript import optimizer, rewriter
+    from onnxscript.rewriter.rules import common
 
     model: Any = program.model
+    rules = _those_of(common, RULES)
     optimizer.inline(model)
     for _ in range(ROUNDS):
         optimizer.fold_constants(model, onnx_shape_inference=True)
-        rewriter.rewrite(model, _rules())
+        rewriter.rewrite(model, rules)
         optimizer.remove_unused_nodes(model)
-    for name in PASSES:
-        options = {"lift_all_constants": True, "size_limit": 0} if name.startswith("LiftConstants") else {}
-        getattr(passes, name)(**options)(model)
+    for make in _those_of(passes, PASSES):
+        options = {"lift_all_constants": True, "size_limit": 0} if make.__name__ == LIFT else {}
+        make(**options)(model)
     return program
 
 
-def _rules() -> list[Any]:
-    """Those that the installed onnxscript has: there were fewer once."""
-    from onnxscript.rewriter.rules import common
-
-    return [getattr(common, name) for name in RULES if hasattr(common, name)]
+def _those_of(library: Any, names: Sequence[str]) -> list[Any]:
+    """Those that the installed version has: there were fewer once."""
+    return [getattr(library, name) for name in names if hasattr(library, name)]
